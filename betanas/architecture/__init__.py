@@ -1,0 +1,1 @@
+"""Families, kernels and architectures as data: numpy and scipy only."""

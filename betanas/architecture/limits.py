@@ -1,0 +1,129 @@
+"""What a network may cost, and the exact check that rejects the rest before training."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from betanas.architecture.complexity import Complexities, count_table, step_bytes
+from betanas.architecture.decoding import decode_table
+from betanas.architecture.family import BoolArray, Family, IntArray
+
+
+class Rejection(StrEnum):
+    """Why a kernel is not worth training; the value is what the database and commands show."""
+
+    NO_CONTRACTION = "no_contraction"
+    NUM_PARAMS = "num_params"
+    MEMORY = "memory"
+    SCALED_NO_CONTRACTION = "scaled_no_contraction"
+    SCALED_NUM_PARAMS = "scaled_num_params"
+    SCALED_MEMORY = "scaled_memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds at one resolution, inclusive; None does not limit.
+
+    Attributes:
+        resolution: Input side in pixels at which they hold.
+        num_params: Trainable weights.
+        memory_bytes: Activations, gradients, weights and optimiser state of a training step.
+    """
+
+    resolution: int
+    num_params: int | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The outcome for n kernels.
+
+    Attributes:
+        code: 0 for a feasible kernel, else 1 + the index of its ``Rejection``, shape ``n``.
+        complexities: The costs at the study's own resolution, shape ``n``.
+    """
+
+    code: IntArray
+    complexities: Complexities
+
+    @property
+    def feasible(self) -> BoolArray:
+        """Which kernels may be trained, shape ``n``."""
+        return self.code == 0
+
+    def reason(self, i: int) -> Rejection | None:
+        """Why the i-th kernel is rejected; None if it is not."""
+        return None if self.code[i] == 0 else _REJECTIONS[self.code[i] - 1]
+
+    def counts(self) -> dict[Rejection, int]:
+        """How many kernels each reason rejects; reasons that reject none are left out."""
+        found, numbers = np.unique(self.code[self.code > 0], return_counts=True)
+        return {_REJECTIONS[c - 1]: int(m) for c, m in zip(found, numbers, strict=True)}
+
+
+_REJECTIONS = tuple(Rejection)
+_ORDINARY = (Rejection.NO_CONTRACTION, Rejection.NUM_PARAMS, Rejection.MEMORY)
+_SCALED = (Rejection.SCALED_NO_CONTRACTION, Rejection.SCALED_NUM_PARAMS, Rejection.SCALED_MEMORY)
+_CHUNK = 1024  # kernels at a time: the tables of one chunk stay in the processor's cache
+
+
+@dataclass(frozen=True, slots=True)
+class Feasibility:
+    """All that decides whether a kernel may be trained: exact, and free of torch.
+
+    Attributes:
+        family: Whose rules decode the kernels.
+        num_classes: Outputs of the last linear layer.
+        batch_size: Images of one training step on one device.
+        optimizer_slots: Values the optimiser keeps for each weight.
+        limits: What holds at the study's resolution.
+        scaled: What the same kernel must hold at another resolution, if anything.
+    """
+
+    family: Family
+    num_classes: int
+    batch_size: int
+    optimizer_slots: int
+    limits: Limits
+    scaled: Limits | None = None
+
+    def check(self, kernels: npt.ArrayLike) -> Verdicts:
+        """Checks n kernels, ``n x d``; the first rule that a kernel breaks is its reason."""
+        x = np.asarray(kernels, dtype=np.float64)
+        parts = [self._check_chunk(x[i : i + _CHUNK]) for i in range(0, max(len(x), 1), _CHUNK)]
+        costs = [part.complexities for part in parts]
+        return Verdicts(
+            np.concatenate([part.code for part in parts]),
+            Complexities(
+                np.concatenate([c.num_params for c in costs]),
+                np.concatenate([c.macs for c in costs]),
+                np.concatenate([c.activation_bytes for c in costs]),
+            ),
+        )
+
+    def feasible(self, kernels: npt.ArrayLike) -> BoolArray:
+        """Which of n kernels, ``n x d``, may be trained."""
+        return self.check(kernels).feasible
+
+    def _check_chunk(self, x: npt.NDArray[np.float64]) -> Verdicts:
+        code, complexities = self._codes(x, self.limits, _ORDINARY)
+        if self.scaled is not None:
+            scaled_code, _ = self._codes(x, self.scaled, _SCALED)
+            code = np.where(code == 0, scaled_code, code)
+        return Verdicts(code, complexities)
+
+    def _codes(
+        self, x: npt.NDArray[np.float64], limits: Limits, reasons: tuple[Rejection, ...]
+    ) -> tuple[IntArray, Complexities]:
+        table = decode_table(self.family, x, limits.resolution)
+        costs = count_table(table, self.num_classes, self.batch_size)
+        over_params = costs.num_params > (limits.num_params or np.inf)
+        over_memory = step_bytes(costs, self.optimizer_slots) > (limits.memory_bytes or np.inf)
+        no_contraction, num_params, memory = (1 + _REJECTIONS.index(r) for r in reasons)
+        code = np.select(
+            [table.depth == 0, over_params, over_memory], [no_contraction, num_params, memory], 0
+        )
+        return code.astype(np.int64), costs

@@ -1,0 +1,282 @@
+"""The search: propose, check, train, record, until enough trials are complete.
+
+Any process may be killed at any line of this file; the next ``optimize`` goes on from the database.
+"""
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from betanas.architecture.decoding import decode
+from betanas.architecture.limits import Feasibility
+from betanas.data import DatasetFacts, describe_dataset
+from betanas.errors import InputError, RunError
+from betanas.search.leases import RENEWAL_SECONDS
+from betanas.search.sampler import KernelSampler
+from betanas.search.space import SobolPhase, Space
+from betanas.search.storage import ClaimedTrial, Settings, StoredStudy
+from betanas.study.definition import StudyDefinition
+from betanas.study.feasibility import memory_bytes, study_feasibility
+from betanas.training.device import Devices, find_devices
+from betanas.training.launch import TrainerServer
+from betanas.trial import (
+    RESULT_FILE,
+    TASK_FILE,
+    Failure,
+    TrainingResult,
+    TrialRecord,
+    TrialTask,
+    read_json,
+)
+
+MAX_ATTEMPTS = 3  # workers that one kernel may take down before it is given up
+MAX_FAILURES = 5  # trainings in a row that may fail before anything was learnt
+
+
+class Reporter(Protocol):
+    """Who is told how the search goes."""
+
+    def begins(self, definition: StudyDefinition, stored: StoredStudy, sobol: int) -> None:
+        """The study is open; its Sobol phase takes ``sobol`` trials."""
+
+    def proposed(self, record: TrialRecord) -> None:
+        """A kernel is about to be trained."""
+
+    def progress(self, news: dict[str, Any]) -> None:
+        """The training told of itself: ``spent``, ``epoch``, ``best``, ..."""
+
+    def recorded(self, record: TrialRecord) -> None:
+        """A trial has ended and is in the database."""
+
+
+class Search:
+    """One worker of a study.
+
+    Args:
+        definition: The study file.
+        stored: Its database.
+        devices: Where to train.
+        reporter: Who is told.
+    """
+
+    def __init__(
+        self,
+        definition: StudyDefinition,
+        stored: StoredStudy,
+        devices: Devices,
+        folder: Path,
+        reporter: Reporter,
+    ) -> None:
+        self._definition = definition
+        self._stored = stored
+        self._devices = devices
+        self._folder = folder
+        self._reporter = reporter
+        self._sobol = sobol_phase(definition, stored.settings)
+        self._sampler = KernelSampler(self._sobol, definition.search.seed)
+        stored.study.sampler = self._sampler
+
+    def run(self, trainer: TrainerServer, more_trials: int | None) -> None:
+        """Works until the study's target is met, or ``more_trials`` trials of any kind are added.
+
+        Raises:
+            RunError: If trainings fail one after the other and none ever succeeded.
+        """
+        self._reporter.begins(self._definition, self._stored, self._sobol.length)
+        done = 0
+        while not self._is_done(done, more_trials):
+            claimed = self._stored.claim()
+            try:
+                self._work_on(claimed, trainer)
+            except BaseException:
+                self._stored.release(claimed)
+                raise
+            done += 1
+            self._check_failures()
+
+    def _is_done(self, done: int, more_trials: int | None) -> bool:
+        if more_trials is not None:
+            return done >= more_trials
+        trials = self._stored.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return len(trials) >= self._definition.search.trials
+
+    def _work_on(self, claimed: ClaimedTrial, trainer: TrainerServer) -> None:
+        """Proposes (unless an earlier worker has), checks, trains and records one trial."""
+        space = self._sobol.space
+        kernel = {
+            name: claimed.trial.suggest_float(name, d.low, d.high)
+            for name, d in space.distributions.items()
+        }
+        rules = self._sobol.feasibility
+        verdicts = rules.check(space.vector(kernel)[None, :])
+        reason = verdicts.reason(0)
+        architecture = None
+        if verdicts.complexities.num_params[0] and reason != "no_contraction":
+            architecture = decode(rules.family, kernel, rules.limits.resolution, rules.num_classes)
+        self._stored.describe(
+            claimed,
+            self._sampler.phase(claimed.number),
+            verdicts.complexities.row(0),
+            architecture.fingerprint if architecture else None,
+        )
+        if reason is not None or architecture is None:
+            self._stored.reject(claimed, str(reason))
+        else:
+            self._reporter.proposed(self._record(claimed.number))
+            folder = self._folder / f"{claimed.number:05d}"
+            task = TrialTask(
+                number=claimed.number,
+                seed=trial_seed(self._definition.search.seed, claimed.number),
+                architecture=architecture,
+                dataset=self._definition.dataset,
+                recipe=self._definition.recipe,
+                budget=self._definition.budget,
+                nproc_per_node=self._devices.nproc_per_node,
+                device=self._devices.kind,
+                folder=str(folder),
+                cache=str(cache_folder(self._folder)),
+            )
+            self._stored.finish(claimed, self._train(claimed, task, trainer))
+        self._reporter.recorded(self._record(claimed.number))
+
+    def _train(
+        self, claimed: ClaimedTrial, task: TrialTask, trainer: TrainerServer
+    ) -> TrainingResult:
+        """Trains, unless a worker that was killed since has left the very same task's result."""
+        folder = Path(task.folder)
+        if read_json(folder / TASK_FILE) == task.to_json():
+            left = read_json(folder / RESULT_FILE)
+            if left is not None:
+                return TrainingResult.from_json(left)
+        if claimed.lease.attempts >= MAX_ATTEMPTS:
+            message = f"its worker ended {claimed.lease.attempts} times while it trained"
+            return TrainingResult(None, Failure.KILLED, message)
+        renewed = time.monotonic()
+
+        def follow(news: dict[str, Any]) -> None:
+            nonlocal renewed
+            self._reporter.progress(news)
+            if time.monotonic() - renewed > RENEWAL_SECONDS:
+                renewed = time.monotonic()
+                try:
+                    self._stored.renew(claimed)
+                except SQLAlchemyError:
+                    return  # the database is away; the training goes on, and so may the lease
+
+        return trainer.run(task, follow)
+
+    def _record(self, number: int) -> TrialRecord:
+        return self._stored.record(number)
+
+    def _check_failures(self) -> None:
+        records = [r for r in self._stored.records() if r.state in ("complete", "fail")]
+        if len(records) >= MAX_FAILURES and all(r.state == "fail" for r in records):
+            (reason, count), *_ = Counter(str(r.reason) for r in records).most_common()
+            message = records[-1].audit.get("message", "")
+            raise RunError(
+                f"{len(records)} trainings failed and none succeeded, {count} of them with "
+                f"{reason}: {message}; see {self._folder}/{records[-1].number:05d}/log.txt"
+            )
+
+
+def optimize(
+    definition: StudyDefinition,
+    url: str,
+    device: str,
+    nproc_per_node: int | None,
+    more_trials: int | None,
+    reporter: Reporter,
+) -> StoredStudy:
+    """Starts a study, or goes on with it.
+
+    Args:
+        definition: The study file.
+        url: Its database.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        nproc_per_node: Ranks of a trial on this machine; None lets the device decide.
+        more_trials: How many trials of any kind to add; None works towards ``search.trials``.
+        reporter: Who is told how it goes.
+
+    Raises:
+        InputError: For data, device, database or limits that do not work; nothing has begun then.
+        RunError: If no training succeeds.
+    """
+    devices = find_devices(device, nproc_per_node)
+    facts = describe_dataset(definition.dataset)
+    fresh = new_settings(definition, facts, devices)
+    sobol_phase(definition, fresh).check_feasible()
+    folder = trials_folder(url, definition.name)
+    with TrainerServer(definition.dataset, definition.resolution, cache_folder(folder)) as trainer:
+        stored = StoredStudy.begin(url, definition.name, fresh)
+        trainer.wait()
+        Search(definition, stored, devices, folder, reporter).run(trainer, more_trials)
+    return stored
+
+
+def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: Devices) -> Settings:
+    """Resolves what a study decides when it begins."""
+    scaled = definition.limits.scaled
+    return Settings(
+        meaning=definition.meaning(),
+        classes=facts.classes,
+        dataset_fingerprint=facts.fingerprint,
+        memory_bytes=memory_bytes(definition.limits.memory_gib, devices.memory_bytes),
+        scaled_memory_bytes=(
+            memory_bytes(scaled.memory_gib, devices.memory_bytes) if scaled else None
+        ),
+    )
+
+
+def study_rules(definition: StudyDefinition, settings: Settings) -> Feasibility:
+    """The rules of a study that has begun."""
+    return study_feasibility(
+        definition, len(settings.classes), settings.memory_bytes, settings.scaled_memory_bytes
+    )
+
+
+def sobol_phase(definition: StudyDefinition, settings: Settings) -> SobolPhase:
+    """The first phase of a study that has begun."""
+    search = definition.search
+    return SobolPhase(
+        Space.of(definition),
+        study_rules(definition, settings),
+        search.seed,
+        search.sobol_trials,
+        search.min_feasible,
+    )
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """The seed of one trial's training, 63 bits, from the study's seed and the trial's number."""
+    state = np.random.SeedSequence([study_seed, number]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def default_url(name: str) -> str:
+    """Where a study's database is if nobody says otherwise."""
+    return f"sqlite:///storage/{name}.db"
+
+
+def trials_folder(url: str, name: str) -> Path:
+    """Where the trials of a study leave their files: beside an SQLite database, else below here."""
+    parsed = make_url(url) if "://" in url else None
+    if parsed is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
+        return Path(parsed.database).absolute().parent / name
+    return Path("storage").absolute() / name
+
+
+def cache_folder(folder: Path) -> Path:
+    """Where decoded images are kept, for all studies that share a folder."""
+    return folder.parent / "cache"
+
+
+def check_trials(more_trials: int | None) -> None:
+    """Refuses a number of trials that means nothing."""
+    if more_trials is not None and more_trials < 1:
+        raise InputError(f"--trials must be >= 1, but got {more_trials}")

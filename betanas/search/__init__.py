@@ -1,0 +1,1 @@
+"""Which kernel to train next, and where all that is known of a study is kept."""

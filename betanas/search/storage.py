@@ -1,0 +1,299 @@
+"""A study in its database: the only place that translates between Optuna's words and ours."""
+
+import math
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from betanas.architecture.complexity import Complexity
+from betanas.errors import StorageError
+from betanas.search.leases import LEASE_SECONDS, Lease, Leases
+from betanas.trial import TrainingResult, TrialRecord
+
+SCHEMA = 1
+SETTINGS_KEY = "betanas"
+_LOCK_SECONDS = 60.0  # how long a write waits for another one on SQLite
+_SETUP_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was decided once, when the study began; every worker since then obeys it.
+
+    Attributes:
+        meaning: The study file's keys that decide what a value means.
+        classes: Class names in label order.
+        dataset_fingerprint: Of the images.
+        memory_bytes: Limit of a training step, ``auto`` resolved; None for no limit.
+        scaled_memory_bytes: The same at the second resolution.
+        schema: Of this record.
+    """
+
+    meaning: Mapping[str, Any]
+    classes: tuple[str, ...]
+    dataset_fingerprint: str
+    memory_bytes: int | None
+    scaled_memory_bytes: int | None
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``from_json`` gives back equal settings."""
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "classes": list(self.classes),
+            "meaning": dict(self.meaning),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        return cls(**{**data, "classes": tuple(data["classes"])})
+
+
+def open_database(url: str) -> RDBStorage:
+    """Opens or makes a study database.
+
+    SQLite is put into write-ahead mode, so that a reading dashboard never stops a writing search.
+
+    Args:
+        url: Any SQLAlchemy URL.
+
+    Raises:
+        StorageError: If it cannot be reached, is no database, or is of another schema.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StorageError(
+            "storage.url must be a database URL such as sqlite:///storage/study.db, "
+            f"but got {url!r}"
+        ) from None
+    shown = parsed.render_as_string(hide_password=True)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            options = {"connect_args": {"timeout": _LOCK_SECONDS}}
+            if parsed.database:
+                _prepare_sqlite(Path(parsed.database))
+        return RDBStorage(url, engine_kwargs=options)
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        if parsed.password:
+            cause = cause.replace(parsed.password, "***")
+        raise StorageError(f"storage {shown} cannot be opened: {cause}") from None
+    except (ImportError, RuntimeError) as error:
+        raise StorageError(f"storage {shown}: {str(error).splitlines()[0]}") from None
+
+
+def _prepare_sqlite(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=_LOCK_SECONDS)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTrial:
+    """A trial that this worker, and nobody else, works on."""
+
+    trial: optuna.Trial
+    lease: Lease
+
+    @property
+    def number(self) -> int:
+        """Its number in the study, from 0."""
+        return int(self.trial.number)
+
+
+class StoredStudy:
+    """One study in its database.
+
+    Args:
+        database: Where it is.
+        study: Optuna's view of it.
+        settings: What was decided when it began.
+    """
+
+    def __init__(self, database: RDBStorage, study: optuna.Study, settings: Settings) -> None:
+        self.study = study
+        self.settings = settings
+        self._leases = Leases(database.engine)
+
+    @classmethod
+    def load(cls, url: str, name: str) -> Self:
+        """Opens a study that has begun.
+
+        Raises:
+            StorageError: If there is none of that name, or it is not ours.
+        """
+        parsed = make_url(url) if "://" in url else None
+        if parsed is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
+            if not Path(parsed.database).exists():
+                raise StorageError(_no_study(name, url))
+        database = open_database(url)
+        try:
+            study = optuna.load_study(study_name=name, storage=database)
+        except KeyError:
+            raise StorageError(_no_study(name, url)) from None
+        return cls(database, study, _read_settings(study, name))
+
+    @classmethod
+    def begin(cls, url: str, name: str, fresh: Settings) -> Self:
+        """Opens a study, or begins it with these settings if nobody has.
+
+        Raises:
+            StorageError: If it has begun with another meaning, naming the keys.
+        """
+        database = open_database(url)
+        study = optuna.create_study(
+            study_name=name, storage=database, direction="maximize", load_if_exists=True
+        )
+        leases = Leases(database.engine)
+        deadline = time.monotonic() + _SETUP_SECONDS
+        while SETTINGS_KEY not in study.user_attrs:
+            if study.get_trials(deepcopy=False):
+                break
+            lease = leases.claim(f"setup/{study._study_id}")  # noqa: SLF001 - no public identity
+            if lease is not None or time.monotonic() > deadline:
+                study.set_user_attr(SETTINGS_KEY, fresh.to_json())
+                break
+            time.sleep(0.1)
+        stored = cls(database, study, _read_settings(study, name))
+        stored._refuse_change(fresh, name)
+        return stored
+
+    def _refuse_change(self, fresh: Settings, name: str) -> None:
+        old, new = self.settings.meaning, fresh.to_json()["meaning"]
+        changed = [
+            f"{key} ({old.get(key)} -> {new.get(key)})"
+            for key in sorted(old | new)
+            if old.get(key) != new.get(key)
+        ]
+        if self.settings.dataset_fingerprint != fresh.dataset_fingerprint:
+            changed.append("the images of the data set")
+        if changed:
+            raise StorageError(
+                f"study {name} has begun with other settings: {', '.join(changed)}; "
+                "change them back, or give the study file another name to begin a new study"
+            )
+
+    def claim(self) -> ClaimedTrial:
+        """Takes over the trial of a worker that is gone, or begins a new one."""
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            resource = f"trial/{frozen._trial_id}"  # noqa: SLF001 - no public identity
+            started = frozen.datetime_start or datetime.now()  # noqa: DTZ005 - as Optuna stores it
+            fresh = (datetime.now() - started).total_seconds() < LEASE_SECONDS  # noqa: DTZ005
+            if fresh and not self._leases.is_known(resource):
+                continue  # its worker has not come to claim it yet
+            lease = self._leases.claim(resource)
+            if lease is not None:
+                return ClaimedTrial(optuna.Trial(self.study, frozen._trial_id), lease)  # noqa: SLF001
+        while True:
+            trial = self.study.ask()
+            lease = self._leases.claim(f"trial/{trial._trial_id}")  # noqa: SLF001
+            if lease is not None:
+                return ClaimedTrial(trial, lease)
+
+    def renew(self, claimed: ClaimedTrial) -> bool:
+        """Keeps a claim alive; False if another worker has taken the trial over."""
+        return self._leases.renew(claimed.lease)
+
+    def release(self, claimed: ClaimedTrial) -> None:
+        """Gives an unfinished trial back: the next worker goes on with it."""
+        self._leases.release(claimed.lease)
+
+    def describe(
+        self, claimed: ClaimedTrial, phase: str, costs: Complexity, fingerprint: str | None
+    ) -> None:
+        """Records what is known of a trial before its training."""
+        facts: dict[str, Any] = {"phase": phase}
+        if fingerprint is not None:
+            facts |= {
+                "num_params": costs.num_params,
+                "macs": costs.macs,
+                "activation_bytes": costs.activation_bytes,
+                "fingerprint": fingerprint,
+            }
+        for key, value in facts.items():
+            claimed.trial.set_user_attr(key, value)
+
+    def reject(self, claimed: ClaimedTrial, reason: str) -> None:
+        """Records a trial that was not worth training."""
+        claimed.trial.set_user_attr("reason", reason)
+        self.study.tell(claimed.number, state=TrialState.PRUNED)
+
+    def finish(self, claimed: ClaimedTrial, result: TrainingResult) -> bool:
+        """Records a result; False if the trial was another worker's by then."""
+        if not self._leases.renew(claimed.lease):
+            return False
+        audit = result.to_json()
+        audit.pop("value")
+        failure, message = audit.pop("failure"), audit.pop("message")
+        history = audit.pop("history")
+        for key, value in audit.items():
+            claimed.trial.set_user_attr(key, value)
+        claimed.trial.set_user_attr("history", history)
+        if result.value is None or not math.isfinite(result.value):
+            claimed.trial.set_user_attr("reason", str(failure))
+            claimed.trial.set_user_attr("message", message)
+            self.study.tell(claimed.number, state=TrialState.FAIL)
+        else:
+            self.study.tell(claimed.number, result.value)
+        return True
+
+    def record(self, number: int) -> TrialRecord:
+        """One trial, by number."""
+        return _record(self.study.get_trials(deepcopy=False)[number])
+
+    def records(self) -> list[TrialRecord]:
+        """All trials, by number."""
+        return [_record(t) for t in self.study.get_trials(deepcopy=False)]
+
+
+_COLUMNS = (
+    "phase", "reason", "num_params", "macs", "activation_bytes", "fingerprint", "train_seconds",
+    "epochs",
+)  # fmt: skip
+
+
+def _record(frozen: FrozenTrial) -> TrialRecord:
+    attributes = frozen.user_attrs
+    return TrialRecord(
+        number=frozen.number,
+        state=frozen.state.name.lower(),
+        value=frozen.value if frozen.state is TrialState.COMPLETE else None,
+        parameters=dict(frozen.params),
+        audit={key: value for key, value in attributes.items() if key not in _COLUMNS},
+        **{key: attributes.get(key) for key in _COLUMNS},
+    )
+
+
+def _read_settings(study: optuna.Study, name: str) -> Settings:
+    data = study.user_attrs.get(SETTINGS_KEY)
+    if data is None:
+        raise StorageError(
+            f"the database has a study {name} that was not begun by betanas optimize; "
+            "use another database, or give the study file another name"
+        )
+    if data["schema"] > SCHEMA:
+        raise StorageError(
+            f"study {name} was written by a newer BetaNAS (schema {data['schema']}, "
+            f"this one reads {SCHEMA}); upgrade: pip install --upgrade betanas"
+        )
+    return Settings.from_json(data)
+
+
+def _no_study(name: str, url: str) -> str:
+    shown = make_url(url).render_as_string(hide_password=True)
+    return f"{shown} has no study {name}; begin it with: betanas optimize --study {name}"

@@ -1,0 +1,1 @@
+"""Study files: what to search, on which images, with which budget."""

@@ -1,0 +1,227 @@
+"""What a study file says, as checked and frozen data; each section's keys are one class here.
+
+``studies/README.md`` documents every key for users; a test holds the two together.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from betanas.architecture.families import FAMILIES, Family
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A frozen table of a study file; a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetConfig(Section):
+    """Where the images are, and how many of them are held out for validation."""
+
+    name: Literal["digits", "cifar10", "cifar100", "fashion-mnist", "imagefolder"]
+    root: str = "data"
+    download: bool = False
+    validation: Annotated[float, Field(gt=0)] = 0.1
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @field_validator("validation")
+    @classmethod
+    def _fraction_or_count(cls, value: float) -> float:
+        if value >= 1 and value != int(value):
+            raise ValueError(
+                f"must be a fraction below 1 or a whole number of images, but got {value}"
+            )
+        return value
+
+
+class Recipe(Section):
+    """How a trial trains; the defaults are those of the published search (report, Table 2)."""
+
+    batch_size: Annotated[int, Field(ge=2)] = 100
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    learning_rate: Positive = 1e-3
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    schedule: Literal["constant", "plateau", "cosine", "one-cycle"] = "plateau"
+    patience_epochs: Annotated[int, Field(ge=0)] = 5
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    autoaugment: bool = True
+    flip: bool = True
+    crop_scale: tuple[Fraction, Fraction] = (0.08, 1.0)
+    crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    gradient_compression: Literal["none", "fp16", "bf16"] = "fp16"
+    evaluate_every_epochs: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def optimizer_slots(self) -> int:
+        """Values that the optimiser keeps for each weight."""
+        return {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 2}[self.optimizer]
+
+    @field_validator("crop_scale", "crop_ratio")
+    @classmethod
+    def _low_to_high(cls, value: tuple[float, float]) -> tuple[float, float]:
+        low, high = value
+        if not 0 < low <= high:
+            raise ValueError(f"0 < low <= high must hold, but got (low={low:g}, high={high:g})")
+        return value
+
+
+BudgetUnit = Literal["seconds", "steps", "epochs", "images"]
+_BUDGET_UNITS: tuple[BudgetUnit, ...] = ("seconds", "steps", "epochs", "images")
+
+
+class Budget(Section):
+    """What a trial may spend on training steps: exactly one of the four."""
+
+    seconds: Positive | None = None
+    steps: Annotated[int, Field(gt=0)] | None = None
+    epochs: Annotated[int, Field(gt=0)] | None = None
+    images: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [unit for unit in _BUDGET_UNITS if getattr(self, unit) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"exactly one of {', '.join(_BUDGET_UNITS)} must be given, "
+                f"but got {', '.join(given) or 'none'}"
+            )
+        return self
+
+    @property
+    def unit(self) -> BudgetUnit:
+        """The one key that is given."""
+        return next(unit for unit in _BUDGET_UNITS if getattr(self, unit) is not None)
+
+    @property
+    def amount(self) -> float:
+        """How much of ``unit`` a trial may spend."""
+        return float(getattr(self, self.unit))
+
+
+MemoryLimit = Positive | Literal["auto", "none"]
+
+
+class ScaledLimits(Section):
+    """What the same kernel may cost when it is given another, larger resolution."""
+
+    resolution: Annotated[int, Field(ge=16, le=4096)]
+    num_params: Annotated[int, Field(gt=0)] | None = None
+    memory_gib: MemoryLimit = "none"
+
+
+class LimitsConfig(Section):
+    """What a network may cost; one that costs more is rejected before training."""
+
+    num_params: Annotated[int, Field(gt=0)] | None = 30_000_000
+    memory_gib: MemoryLimit = "auto"
+    scaled: ScaledLimits | None = None
+
+
+class SearchConfig(Section):
+    """How the study chooses kernels, and when it is done."""
+
+    sampler: Literal["gp"] = "gp"
+    sobol_trials: Annotated[int, Field(ge=1)] = 100
+    min_feasible: Annotated[int, Field(ge=2)] = 20
+    trials: Annotated[int, Field(ge=1)] = 200
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class StorageConfig(Section):
+    """Where the study's trials are recorded."""
+
+    url: str | None = None
+
+
+class StudyDefinition(Section):
+    """A whole study file, checked; every key that was left out has its default.
+
+    Attributes:
+        name: The file's stem: the study's name in its database.
+        family: Which family's kernels to search.
+        resolution: Input side of the networks in pixels.
+        parameters: ``name -> (low, high)`` in the family's order; low = high fixes a parameter.
+        dataset: Section ``[dataset]``.
+        recipe: Section ``[recipe]``.
+        budget: Section ``[budget]``.
+        limits: Section ``[limits]``.
+        search: Section ``[search]``.
+        storage: Section ``[storage]``.
+    """
+
+    name: str
+    family: Literal["betanet2", "betanet3"]
+    resolution: Annotated[int, Field(ge=16, le=4096)]
+    parameters: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    dataset: DatasetConfig
+    recipe: Recipe = Recipe()
+    budget: Budget
+    limits: LimitsConfig = LimitsConfig()
+    search: SearchConfig = SearchConfig()
+    storage: StorageConfig = StorageConfig()
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _numbers_fix(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: (entry, entry) if isinstance(entry, int | float) else entry
+            for name, entry in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _fill_ranges(self) -> Self:
+        family = self.search_family
+        for name, (low, high) in self.parameters.items():
+            if name not in family.domain:
+                raise ValueError(
+                    f"parameters.{name} is not a parameter of {family.name}, which has "
+                    f"{', '.join(family.names)}"
+                )
+            if not low <= high:
+                raise ValueError(
+                    f"parameters.{name}: low <= high must hold, "
+                    f"but got (low={low:g}, high={high:g})"
+                )
+            least, most = family.domain[name]
+            if low < least or high > most:
+                raise ValueError(
+                    f"parameters.{name} must stay inside [{least:g}, {most:g}], "
+                    f"but got [{low:g}, {high:g}]"
+                )
+        ranges = {name: self.parameters.get(name, r) for name, r in family.ranges.items()}
+        object.__setattr__(self, "parameters", ranges)
+        return self
+
+    @property
+    def search_family(self) -> Family:
+        """The family itself, for its name."""
+        return FAMILIES[self.family]
+
+    def meaning(self) -> dict[str, Any]:
+        """The keys that decide what a trial's value means, flat and dotted, as plain JSON.
+
+        Left out: where images and database lie, and how many trials are wanted; those may change
+        while a study runs.
+        """
+        free = {"name", "dataset.root", "dataset.download", "search.trials", "storage.url"}
+        flat = _flatten(self.model_dump(mode="json"))
+        return {key: value for key, value in flat.items() if key not in free}
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

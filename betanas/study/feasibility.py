@@ -1,0 +1,43 @@
+"""From a study's limits to the exact rules, once what ``auto`` means is known."""
+
+from betanas.architecture.limits import Feasibility, Limits
+from betanas.study.definition import MemoryLimit, StudyDefinition
+
+GIB = 2**30
+
+
+def memory_bytes(limit: MemoryLimit, device_bytes: int) -> int | None:
+    """Resolves a memory limit.
+
+    Args:
+        limit: GiB, ``auto`` for the device's, or ``none``.
+        device_bytes: What a training step of one rank may plan with on this device.
+    """
+    if limit == "none":
+        return None
+    return device_bytes if limit == "auto" else int(limit * GIB)
+
+
+def study_feasibility(
+    definition: StudyDefinition,
+    num_classes: int,
+    memory: int | None,
+    scaled_memory: int | None = None,
+) -> Feasibility:
+    """Builds the rules that decide which of a study's kernels may be trained.
+
+    Args:
+        definition: The study file.
+        num_classes: Of its data set.
+        memory: ``limits.memory_gib`` in bytes.
+        scaled_memory: ``limits.scaled.memory_gib`` in bytes.
+    """
+    limits, scaled = definition.limits, definition.limits.scaled
+    return Feasibility(
+        family=definition.search_family,
+        num_classes=num_classes,
+        batch_size=definition.recipe.batch_size,
+        optimizer_slots=definition.recipe.optimizer_slots,
+        limits=Limits(definition.resolution, limits.num_params, memory),
+        scaled=Limits(scaled.resolution, scaled.num_params, scaled_memory) if scaled else None,
+    )

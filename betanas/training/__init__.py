@@ -1,0 +1,1 @@
+"""Training one architecture under a budget: the only folder that needs torch."""

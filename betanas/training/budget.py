@@ -1,0 +1,59 @@
+"""The clock of a trial: what counts against its budget, and what does not."""
+
+import time
+
+from betanas.study.definition import Budget
+
+
+class TrainingClock:
+    """Counts the seconds and steps of training alone; it stands still while paused.
+
+    Args:
+        budget: What may be spent.
+        steps_per_epoch: Steps of one pass over the training images.
+        images_per_step: Images of one step, over all ranks.
+    """
+
+    def __init__(self, budget: Budget, steps_per_epoch: int, images_per_step: int) -> None:
+        self._budget = budget
+        self._steps_per_epoch = steps_per_epoch
+        self._images_per_step = images_per_step
+        self._since: float | None = None
+        self._seconds = 0.0
+        self.steps = 0
+
+    def resume(self) -> None:
+        """Starts counting; the device must be idle."""
+        self._since = time.perf_counter()
+
+    def pause(self) -> None:
+        """Stops counting; the device must have finished the last step."""
+        self._seconds = self.seconds
+        self._since = None
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self._seconds + running
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training images so far."""
+        return self.steps / self._steps_per_epoch
+
+    @property
+    def images(self) -> int:
+        """Training images seen so far, over all ranks."""
+        return self.steps * self._images_per_step
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent; a step begins only below 1."""
+        spent = {
+            "seconds": self.seconds,
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "images": self.images,
+        }
+        return spent[self._budget.unit] / self._budget.amount

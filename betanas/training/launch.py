@@ -1,0 +1,223 @@
+"""The controller's side of a training: start it, follow it, end it, and always get a result."""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from betanas.errors import DataError, RunError
+from betanas.study.definition import DatasetConfig
+from betanas.trial import (
+    LOG_FILE,
+    PROGRESS_FILE,
+    RESULT_FILE,
+    TASK_FILE,
+    Failure,
+    TrainingResult,
+    TrialTask,
+    read_json,
+    write_json,
+)
+
+FIRST_BEAT_SECONDS = 300.0  # start-up, decoding and the first step
+STALL_SECONDS = 60.0  # between any two signs of life after that
+_POLL_SECONDS = 0.1
+
+
+class TrainerServer:
+    """A running trainer server (see ``server.py``); a context manager that ends it.
+
+    Args:
+        dataset: What its trials train on.
+        resolution: Input side of the networks in pixels.
+        cache: Where decoded images are kept.
+
+    The server starts at once and gets ready while the caller goes on; see ``wait``.
+    """
+
+    def __init__(self, dataset: DatasetConfig, resolution: int, cache: Path) -> None:
+        self._prepare = {
+            "do": "prepare",
+            "dataset": dataset.model_dump(mode="json"),
+            "resolution": resolution,
+            "cache": str(cache),
+        }
+        self._process: subprocess.Popen[str] | None = None
+        self._ready = False
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the server and with it all that it started."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def wait(self) -> None:
+        """Waits until torch is imported and the images are decoded.
+
+        Raises:
+            DataError: If the images cannot be loaded.
+            RunError: If the server ends instead.
+        """
+        if self._ready:
+            return
+        answer = self._answer(None)
+        if answer is None:
+            raise RunError("the trainer process ended while it loaded the images; see above")
+        if "error" in answer:
+            raise DataError(answer["error"])
+        self._ready = True
+
+    def run(
+        self, task: TrialTask, on_progress: Callable[[dict[str, Any]], None] = lambda _: None
+    ) -> TrainingResult:
+        """Trains one task in fresh processes; returns a result whatever happens to them.
+
+        Args:
+            task: What to train; its folder is emptied first.
+            on_progress: Called with each line of news (``spent``, ``epoch``, ``best``, ...).
+
+        Raises:
+            DataError: If the images cannot be loaded.
+            RunError: If not even the server can be started.
+        """
+        folder = Path(task.folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_json(folder / TASK_FILE, task.to_json())
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        self.wait()
+        launched = time.time()
+        self._send({"do": "train", "task": str(folder / TASK_FILE), "launched": launched})
+        try:
+            result = self._follow(folder, on_progress)
+        except BaseException:
+            self.close()
+            raise
+        wall = time.time() - launched
+        known = result.train_seconds + result.evaluation_seconds + result.startup_seconds
+        return replace(result, other_seconds=max(0.0, wall - known))
+
+    def _start(self) -> None:
+        environment = {
+            # Spinning threads make steps 20 times slower as soon as a core has other work too.
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # quiets torchrun; ranks set their own
+            "PYTHONWARNINGS": "ignore",
+            **os.environ,
+            "BETANAS_CONTROLLER_PID": str(os.getpid()),
+        }
+        self._process = subprocess.Popen(  # noqa: S603 - our own module in our own interpreter
+            [sys.executable, "-m", "betanas.training.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches the controller alone, which then decides
+        )
+        self._ready = False
+        self._send(self._prepare)
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def _answer(self, timeout: float | None) -> dict[str, Any] | None:
+        """The next answer; None if the server has ended. Raises TimeoutError."""
+        assert self._process is not None and self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
+        if not ready:
+            raise TimeoutError
+        line = self._process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def _follow(
+        self, folder: Path, on_progress: Callable[[dict[str, Any]], None]
+    ) -> TrainingResult:
+        news = _News(folder / PROGRESS_FILE)
+        stalled = _Stalled(folder)
+        while True:
+            try:
+                answer = self._answer(_POLL_SECONDS)
+            except TimeoutError:
+                for line in news.read():
+                    on_progress(line)
+                if (message := stalled.message()) is not None:
+                    self.close()
+                    return TrainingResult(None, Failure.TIMED_OUT, message)
+                continue
+            for line in news.read():
+                on_progress(line)
+            written = read_json(folder / RESULT_FILE)
+            if written is not None:
+                return TrainingResult.from_json(written)
+            how = f"exit code {answer['exit']}" if answer else "the trainer server"
+            return TrainingResult(
+                None, Failure.CRASHED, f"the launcher ended with {how}: {_tail(folder / LOG_FILE)}"
+            )
+
+
+class _News:
+    """Reads the complete lines that were added to a progress file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read += len(whole) + len(newline)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+class _Stalled:
+    """Notices when no rank, or not every rank, shows signs of life any more."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._began = time.time()
+
+    def message(self) -> str | None:
+        beats = {p.stem: p.stat().st_mtime for p in self._folder.glob("rank-*.beat")}
+        if not beats:
+            waited = time.time() - self._began
+            if waited > FIRST_BEAT_SECONDS:
+                return f"no rank finished a step within {FIRST_BEAT_SECONDS:.0f} s of its launch"
+            return None
+        oldest = min(beats, key=lambda name: beats[name])
+        silent = time.time() - beats[oldest]
+        if silent > STALL_SECONDS:
+            return f"{oldest} gave no sign of life for {STALL_SECONDS:.0f} s"
+        return None
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    told = [line.strip() for line in lines if line.strip()]
+    return told[-1] if told else "it left no log"

@@ -1,0 +1,87 @@
+"""From an architecture to an ``nn.Module``, out of torchvision's own pieces.
+
+Blocks as in MobileNetV2 and EfficientNetV2 (Tan and Le, 2021), torchvision's
+``models/efficientnet.py``; every convolution has kernel size 3, padding 1, or size 1, and no bias.
+"""
+
+from functools import partial
+
+from torch import Tensor, nn
+from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
+from torchvision.ops.stochastic_depth import StochasticDepth
+
+from betanas.architecture.layers import IMAGE_CHANNELS, Architecture, Block, Layer
+
+_ConvNormSiLU = partial(Conv2dNormActivation, activation_layer=nn.SiLU, inplace=True)
+
+
+class ResidualBlock(nn.Module):
+    """A Fused-MBConv or MBConv layer, ``b x in x r x r`` to ``b x out x r' x r'``."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        expanded = layer.expanded_channels
+        project = Conv2dNormActivation(
+            expanded, layer.out_channels, kernel_size=1, activation_layer=None
+        )
+        if layer.block is Block.FMBC:
+            pieces = [_ConvNormSiLU(layer.in_channels, expanded, stride=layer.stride), project]
+        else:
+            pieces = [
+                _ConvNormSiLU(layer.in_channels, expanded, kernel_size=1),
+                _ConvNormSiLU(expanded, expanded, stride=layer.stride, groups=expanded),
+                SqueezeExcitation(
+                    expanded, layer.squeeze_channels, activation=partial(nn.SiLU, inplace=True)
+                ),
+                project,
+            ]
+        self.block = nn.Sequential(*pieces)
+        self.drop = StochasticDepth(layer.stochastic_depth, "row") if layer.has_residual else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies the block, plus the input where there is a residual connection."""
+        y: Tensor = self.block(x)
+        return y if self.drop is None else x + self.drop(y)
+
+
+class BetaNet(nn.Module):
+    """A whole network: ``b x 3 x R x R`` images to ``b x num_classes`` logits."""
+
+    def __init__(self, architecture: Architecture, num_classes: int) -> None:
+        super().__init__()
+        head, *body = architecture.layers
+        self.features = nn.Sequential(
+            _ConvNormSiLU(IMAGE_CHANNELS, head.out_channels, stride=2),
+            *(ResidualBlock(layer) for layer in body),
+        )
+        last = architecture.layers[-1].out_channels
+        self.latent = _ConvNormSiLU(last, architecture.latent_channels, kernel_size=1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(architecture.latent_channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classifies a batch of normalised images."""
+        return self.classifier(self.pool(self.latent(self.features(x))).flatten(1))  # type: ignore[no-any-return]
+
+
+def build_model(architecture: Architecture, num_classes: int | None = None) -> BetaNet:
+    """Builds the network, with fresh weights from torch's global generator.
+
+    Convolutions start as in torchvision's EfficientNet (He et al., 2015, fan-out), the linear layer
+    uniform within 1 / sqrt(num_classes), batch norms as the identity.
+
+    Args:
+        architecture: What to build.
+        num_classes: Outputs; the architecture's own number if left out.
+    """
+    model = BetaNet(architecture, num_classes or architecture.num_classes)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            bound = module.out_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound)
+            nn.init.zeros_(module.bias)
+    return model

@@ -1,0 +1,166 @@
+"""The trainer server: a process with torch imported and images decoded, forked for each trial.
+
+The controller starts one with ``python -m betanas.training.server`` and sends it one JSON object a
+line; each is answered by one line. A trial is a fork of this process that runs torchrun's elastic
+agent, which forks the ranks. So a trial starts in fresh processes within tenths of a second, and
+may crash, hang or be killed without touching server or controller. This process itself never
+starts a thread and never touches a GPU, for both are lost on the way through a fork.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.numa.binding import AffinityMode, NumaOptions
+
+from betanas.data import ImageSet, load_images
+from betanas.errors import BetaNASError
+from betanas.study.definition import DatasetConfig
+from betanas.training.processes import die_with_parent
+from betanas.training.ranks import Ranks
+from betanas.training.trainer import Diverged, train
+from betanas.trial import (
+    LOG_FILE,
+    RESULT_FILE,
+    Failure,
+    TrainingResult,
+    TrialTask,
+    read_json,
+    write_json,
+)
+
+_loaded: dict[str, ImageSet] = {}  # decoded before the fork, so that all trials share its pages
+
+
+def main() -> None:
+    """Answers the controller's requests until it hangs up."""
+    die_with_parent(int(os.environ["BETANAS_CONTROLLER_PID"]))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = _prepare(request) if request["do"] == "prepare" else _train(request)
+        except BetaNASError as error:
+            answer = {"error": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _prepare(request: dict[str, Any]) -> dict[str, Any]:
+    dataset = DatasetConfig.model_validate(request["dataset"])
+    images = _images(dataset, request["resolution"], request["cache"])
+    return {"images": len(images.labels)}
+
+
+def _images(dataset: DatasetConfig, resolution: int, cache: str) -> ImageSet:
+    key = f"{dataset.model_dump_json()} {resolution}"
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = load_images(dataset, "train", resolution, Path(cache))
+    return _loaded[key]
+
+
+def _train(request: dict[str, Any]) -> dict[str, Any]:
+    task_file = Path(request["task"])
+    server = os.getpid()
+    agent = os.fork()
+    if agent == 0:
+        code = 1
+        try:
+            code = _run_agent(task_file, server, request["launched"])
+        except BaseException:  # noqa: BLE001 - a fork must never return into the server's loop
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    (task_file.parent / "agent.pid").write_text(str(agent))
+    _, status = os.waitpid(agent, 0)
+    return {"exit": os.waitstatus_to_exitcode(status)}
+
+
+def _run_agent(task_file: Path, server: int, launched: float) -> int:
+    """Runs torchrun's elastic agent in this fork, and through it the ranks; returns exit code."""
+    die_with_parent(server)
+    folder = task_file.parent
+    log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    task = TrialTask.from_json(read_json(task_file))
+    on_gpu = task.device == "cuda"
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=task.nproc_per_node,
+        run_id=f"trial-{task.number}-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=0.05,
+        start_method="spawn" if on_gpu else "fork",  # the agent may have looked at the GPUs
+        logs_specs=DefaultLogsSpecs(),
+        numa_options=NumaOptions(affinity_mode=AffinityMode.NODE) if on_gpu else None,
+        shutdown_timeout=5,
+    )
+    try:
+        elastic_launch(config, run_rank)(str(task_file), os.getpid(), launched)
+    except ChildFailedError as error:
+        if read_json(folder / RESULT_FILE) is None:
+            rank, failed = error.get_first_failure()
+            killed = failed.exitcode == -signal.SIGKILL
+            message = f"rank {rank} ended with exit code {failed.exitcode}"
+            _record(folder, Failure.KILLED if killed else Failure.CRASHED, message)
+        return 1
+    return 0
+
+
+def run_rank(task_path: str, agent: int, launched: float) -> None:
+    """What each rank does: join, train, and (rank 0) write the result."""
+    die_with_parent(agent)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    task = TrialTask.from_json(read_json(Path(task_path)))
+    folder = Path(task.folder)
+    cores = os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // task.nproc_per_node))
+    try:
+        ranks = Ranks.join(task.device)
+        images = _images(task.dataset, task.architecture.resolution, task.cache)
+        result = train(task, images, ranks, launched)
+    except Diverged as error:
+        _record(folder, Failure.DIVERGED, str(error))
+        return
+    except Exception as error:
+        failure = Failure.OUT_OF_MEMORY if _out_of_memory(error) else Failure.CRASHED
+        _record(folder, failure, f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
+    if ranks.rank == 0:
+        write_json(folder / RESULT_FILE, result.to_json())
+    ranks.leave()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _record(folder: Path, failure: Failure, message: str) -> None:
+    """Writes a failed result, unless a rank has written one already: the first is the cause."""
+    if read_json(folder / RESULT_FILE) is None:
+        result = TrainingResult(value=None, failure=failure, message=message)
+        write_json(folder / RESULT_FILE, result.to_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""A trial as data: what a trainer is told, what it returns, and what the study knows of it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from betanas.architecture.layers import Architecture
+from betanas.study.definition import Budget, DatasetConfig, Recipe
+
+TASK_FILE = "task.json"
+PROGRESS_FILE = "progress.jsonl"
+RESULT_FILE = "result.json"
+LOG_FILE = "log.txt"
+
+
+class Phase(StrEnum):
+    """Which part of the search proposed a trial's kernel."""
+
+    SOBOL = "sobol"
+    GP = "gp"
+
+
+class Failure(StrEnum):
+    """Why a training ended without a value; recorded as the trial's reason."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    DIVERGED = "diverged"
+    CRASHED = "crashed"
+    KILLED = "killed"
+    TIMED_OUT = "timed_out"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTask:
+    """All that the ranks of one trial need to know; frozen, and written to a file for them.
+
+    Attributes:
+        number: The trial's number in its study.
+        seed: Source of all randomness of this training.
+        architecture: What to train.
+        dataset: On which images.
+        recipe: How.
+        budget: How long.
+        nproc_per_node: Ranks on this machine.
+        device: ``cpu`` or ``cuda``.
+        folder: Where ranks leave progress, result and logs.
+        cache: Where decoded data sets are kept.
+    """
+
+    number: int
+    seed: int
+    architecture: Architecture
+    dataset: DatasetConfig
+    recipe: Recipe
+    budget: Budget
+    nproc_per_node: int
+    device: str
+    folder: str
+    cache: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``from_json`` gives back an equal task."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return plain | {
+            "architecture": self.architecture.to_json(),
+            "dataset": self.dataset.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "budget": self.budget.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        return cls(
+            **{
+                **data,
+                "architecture": Architecture.from_json(data["architecture"]),
+                "dataset": DatasetConfig.model_validate(data["dataset"]),
+                "recipe": Recipe.model_validate(data["recipe"]),
+                "budget": Budget.model_validate(data["budget"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One look at the validation images.
+
+    Attributes:
+        epoch: Passes over the training images so far, a whole number except at the budget's end.
+        steps: Optimiser steps so far.
+        train_seconds: Training time spent so far.
+        accuracy: Top-1 in [0, 1], counted over all validation images.
+        train_loss: Mean training loss since the evaluation before.
+    """
+
+    epoch: float
+    steps: int
+    train_seconds: float
+    accuracy: float
+    train_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What one training returns, audited: every second of it has a name.
+
+    Attributes:
+        value: Best validation top-1 in [0, 1]; None for a failed training.
+        failure: Why there is no value.
+        message: The failure in words.
+        epochs: Passes over the training images.
+        steps: Optimiser steps.
+        images: Training images seen, over all ranks.
+        train_seconds: Time that counted against the budget, waiting for data included.
+        data_wait_seconds: Part of it spent on gathering and augmenting images.
+        evaluation_seconds: Time in evaluations.
+        startup_seconds: From launch to the first training step.
+        other_seconds: What is left of the wall time.
+        device: The device's name.
+        ranks: Processes that trained together.
+        history: The evaluations.
+    """
+
+    value: float | None
+    failure: Failure | None = None
+    message: str = ""
+    epochs: float = 0.0
+    steps: int = 0
+    images: int = 0
+    train_seconds: float = 0.0
+    data_wait_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    startup_seconds: float = 0.0
+    other_seconds: float = 0.0
+    device: str = ""
+    ranks: int = 0
+    history: tuple[Evaluation, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``from_json`` gives back an equal result."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        failure = data.get("failure")
+        history = tuple(Evaluation(**e) for e in data.get("history", ()))
+        known = {**data, "failure": Failure(failure) if failure else None, "history": history}
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One row of a study: a trial in any state.
+
+    Attributes:
+        number: Its number, from 0.
+        state: Optuna's state in lower case: complete, pruned, fail, running, waiting.
+        phase: Which part of the search proposed it; None before it was.
+        value: Best validation top-1 in [0, 1].
+        reason: Why it was rejected, or why its training failed.
+        parameters: The kernel.
+        num_params: Trainable weights.
+        macs: Multiply-adds of one image.
+        activation_bytes: Kept activations of a training step on one rank.
+        fingerprint: Of the architecture; None for a trivial kernel.
+        train_seconds: Training time.
+        epochs: Passes over the training images.
+        audit: The other figures of ``TrainingResult``.
+    """
+
+    number: int
+    state: str
+    phase: str | None = None
+    value: float | None = None
+    reason: str | None = None
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    num_params: int | None = None
+    macs: int | None = None
+    activation_bytes: int | None = None
+    fingerprint: str | None = None
+    train_seconds: float | None = None
+    epochs: float | None = None
+    audit: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``from_json`` gives back an equal record."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        return cls(**data)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Writes a file that is there in whole or not at all, whatever is killed when."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(data, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_json(path: Path) -> Any:
+    """Reads what ``write_json`` wrote; None where there is nothing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
