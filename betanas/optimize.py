@@ -14,15 +14,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from betanas.architecture.decoding import decode
-from betanas.architecture.limits import Feasibility
 from betanas.data import DatasetFacts, describe_dataset
 from betanas.errors import InputError, RunError
 from betanas.search.leases import RENEWAL_SECONDS
+from betanas.search.plan import sobol_phase
 from betanas.search.sampler import KernelSampler
-from betanas.search.space import SobolPhase, Space
 from betanas.search.storage import ClaimedTrial, Settings, StoredStudy
 from betanas.study.definition import StudyDefinition
-from betanas.study.feasibility import memory_bytes, study_feasibility
+from betanas.study.feasibility import memory_bytes
 from betanas.training.device import Devices, find_devices
 from betanas.training.launch import TrainerServer
 from betanas.trial import (
@@ -207,6 +206,8 @@ def optimize(
         InputError: For data, device, database or limits that do not work; nothing has begun then.
         RunError: If no training succeeds.
     """
+    if more_trials is not None and more_trials < 1:
+        raise InputError(f"--trials must be >= 1, but got {more_trials}")
     devices = find_devices(device, nproc_per_node)
     facts = describe_dataset(definition.dataset)
     fresh = new_settings(definition, facts, devices)
@@ -233,34 +234,10 @@ def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: Devi
     )
 
 
-def study_rules(definition: StudyDefinition, settings: Settings) -> Feasibility:
-    """The rules of a study that has begun."""
-    return study_feasibility(
-        definition, len(settings.classes), settings.memory_bytes, settings.scaled_memory_bytes
-    )
-
-
-def sobol_phase(definition: StudyDefinition, settings: Settings) -> SobolPhase:
-    """The first phase of a study that has begun."""
-    search = definition.search
-    return SobolPhase(
-        Space.of(definition),
-        study_rules(definition, settings),
-        search.seed,
-        search.sobol_trials,
-        search.min_feasible,
-    )
-
-
 def trial_seed(study_seed: int, number: int) -> int:
     """The seed of one trial's training, 63 bits, from the study's seed and the trial's number."""
     state = np.random.SeedSequence([study_seed, number]).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
-
-
-def default_url(name: str) -> str:
-    """Where a study's database is if nobody says otherwise."""
-    return f"sqlite:///storage/{name}.db"
 
 
 def trials_folder(url: str, name: str) -> Path:
@@ -274,9 +251,3 @@ def trials_folder(url: str, name: str) -> Path:
 def cache_folder(folder: Path) -> Path:
     """Where decoded images are kept, for all studies that share a folder."""
     return folder.parent / "cache"
-
-
-def check_trials(more_trials: int | None) -> None:
-    """Refuses a number of trials that means nothing."""
-    if more_trials is not None and more_trials < 1:
-        raise InputError(f"--trials must be >= 1, but got {more_trials}")

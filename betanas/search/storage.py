@@ -126,6 +126,7 @@ class StoredStudy:
     """
 
     def __init__(self, database: RDBStorage, study: optuna.Study, settings: Settings) -> None:
+        self.database = database
         self.study = study
         self.settings = settings
         self._leases = Leases(database.engine)

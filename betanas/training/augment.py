@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from betanas.training.autoaugment import apply_operations, draw_operations
+from betanas.training.autoaugment import IDENTITY, apply_operations, draw_operations
 
 CROP_TRIES = 10
 
@@ -110,7 +110,7 @@ class TrainAugment:
         boxes = draw_boxes(batch_size, image_size, self.crop_scale, self.crop_ratio, generator)
         flips = torch.rand(batch_size, generator=generator) < 0.5
         if not self.autoaugment:
-            operations.zero_()
+            operations.fill_(IDENTITY)
         if not self.flip:
             flips.zero_()
         return Draws(operations, boxes, flips)

@@ -112,7 +112,7 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 _CODES = {operation: code for code, operation in enumerate(OPERATIONS)}
-_IDENTITY = _CODES[Operation("Identity")]
+IDENTITY = _CODES[Operation("Identity")]
 
 
 def _code(name: str, level: int | None, *, negative: bool) -> int:
@@ -143,7 +143,7 @@ def draw_operations(batch_size: int, generator: torch.Generator) -> Tensor:
     acts = torch.rand(batch_size, 2, generator=generator) < _POLICY_PROBABILITIES[policy]
     sign = torch.randint(2, (batch_size, 2, 1), generator=generator)
     codes = _POLICY_CODES[policy].gather(2, sign).squeeze(2)
-    return codes.where(acts, _IDENTITY)
+    return codes.where(acts, IDENTITY)
 
 
 def apply_operations(images: Tensor, operations: Tensor) -> Tensor:

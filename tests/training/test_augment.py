@@ -12,7 +12,7 @@ from torchvision.transforms import functional as reference
 
 from betanas.training import augment
 from betanas.training.augment import Draws, EvalTransform, TrainAugment, draw_boxes, resize_matrix
-from betanas.training.autoaugment import OPERATIONS, Operation
+from betanas.training.autoaugment import IDENTITY
 
 MEAN = (0.5071, 0.4866, 0.4409)
 STD = (0.2009, 0.1984, 0.2023)
@@ -38,7 +38,7 @@ def normalized(images: Tensor) -> Tensor:
 
 
 def draws_of(boxes: list[tuple[int, int, int, int]], flips: list[bool]) -> Draws:
-    operations = torch.full((len(boxes), 2), OPERATIONS.index(Operation("Identity")))
+    operations = torch.full((len(boxes), 2), IDENTITY)
     return Draws(operations, torch.tensor(boxes), torch.tensor(flips))
 
 
@@ -227,7 +227,7 @@ def test_switching_a_part_off_leaves_the_other_draws() -> None:
     neither = train_augment(autoaugment=False, flip=False).draw(50, (32, 32), seeded())
     assert torch.equal(both.boxes, neither.boxes)
     assert not neither.flips.any()
-    assert (neither.operations == OPERATIONS.index(Operation("Identity"))).all()
+    assert (neither.operations == IDENTITY).all()
 
 
 def test_autocast_does_not_lower_the_precision() -> None:

@@ -9,14 +9,13 @@ from torchvision.transforms import AutoAugment, AutoAugmentPolicy, Interpolation
 from torchvision.transforms.autoaugment import _apply_op
 
 from betanas.training.autoaugment import (
+    IDENTITY,
     OPERATIONS,
     POLICY,
     Operation,
     apply_operations,
     draw_operations,
 )
-
-IDENTITY = OPERATIONS.index(Operation("Identity"))
 
 
 def pictures(height: int, width: int) -> Tensor:

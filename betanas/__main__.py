@@ -1,0 +1,5 @@
+"""``python -m betanas``."""
+
+from betanas.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What a study has shown: numbers first, then tables and figures."""

@@ -1,0 +1,52 @@
+"""Where a study stands, from its trials alone."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from betanas.trial import TrialRecord
+
+STATES = ("complete", "pruned", "fail", "running", "waiting")
+DATA_WAIT_WARNING = 0.05  # share of the training time
+
+
+def observed_best(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The complete trial of highest value, the earliest of equals; None if none is complete."""
+    complete = [r for r in records if r.state == "complete" and r.value is not None]
+    return max(complete, key=lambda r: (r.value or 0.0, -r.number), default=None)
+
+
+def summarize(name: str, records: Sequence[TrialRecord], target: int) -> dict[str, Any]:
+    """Counts what has happened.
+
+    Args:
+        name: The study's.
+        records: All its trials.
+        target: Non-trivial trials that it works towards.
+
+    Returns:
+        The JSON of ``betanas status``.
+    """
+    states = Counter(r.state for r in records)
+    best = observed_best(records)
+    return {
+        "study": name,
+        "trials": {state: states[state] for state in STATES},
+        "rejected": dict(Counter(str(r.reason) for r in records if r.state == "pruned")),
+        "failed": dict(Counter(str(r.reason) for r in records if r.state == "fail")),
+        "sobol": sum(r.phase == "sobol" for r in records),
+        "feasible": states["complete"],
+        "target": target,
+        "best": {"number": best.number, "value": best.value} if best else None,
+        "warnings": [w for r in records for w in audit_warnings(r)],
+    }
+
+
+def audit_warnings(record: TrialRecord) -> list[str]:
+    """What is wrong with how a trial spent its budget."""
+    waited, trained = record.audit.get("data_wait_seconds"), record.train_seconds
+    if waited is None or not trained or waited <= DATA_WAIT_WARNING * trained:
+        return []
+    return [
+        f"trial {record.number} waited for data in {waited / trained:.0%} of its training time"
+    ]

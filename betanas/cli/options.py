@@ -1,0 +1,90 @@
+"""The options that commands share, and how every command ends."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+
+from betanas.errors import BetaNASError
+from betanas.study.definition import StudyDefinition
+
+StudyOption = Annotated[
+    str, typer.Option("--study", help="A built-in study's name, or a path to a TOML file.")
+]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="Database URL; else $BETANAS_STORAGE, else the study file's, "
+        "else sqlite:///storage/STUDY.db.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+
+out = Console()
+err = Console(stderr=True)
+
+P = ParamSpec("P")
+
+
+def ends_well(command: Callable[P, None]) -> Callable[P, None]:
+    """Turns our errors into one line and an exit code, and Ctrl-C into 130."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except BetaNASError as error:
+            err.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            err.print("interrupted; the same command goes on from here")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+    return run
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def storage_url(definition: StudyDefinition, storage: str | None) -> str:
+    """The database of a study: option, environment, file, default, in this order."""
+    return (
+        storage
+        or os.environ.get("BETANAS_STORAGE")
+        or definition.storage.url
+        or f"sqlite:///storage/{definition.name}.db"
+    )
+
+
+def print_json(data: Any) -> None:
+    """One JSON document, and nothing else, on stdout."""
+    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def per_cent(value: float | None) -> str:
+    """An accuracy as people read it."""
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def short(number: float | None) -> str:
+    """A count with a unit: 8.86M."""
+    if number is None:
+        return "-"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:g}"

@@ -1,0 +1,137 @@
+"""How a running search looks: a live panel on a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from betanas.analysis.status import observed_best, summarize
+from betanas.cli.options import per_cent, short
+from betanas.search.storage import StoredStudy
+from betanas.study.definition import StudyDefinition
+from betanas.trial import TrialRecord
+
+
+class SearchProgress:
+    """Follows a search on stderr; a context manager.
+
+    Args:
+        console: Where to show it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._began = time.monotonic()
+        self._recorded_here: list[TrialRecord] = []
+        self._records: list[TrialRecord] = []
+        self._current: TrialRecord | None = None
+        self._news: dict[str, Any] = {}
+        self._sobol = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def begins(self, definition: StudyDefinition, stored: StoredStudy, sobol: int) -> None:
+        """Says what is known already, and starts the live panel."""
+        self._definition, self._sobol = definition, sobol
+        self._records = stored.records()
+        done = summarize(definition.name, self._records, definition.search.trials)
+        verb = "goes on" if self._records else "begins"
+        self._say(
+            f"study {definition.name} {verb}: {done['feasible']} of {done['target']} trials, "
+            f"{definition.family} at R={definition.resolution}, "
+            f"{len(stored.settings.classes)} classes, {sobol} Sobol points first"
+        )
+        self._began = time.monotonic()
+        if self._live is not None:
+            self._live.start()
+
+    def proposed(self, record: TrialRecord) -> None:
+        """A training begins."""
+        self._current, self._news = record, {}
+        self._refresh()
+
+    def progress(self, news: dict[str, Any]) -> None:
+        """The training told of itself."""
+        self._news |= news
+        self._refresh()
+
+    def recorded(self, record: TrialRecord) -> None:
+        """A trial has ended."""
+        self._current = None
+        self._records = [r for r in self._records if r.number != record.number] + [record]
+        self._recorded_here.append(record)
+        self._say(self._line(record))
+        self._refresh()
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _line(self, record: TrialRecord) -> str:
+        head = f"trial {record.number:>4} {record.phase or '-':<6}"
+        if record.state == "pruned":
+            return f"{head} rejected: {record.reason}"
+        cost = f"{short(record.num_params):>6} params {short(record.macs):>6} macs"
+        if record.state == "fail":
+            return f"{head} {cost}  failed: {record.reason} {record.audit.get('message', '')}"
+        best = observed_best(self._records)
+        star = " *best*" if best is not None and best.number == record.number else ""
+        return (
+            f"{head} {cost}  {per_cent(record.value):>8} in {record.epochs:.1f} epochs, "
+            f"{record.train_seconds:.1f} s{star}"
+        )
+
+    def _seconds_left(self, feasible: int, target: int) -> float | None:
+        here = sum(r.state == "complete" for r in self._recorded_here)
+        if not here:
+            return None
+        return (time.monotonic() - self._began) / here * max(target - feasible, 0)
+
+    def _refresh(self) -> None:
+        if self._live is None:
+            return
+        search = self._definition.search
+        feasible = sum(r.state == "complete" for r in self._records)
+        rows = Table.grid(padding=(0, 2))
+        left = self._seconds_left(feasible, search.trials)
+        best = observed_best(self._records)
+        phase = "sobol" if len(self._records) < self._sobol else search.sampler
+        rows.add_row("phase", phase, f"{feasible} of {search.trials} feasible trials")
+        if best is not None:
+            rows.add_row("best", per_cent(best.value), f"trial {best.number}")
+        if left is not None:
+            rows.add_row("left", f"about {_duration(left)}", "")
+        parts: list[Any] = [rows]
+        if self._current is not None:
+            spent = float(self._news.get("spent", 0.0))
+            rows.add_row(
+                f"trial {self._current.number}",
+                per_cent(self._news.get("best")),
+                f"epoch {self._news.get('epoch', 0):.1f}, {100 * (1 - spent):.0f} % of budget left",
+            )
+            parts.append(ProgressBar(total=1.0, completed=spent, width=40))
+        self._live.update(Group(Text(), *parts))
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    if hours >= 2:
+        return f"{hours:.1f} h"
+    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
+
+

@@ -1,0 +1,158 @@
+"""Tables for people and for programs: architectures, kernels, trials."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from betanas.architecture.complexity import Complexity
+from betanas.architecture.layers import Architecture, Layer
+from betanas.cli.options import per_cent, short
+from betanas.trial import TrialRecord
+
+
+def architecture_json(architecture: Architecture, complexity: Complexity) -> dict[str, Any]:
+    """The JSON of ``betanas describe``: one entry a layer, and the costs."""
+    layers = [
+        {
+            "block": str(y.block),
+            "in_channels": y.in_channels,
+            "out_channels": y.out_channels,
+            "expansion_ratio": y.expansion_ratio,
+            "stride": y.stride,
+            "se_ratio": y.se_ratio,
+            "in_resolution": y.in_resolution,
+            "out_resolution": y.out_resolution,
+            "expanded_channels": y.expanded_channels,
+            "squeeze_channels": y.squeeze_channels,
+            "stochastic_depth": y.stochastic_depth,
+        }
+        for y in architecture.layers
+    ]
+    return {
+        "resolution": architecture.resolution,
+        "num_classes": architecture.num_classes,
+        "layers": layers,
+        "num_params": complexity.num_params,
+        "macs": complexity.macs,
+        "activation_bytes": complexity.activation_bytes,
+        "latent_channels": architecture.latent_channels,
+        "fingerprint": architecture.fingerprint,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Equal layers in a row, as the published tables print them: ratios are means."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def expansion_ratio(self) -> float:
+        """Mean expansion ratio."""
+        return sum(y.expansion_ratio for y in self.layers) / len(self.layers)
+
+    @property
+    def se_ratio(self) -> float:
+        """Mean squeeze-excitation ratio."""
+        return sum(y.se_ratio for y in self.layers) / len(self.layers)
+
+
+def collapse(architecture: Architecture) -> list[Row]:
+    """Joins neighbours of the same block, channels and stride, as in Tables A1 and A3."""
+
+    def shape(layer: Layer) -> tuple[object, ...]:
+        return layer.block, layer.in_channels, layer.out_channels, layer.stride
+
+    rows: list[list[Layer]] = []
+    for layer in architecture.layers:
+        if rows and shape(rows[-1][0]) == shape(layer):
+            rows[-1].append(layer)
+        else:
+            rows.append([layer])
+    return [Row(tuple(row)) for row in rows]
+
+
+def print_architecture(
+    console: Console, architecture: Architecture, complexity: Complexity, batch_size: int
+) -> None:
+    """The published form of a layer table, and what the network costs."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("block", "in", "out", "expansion", "stride", "SE ratio", "side", "repeats"):
+        table.add_column(name, justify="left" if name == "block" else "right")
+    for row in collapse(architecture):
+        first = row.layers[0]
+        table.add_row(
+            str(first.block),
+            str(first.in_channels),
+            str(first.out_channels),
+            f"{row.expansion_ratio:.2f}",
+            str(first.stride),
+            f"{row.se_ratio:.2f}",
+            str(first.out_resolution),
+            str(len(row.layers)),
+        )
+    console.print(table)
+    console.print(
+        f"R={architecture.resolution}, {architecture.num_classes} classes, "
+        f"latent {architecture.latent_channels}: {complexity.num_params:,} parameters, "
+        f"{short(complexity.macs)} multiply-adds, "
+        f"{complexity.activation_bytes / 2**20:,.0f} MiB of activations for {batch_size} images; "
+        f"fingerprint {architecture.fingerprint}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_kernels(console: Console, kernels: Mapping[str, Mapping[str, float]]) -> None:
+    """Kernels side by side, a row a parameter."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("parameter")
+    for name in kernels:
+        table.add_column(name, justify="right")
+    for parameter in next(iter(kernels.values())):
+        table.add_row(parameter, *(f"{kernel[parameter]:.4f}" for kernel in kernels.values()))
+    console.print(table)
+
+
+_COLUMNS = (
+    "number", "state", "phase", "value", "reason", "num_params", "macs", "activation_bytes",
+    "fingerprint", "train_seconds", "epochs",
+)  # fmt: skip
+
+
+def trials_csv(records: Sequence[TrialRecord]) -> str:
+    """All trials as comma-separated values: the columns of the JSON, a column a parameter."""
+    parameters = sorted({name for r in records for name in r.parameters}, key=str.lower)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *parameters])
+    for record in records:
+        row = [getattr(record, name) for name in _COLUMNS]
+        writer.writerow(row + [record.parameters.get(name) for name in parameters])
+    return text.getvalue()
+
+
+def print_trials(console: Console, records: Sequence[TrialRecord]) -> None:
+    """The trials, a row each."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("trial", "state", "phase", "accuracy", "params", "macs", "epochs", "seconds"):
+        table.add_column(name, justify="left" if name in ("state", "phase") else "right")
+    table.add_column("reason")
+    for r in records:
+        table.add_row(
+            str(r.number),
+            r.state,
+            r.phase or "-",
+            per_cent(r.value),
+            short(r.num_params),
+            short(r.macs),
+            "-" if r.epochs is None else f"{r.epochs:.1f}",
+            "-" if r.train_seconds is None else f"{r.train_seconds:.1f}",
+            r.reason or "",
+        )
+    console.print(table)
