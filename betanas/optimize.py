@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from optuna.trial import TrialState
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from betanas.architecture.decoding import decode
@@ -19,7 +18,7 @@ from betanas.errors import InputError, RunError
 from betanas.search.leases import RENEWAL_SECONDS
 from betanas.search.plan import sobol_phase
 from betanas.search.sampler import KernelSampler
-from betanas.search.storage import ClaimedTrial, Settings, StoredStudy
+from betanas.search.storage import ClaimedTrial, Settings, StoredStudy, sqlite_file
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import memory_bytes
 from betanas.training.device import Devices, find_devices
@@ -242,10 +241,8 @@ def trial_seed(study_seed: int, number: int) -> int:
 
 def trials_folder(url: str, name: str) -> Path:
     """Where the trials of a study leave their files: beside an SQLite database, else below here."""
-    parsed = make_url(url) if "://" in url else None
-    if parsed is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
-        return Path(parsed.database).absolute().parent / name
-    return Path("storage").absolute() / name
+    file = sqlite_file(url)
+    return (file.parent if file else Path("storage")).absolute() / name
 
 
 def cache_folder(folder: Path) -> Path:

@@ -47,6 +47,4 @@ def audit_warnings(record: TrialRecord) -> list[str]:
     waited, trained = record.audit.get("data_wait_seconds"), record.train_seconds
     if waited is None or not trained or waited <= DATA_WAIT_WARNING * trained:
         return []
-    return [
-        f"trial {record.number} waited for data in {waited / trained:.0%} of its training time"
-    ]
+    return [f"trial {record.number} waited for data in {waited / trained:.0%} of its training time"]

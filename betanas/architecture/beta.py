@@ -38,4 +38,4 @@ def beta_ppf(q: npt.ArrayLike, log10_a: npt.ArrayLike, log10_b: npt.ArrayLike) -
         Points in [0, 1], of the broadcast shape.
     """
     a, b = np.power(10.0, log10_a), np.power(10.0, log10_b)
-    return np.asarray(betaincinv(a, b, q), dtype=np.float64)
+    return np.asarray(betaincinv(a, b, np.asarray(q, dtype=np.float64)), dtype=np.float64)

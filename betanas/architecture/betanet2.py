@@ -31,7 +31,7 @@ def width_profile(skeleton: Skeleton, parameter: Callable[[str], FloatArray]) ->
     by_contraction = np.zeros((n, most + 1))
     rows, columns = np.nonzero(reached)
     by_contraction[rows, columns + 1] = beta_cdf(share[rows, columns], a[rows, 0], b[rows, 0])
-    behind = np.cumsum(skeleton.contracts, axis=1)
+    behind = np.cumsum(skeleton.contracts, axis=1, dtype=np.int64)
     return np.take_along_axis(by_contraction, behind, axis=1)
 
 

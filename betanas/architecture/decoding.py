@@ -145,7 +145,7 @@ def place_contractions(
         ``n x N``, exactly L of each row true.
     """
     layer = np.arange(depth.max(initial=0))
-    contracts = (layer == 0) & (depth[:, None] > 0)
+    contracts: BoolArray = (layer == 0) & (depth[:, None] > 0)
     for j in range(1, int(contractions.max(initial=0))):
         rows = np.flatnonzero(contractions > j)
         last = depth[rows] - 1

@@ -6,7 +6,7 @@ Both hold the same facts. ``Architecture`` is what is printed, stored, compared 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum, StrEnum
 from typing import Any, Self
 
@@ -100,12 +100,8 @@ class Architecture:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits, equal exactly for equal architectures."""
-        shape = [self.resolution, self.num_classes, self.latent_channels]
-        shape += [
-            [y.block, y.in_channels, y.out_channels, y.stride, y.expanded_channels]
-            + [y.squeeze_channels, y.stochastic_depth]
-            for y in self.layers
-        ]
+        layers = [[getattr(y, f.name) for f in fields(Layer) if f.compare] for y in self.layers]
+        shape = [self.resolution, self.num_classes, self.latent_channels, layers]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Verdicts:
     @property
     def feasible(self) -> BoolArray:
         """Which kernels may be trained, shape ``n``."""
-        return self.code == 0
+        return np.asarray(self.code == 0)
 
     def reason(self, i: int) -> Rejection | None:
         """Why the i-th kernel is rejected; None if it is not."""

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import warnings
 from types import FrameType
 from typing import NoReturn
@@ -15,10 +14,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|optuna")
     signal.signal(signal.SIGTERM, _interrupt)
-    from betanas.cli.commands import app
+    from betanas.cli import architecture_commands, study_commands  # noqa: F401 - they register
+    from betanas.cli.app import app
 
     app(prog_name="betanas")
-    sys.exit(0)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

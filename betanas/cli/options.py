@@ -26,12 +26,22 @@ StorageOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study file; repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key of the study file; repeatable."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 
-out = Console()
-err = Console(stderr=True)
+_PLAIN_WIDTH = 160  # columns where no terminal says how many there are
+
+out = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
+
+
+def say(text: str, console: Console = out, style: str | None = None) -> None:
+    """Prints one line as it is, however long."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
 
 P = ParamSpec("P")
 
@@ -44,20 +54,16 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except BetaNASError as error:
-            err.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+            say(f"error: {error}", err, "red")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            err.print("interrupted; the same command goes on from here")
+            say("interrupted; the same command goes on from here", err)
             raise typer.Exit(130) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
 
     return run
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def storage_url(definition: StudyDefinition, storage: str | None) -> str:

@@ -133,5 +133,3 @@ def _duration(seconds: float) -> str:
     if hours >= 2:
         return f"{hours:.1f} h"
     return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
-
-

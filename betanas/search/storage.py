@@ -103,6 +103,14 @@ def _prepare_sqlite(path: Path) -> None:
         connection.close()
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite URL; None for any other URL."""
+    parsed = make_url(url) if "://" in url else None
+    if parsed is None or parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return None
+    return Path(parsed.database)
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedTrial:
     """A trial that this worker, and nobody else, works on."""
@@ -138,10 +146,9 @@ class StoredStudy:
         Raises:
             StorageError: If there is none of that name, or it is not ours.
         """
-        parsed = make_url(url) if "://" in url else None
-        if parsed is not None and parsed.get_backend_name() == "sqlite" and parsed.database:
-            if not Path(parsed.database).exists():
-                raise StorageError(_no_study(name, url))
+        file = sqlite_file(url)
+        if file is not None and not file.exists():
+            raise StorageError(_no_study(name, url))
         database = open_database(url)
         try:
             study = optuna.load_study(study_name=name, storage=database)

@@ -150,7 +150,7 @@ def _sentence(error: ErrorDetails) -> str:
 
 
 def _is_union_branch(step: int | str) -> bool:
-    return isinstance(step, str) and (step.startswith("literal[") or step.startswith("constrained"))
+    return isinstance(step, str) and step.startswith(("literal[", "constrained"))
 
 
 def _suggestion(steps: list[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from betanas.errors import DataError, RunError
 from betanas.study.definition import DatasetConfig
@@ -123,12 +123,13 @@ class TrainerServer:
         environment = {
             # Spinning threads make steps 20 times slower as soon as a core has other work too.
             "OMP_WAIT_POLICY": "PASSIVE",
+            "THP_MEM_ALLOC_ENABLE": "1",  # huge pages: fewer page faults, faster steps (Linux)
             "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # quiets torchrun; ranks set their own
             "PYTHONWARNINGS": "ignore",
             **os.environ,
             "BETANAS_CONTROLLER_PID": str(os.getpid()),
         }
-        self._process = subprocess.Popen(  # noqa: S603 - our own module in our own interpreter
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "betanas.training.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -139,18 +140,25 @@ class TrainerServer:
         self._ready = False
         self._send(self._prepare)
 
+    def _running(self) -> tuple[IO[str], IO[str]]:
+        """The server's requests and answers."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise RunError("the trainer server is closed")
+        return process.stdin, process.stdout
+
     def _send(self, request: dict[str, Any]) -> None:
-        assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
+        requests = self._running()[0]
+        requests.write(json.dumps(request) + "\n")
+        requests.flush()
 
     def _answer(self, timeout: float | None) -> dict[str, Any] | None:
         """The next answer; None if the server has ended. Raises TimeoutError."""
-        assert self._process is not None and self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
+        answers = self._running()[1]
+        ready, _, _ = select.select([answers], [], [], timeout)
         if not ready:
             raise TimeoutError
-        line = self._process.stdout.readline()
+        line = answers.readline()
         return json.loads(line) if line else None
 
     def _follow(

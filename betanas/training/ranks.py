@@ -77,7 +77,7 @@ class Ranks:
         for buffer in model.buffers():
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
-                buffer /= self.size
+                buffer.div_(self.size)
 
     def synchronize(self) -> None:
         """Waits until the device has done all it was asked to."""

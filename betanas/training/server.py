@@ -27,7 +27,7 @@ from betanas.errors import BetaNASError
 from betanas.study.definition import DatasetConfig
 from betanas.training.processes import die_with_parent
 from betanas.training.ranks import Ranks
-from betanas.training.trainer import Diverged, train
+from betanas.training.trainer import Diverged, Training
 from betanas.trial import (
     LOG_FILE,
     RESULT_FILE,
@@ -78,7 +78,7 @@ def _train(request: dict[str, Any]) -> dict[str, Any]:
         code = 1
         try:
             code = _run_agent(task_file, server, request["launched"])
-        except BaseException:  # noqa: BLE001 - a fork must never return into the server's loop
+        except BaseException:  # a fork must never return into the server's loop
             traceback.print_exc()
         finally:
             sys.stdout.flush()
@@ -136,7 +136,7 @@ def run_rank(task_path: str, agent: int, launched: float) -> None:
     try:
         ranks = Ranks.join(task.device)
         images = _images(task.dataset, task.architecture.resolution, task.cache)
-        result = train(task, images, ranks, launched)
+        result = Training(task, images, ranks).run(launched)
     except Diverged as error:
         _record(folder, Failure.DIVERGED, str(error))
         return

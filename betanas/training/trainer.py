@@ -123,100 +123,118 @@ class Validation:
         return right / seen
 
 
-def train(task: TrialTask, images: ImageSet, ranks: Ranks, launched: float) -> TrainingResult:
-    """Trains until the budget is spent; every rank returns the same value.
+class Training:
+    """One rank's training of one task.
 
     Args:
         task: What to train, and how long.
         images: The training part of the data set; a validation part is split off here.
         ranks: This process among its peers.
-        launched: When the trial was launched, ``time.time()`` seconds.
-
-    Returns:
-        Best validation top-1, and where the time went (``other_seconds`` excepted).
-
-    Raises:
-        Diverged: On all ranks, if the loss of any is no longer finite.
     """
-    folder = Path(task.folder)
-    torch.manual_seed(task.seed)
-    model = build_model(task.architecture).to(ranks.device, memory_format=torch.channels_last)
-    torch.manual_seed(task.seed + 1 + ranks.rank)  # stochastic depth drops other images per rank
-    wrapped = parallel(task.recipe, model, ranks)
-    optimizer = build_optimizer(task.recipe, model)
-    learning_rate = LearningRate(task.recipe, optimizer)
 
-    chosen, held_out = split_indices(
-        images.labels, task.dataset.validation, task.dataset.split_seed
-    )
-    batches = Batches(images, chosen, task, ranks)
-    validation = Validation(images, held_out, task, ranks)
-    clock = TrainingClock(task.budget, batches.steps_per_epoch, batches.per_step)
-    progress_file = Progress(folder, ranks)
-    steps_per_evaluation = batches.steps_per_epoch * task.recipe.evaluate_every_epochs
+    def __init__(self, task: TrialTask, images: ImageSet, ranks: Ranks) -> None:
+        self._task = task
+        self._ranks = ranks
+        torch.manual_seed(task.seed)
+        self._model = build_model(task.architecture).to(ranks.device)
+        self._model.to(memory_format=torch.channels_last)
+        torch.manual_seed(task.seed + 1 + ranks.rank)  # each rank drops other residual branches
+        self._wrapped = parallel(task.recipe, self._model, ranks)
+        self._optimizer = build_optimizer(task.recipe, self._model)
+        self._learning_rate = LearningRate(task.recipe, self._optimizer)
 
-    history: list[Evaluation] = []
-    data_wait = evaluation_seconds = 0.0
-    loss = torch.zeros((), device=ranks.device)
-    loss_sum = torch.zeros((), device=ranks.device)
-    supply = iter(batches)
-    ranks.agree(0.0, False)  # all ranks begin together
-    ranks.synchronize()
-    startup_seconds = time.time() - launched
-    clock.resume()
-    while True:
-        # Reading the last step's loss also keeps the device at most one step behind the clock.
-        progress, failed = ranks.agree(clock.progress, not math.isfinite(loss.item()))
-        if failed:
-            raise Diverged(f"the training loss is not finite after {clock.steps} steps")
-        over = progress >= 1 and clock.steps > 0
-        if over or (clock.steps and clock.steps % steps_per_evaluation == 0):
-            since = history[-1].steps if history else 0
-            if clock.steps > since:
-                ranks.synchronize()
-                clock.pause()
-                began = time.perf_counter()
-                mean_loss = loss_sum.item() / (clock.steps - since)
-                accuracy = validation.accuracy(model)
-                loss_sum.zero_()
-                learning_rate.after_evaluation(accuracy)
-                history.append(
-                    Evaluation(clock.epochs, clock.steps, clock.seconds, accuracy, mean_loss)
-                )
-                best = max(e.accuracy for e in history)
-                progress_file.tell(spent=min(progress, 1.0), best=best, **asdict(history[-1]))
-                evaluation_seconds += time.perf_counter() - began
-                clock.resume()
-        if over:
-            break
-        waited = time.perf_counter()
-        inputs, labels = next(supply)
-        data_wait += time.perf_counter() - waited
-        learning_rate.before_step(progress)
-        loss = functional.cross_entropy(
-            wrapped(inputs), labels, label_smoothing=task.recipe.label_smoothing
+        dataset = task.dataset
+        chosen, held_out = split_indices(images.labels, dataset.validation, dataset.split_seed)
+        self._batches = Batches(images, chosen, task, ranks)
+        self._supply = iter(self._batches)
+        self._validation = Validation(images, held_out, task, ranks)
+        self._clock = TrainingClock(
+            task.budget, self._batches.steps_per_epoch, self._batches.per_step
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        loss = loss.detach()
-        loss_sum += loss
-        clock.steps += 1
-        progress_file.beat(clock, progress)
-    clock.pause()
-    return TrainingResult(
-        value=max(e.accuracy for e in history),
-        epochs=clock.epochs,
-        steps=clock.steps,
-        images=clock.images,
-        train_seconds=history[-1].train_seconds,
-        data_wait_seconds=data_wait,
-        evaluation_seconds=evaluation_seconds,
-        startup_seconds=startup_seconds,
-        device=_device_name(ranks.device),
-        ranks=ranks.size,
-        history=tuple(history),
-    )
+        self._progress = Progress(Path(task.folder), ranks)
+        self._loss = torch.zeros((), device=ranks.device)
+        self._loss_sum = torch.zeros((), device=ranks.device)
+        self._history: list[Evaluation] = []
+        self._data_wait = self._evaluation_seconds = 0.0
+
+    def run(self, launched: float) -> TrainingResult:
+        """Trains until the budget is spent; every rank returns the same value.
+
+        Args:
+            launched: When the trial was launched, ``time.time()`` seconds.
+
+        Returns:
+            Best validation top-1, and where the time went (``other_seconds`` excepted).
+
+        Raises:
+            Diverged: On all ranks, if the loss of any is no longer finite.
+        """
+        clock = self._clock
+        per_evaluation = self._batches.steps_per_epoch * self._task.recipe.evaluate_every_epochs
+        self._ranks.agree(0.0, failed=False)  # all ranks begin together
+        self._ranks.synchronize()
+        startup_seconds = time.time() - launched
+        clock.resume()
+        over = False
+        while not over:
+            # Reading the last step's loss keeps the device at most one step behind the clock.
+            finite = math.isfinite(self._loss.item())
+            progress, failed = self._ranks.agree(clock.progress, failed=not finite)
+            if failed:
+                raise Diverged(f"the training loss is not finite after {clock.steps} steps")
+            over = progress >= 1 and clock.steps > 0
+            if over or (clock.steps and clock.steps % per_evaluation == 0):
+                self._evaluate(progress)
+            if not over:
+                self._step(progress)
+        clock.pause()
+        return TrainingResult(
+            value=max(e.accuracy for e in self._history),
+            epochs=clock.epochs,
+            steps=clock.steps,
+            images=clock.images,
+            train_seconds=self._history[-1].train_seconds,
+            data_wait_seconds=self._data_wait,
+            evaluation_seconds=self._evaluation_seconds,
+            startup_seconds=startup_seconds,
+            device=_device_name(self._ranks.device),
+            ranks=self._ranks.size,
+            history=tuple(self._history),
+        )
+
+    def _step(self, progress: float) -> None:
+        """Learns from one batch: the only thing the budget is spent on."""
+        began = time.perf_counter()
+        inputs, labels = next(self._supply)
+        self._data_wait += time.perf_counter() - began
+        self._learning_rate.before_step(progress)
+        smoothing = self._task.recipe.label_smoothing
+        loss = functional.cross_entropy(self._wrapped(inputs), labels, label_smoothing=smoothing)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._loss = loss.detach()
+        self._loss_sum += self._loss
+        self._clock.steps += 1
+        self._progress.beat(self._clock, progress)
+
+    def _evaluate(self, progress: float) -> None:
+        """Looks at the validation images while the clock stands still."""
+        clock, history = self._clock, self._history
+        self._ranks.synchronize()
+        clock.pause()
+        began = time.perf_counter()
+        steps = clock.steps - (history[-1].steps if history else 0)
+        if steps:
+            loss = self._loss_sum.item() / steps
+            accuracy = self._validation.accuracy(self._model)
+            self._loss_sum.zero_()
+            self._learning_rate.after_evaluation(accuracy)
+            history.append(Evaluation(clock.epochs, clock.steps, clock.seconds, accuracy, loss))
+            best = max(e.accuracy for e in history)
+            self._progress.tell(spent=min(progress, 1.0), best=best, **asdict(history[-1]))
+        self._evaluation_seconds += time.perf_counter() - began
+        clock.resume()
 
 
 def _device_name(device: torch.device) -> str:

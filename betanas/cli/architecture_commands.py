@@ -1,0 +1,192 @@
+"""Commands that need no trial: architectures, study files.
+
+Each imports what it needs when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from betanas.cli.app import app, example
+from betanas.cli.begun import load_begun, trial_kernel
+from betanas.cli.options import (
+    JsonOption,
+    SetOption,
+    StorageOption,
+    ends_well,
+    err,
+    out,
+    print_json,
+    say,
+)
+from betanas.errors import InputError
+
+if TYPE_CHECKING:
+    from betanas.study.definition import StudyDefinition
+
+
+@app.command(
+    epilog=example("betanas describe --family betanet2 --resolution 224 --classes 100 --published")
+)
+@ends_well
+def describe(
+    family: Annotated[str | None, typer.Option(help="betanet2 or betanet3.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Input side in pixels.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes.")] = None,
+    parameters: Annotated[
+        str | None, typer.Option(metavar="JSON", help="The kernel as a JSON object.")
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="The family's published kernel.")
+    ] = False,
+    study: Annotated[str | None, typer.Option(help="Take the kernel from this study.")] = None,
+    trial: Annotated[int | None, typer.Option(help="The study's trial of this number.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The study's observed best trial.")] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Images of a training step.")] = None,
+    storage: StorageOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the layer table of one architecture."""
+    from betanas.architecture.complexity import count
+    from betanas.architecture.decoding import decode
+    from betanas.architecture.families import find_family
+    from betanas.cli.tables import architecture_json, print_architecture
+
+    if (family is None) == (study is None):
+        raise InputError("describe takes either --family or --study")
+    if family is not None:
+        chosen = find_family(family)
+        if (parameters is None) == (not published):
+            raise InputError("describe --family takes either --parameters JSON or --published")
+        if resolution is None or classes is None:
+            raise InputError("describe --family needs --resolution and --classes")
+        kernel = chosen.published if parameters is None else _parse_kernel(parameters)
+        chosen.vector(kernel, chosen.ranges)
+        images = batch_size or 100
+    else:
+        definition, stored = load_begun(str(study), storage, set_)
+        if (trial is None) == (not best):
+            raise InputError("describe --study takes either --trial N or --best")
+        kernel = trial_kernel(stored, trial)
+        chosen = definition.search_family
+        resolution = resolution or definition.resolution
+        classes = classes or len(stored.settings.classes)
+        images = batch_size or definition.recipe.batch_size
+    architecture = decode(chosen, kernel, resolution, classes)
+    complexity = count(architecture, images)
+    if as_json:
+        print_json(architecture_json(architecture, complexity))
+    else:
+        print_architecture(out, architecture, complexity, images)
+
+
+@app.command(epilog=example("betanas check studies/mine.toml"))
+@ends_well
+def check(
+    file: Annotated[str, typer.Argument(help="A study file, or a built-in study's name.")],
+    data: Annotated[str | None, typer.Option(help="Folder of images.")] = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate a study file and estimate how much of its space is feasible."""
+    from betanas.study.loading import load_study
+
+    definition = load_study(file, set_ or (), data)
+    from betanas.data import describe_dataset
+    from betanas.errors import DataError
+    from betanas.search.space import SobolPhase, Space
+    from betanas.study.feasibility import study_feasibility
+
+    notes = []
+    try:
+        classes = describe_dataset(definition.dataset).num_classes
+    except DataError as error:
+        classes = 100 if definition.dataset.name == "cifar100" else 10
+        notes.append(f"{error}; {classes} classes assumed")
+    memory, scaled = _memory_limits(definition)
+    search = definition.search
+    phase = SobolPhase(
+        Space.of(definition),
+        study_feasibility(definition, classes, memory, scaled),
+        search.seed,
+        search.sobol_trials,
+        search.min_feasible,
+    )
+    phase.check_feasible()
+    fraction = phase.feasible_fraction()
+    ranges = {name: list(r) for name, r in definition.parameters.items()}
+    if as_json:
+        print_json(
+            {
+                "ok": True,
+                "feasible_fraction": fraction,
+                "parameters": ranges,
+                "sobol_phase": phase.length,
+                "notes": notes,
+            }
+        )
+        return
+    say(
+        f"{definition.name} is valid: {fraction:.1%} of its space is feasible, "
+        f"its Sobol phase takes {phase.length} trials"
+    )
+    for note in notes:
+        say(f"note: {note}", err)
+
+
+@app.command(epilog=example("betanas studies"))
+@ends_well
+def studies(as_json: JsonOption = False) -> None:
+    """List the built-in studies."""
+    from betanas.study.loading import built_in_studies, load_study
+
+    found = [load_study(path.stem) for path in built_in_studies()]
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": d.name,
+                    "family": d.family,
+                    "resolution": d.resolution,
+                    "dataset": d.dataset.name,
+                    "budget": {d.budget.unit: d.budget.amount},
+                    "trials": d.search.trials,
+                }
+                for d in found
+            ]
+        )
+        return
+    for d in found:
+        say(
+            f"{d.name:<10} {d.family} at R={d.resolution} on {d.dataset.name}: "
+            f"{d.search.trials} trials of {d.budget.amount:g} {d.budget.unit}"
+        )
+
+
+def _parse_kernel(text: str) -> dict[str, float]:
+    try:
+        kernel = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--parameters must be a JSON object: {error}") from None
+    if not isinstance(kernel, dict):
+        raise InputError(f"--parameters must be a JSON object, but got {text}")
+    return kernel
+
+
+def _memory_limits(definition: StudyDefinition) -> tuple[int | None, int | None]:
+    """Memory limits in bytes; torch is asked only where a limit is the device's."""
+    from betanas.study.feasibility import memory_bytes
+
+    scaled = definition.limits.scaled
+    wanted = [definition.limits.memory_gib, scaled.memory_gib if scaled else "none"]
+    device = 0
+    if "auto" in wanted:
+        from betanas.training.device import find_devices
+
+        device = find_devices("auto", None).memory_bytes
+    ordinary, larger = (memory_bytes(limit, device) for limit in wanted)
+    return ordinary, larger

@@ -1,0 +1,254 @@
+"""Commands that run a study or read its trials.
+
+Each imports what it needs when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from betanas.cli.app import app, example
+from betanas.cli.begun import load_begun, trial_kernel
+from betanas.cli.options import (
+    JsonOption,
+    SetOption,
+    StorageOption,
+    StudyOption,
+    ends_well,
+    err,
+    out,
+    per_cent,
+    print_json,
+    say,
+    short,
+    storage_url,
+)
+from betanas.errors import InputError
+
+if TYPE_CHECKING:
+    from betanas.search.storage import StoredStudy
+    from betanas.study.definition import StudyDefinition
+
+
+@app.command(
+    epilog=example("betanas optimize --study pictures --data ~/photos --nproc-per-node auto")
+)
+@ends_well
+def optimize(
+    study: StudyOption,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of images: FOLDER/train/CLASS/*.jpg, FOLDER/test/...")
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Add so many trials of any kind, instead of working towards the target."),
+    ] = None,
+    nproc_per_node: Annotated[
+        str, typer.Option(metavar="N|auto", help="Ranks that train one model together.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    storage: StorageOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start or resume a study until its target of trials is met."""
+    from betanas.study.loading import load_study
+
+    definition = load_study(study, set_ or (), data)
+    url = storage_url(definition, storage)
+    ranks = _ranks(nproc_per_node)
+    say("loading ...", err, "dim")
+    import optuna
+
+    from betanas.analysis.status import observed_best
+    from betanas.cli.progress import SearchProgress
+    from betanas.optimize import optimize as run
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with SearchProgress(err) as progress:
+        stored = run(definition, url, device, ranks, trials, progress)
+    best = observed_best(stored.records())
+    same = f"--study {study}" + (f" --storage {storage}" if storage else "")
+    if best is not None:
+        say(
+            f"\nbest: trial {best.number} with {per_cent(best.value)} validation accuracy, "
+            f"{short(best.num_params)} parameters, {short(best.macs)} multiply-adds",
+            err,
+        )
+        if not as_json:
+            _print_trial(definition, stored, best.number)
+        say(
+            f"next: betanas best {same}\n"
+            f"      betanas describe {same} --trial {best.number}\n"
+            f"      betanas trials {same}\n"
+            f"      betanas dashboard {same}",
+            err,
+        )
+    if as_json:
+        print_json(_status(definition, stored))
+
+
+@app.command(epilog=example("betanas status --study digits --json"))
+@ends_well
+def status(
+    study: StudyOption,
+    storage: StorageOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where a study stands."""
+    definition, stored = load_begun(study, storage, set_)
+    summary = _status(definition, stored)
+    if as_json:
+        print_json(summary)
+        return
+    trials = ", ".join(f"{n} {state}" for state, n in summary["trials"].items() if n)
+    say(f"study     {summary['study']}")
+    say(f"trials    {trials or 'none yet'}")
+    say(f"feasible  {summary['feasible']} of {summary['target']} ({summary['sobol']} Sobol points)")
+    for kind in ("rejected", "failed"):
+        if summary[kind]:
+            counts = ", ".join(f"{reason} {n}" for reason, n in summary[kind].items())
+            say(f"{kind:<9} {counts}")
+    if summary["best"]:
+        best = summary["best"]
+        say(f"best      {per_cent(best['value'])} (trial {best['number']})")
+    _print_warnings(summary["warnings"])
+
+
+@app.command(epilog=example("betanas trials --study digits --csv > trials.csv"))
+@ends_well
+def trials(
+    study: StudyOption,
+    storage: StorageOption = None,
+    set_: SetOption = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the trials, one row each."""
+    from betanas.analysis.status import audit_warnings
+    from betanas.cli.tables import print_trials, trials_csv
+
+    _, stored = load_begun(study, storage, set_)
+    records = stored.records()
+    if as_json:
+        print_json([{**r.to_json(), "warnings": audit_warnings(r)} for r in records])
+    elif csv:
+        typer.echo(trials_csv(records), nl=False)
+    else:
+        print_trials(out, records)
+        _print_warnings([w for r in records for w in audit_warnings(r)])
+
+
+@app.command(epilog=example("betanas best --study digits"))
+@ends_well
+def best(
+    study: StudyOption,
+    storage: StorageOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the observed and the recommended best kernel."""
+    definition, stored = load_begun(study, storage, set_)
+    from dataclasses import asdict
+
+    from betanas.analysis.status import observed_best
+    from betanas.cli.tables import print_kernels
+    from betanas.search.plan import sobol_phase
+    from betanas.search.recommend import recommend
+
+    records = stored.records()
+    observed = observed_best(records)
+    phase = sobol_phase(definition, stored.settings)
+    recommended = recommend(phase.space, phase.feasibility, records, definition.search.seed)
+    if as_json:
+        print_json(
+            {
+                "observed": None
+                if observed is None
+                else {
+                    "number": observed.number,
+                    "value": observed.value,
+                    "parameters": dict(observed.parameters),
+                },
+                "recommended": asdict(recommended) if recommended else None,
+            }
+        )
+        return
+    if observed is None:
+        say("no trial is complete yet")
+        return
+    columns = {f"observed (trial {observed.number})": observed.parameters}
+    if recommended is not None:
+        columns["recommended"] = recommended.parameters
+    print_kernels(out, columns)
+    say(f"observed     {per_cent(observed.value)}")
+    if recommended is not None:
+        say(
+            f"recommended  {per_cent(recommended.predicted_value)} predicted, "
+            f"standard deviation {per_cent(recommended.predicted_std)}"
+        )
+
+
+@app.command(epilog=example("betanas dashboard --study digits --port 8080"))
+@ends_well
+def dashboard(
+    study: StudyOption,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on 127.0.0.1.")] = 8080,
+    storage: StorageOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Browse the study with optuna-dashboard, on this machine only."""
+    import socket
+
+    definition, stored = load_begun(study, storage, set_)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError(
+                f"--port {port} cannot be used ({error.strerror}); choose another"
+            ) from None
+    from optuna_dashboard import run_server
+
+    say(f"{definition.name} on http://127.0.0.1:{port}/ - Ctrl-C ends it", err)
+    run_server(stored.database, host="127.0.0.1", port=port)
+
+
+def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:
+    from betanas.analysis.status import summarize
+
+    return summarize(definition.name, stored.records(), definition.search.trials)
+
+
+def _ranks(nproc_per_node: str) -> int | None:
+    if nproc_per_node == "auto":
+        return None
+    if not nproc_per_node.isdecimal() or int(nproc_per_node) < 1:
+        raise InputError(f"--nproc-per-node must be auto or >= 1, but got {nproc_per_node!r}")
+    return int(nproc_per_node)
+
+
+def _print_trial(definition: StudyDefinition, stored: StoredStudy, number: int) -> None:
+    from betanas.architecture.complexity import count
+    from betanas.architecture.decoding import decode
+    from betanas.cli.tables import print_architecture
+
+    architecture = decode(
+        definition.search_family,
+        trial_kernel(stored, number),
+        definition.resolution,
+        len(stored.settings.classes),
+    )
+    images = definition.recipe.batch_size
+    print_architecture(out, architecture, count(architecture, images), images)
+
+
+def _print_warnings(warnings: list[str]) -> None:
+    for warning in warnings[:3]:
+        say(f"warning: {warning}", err, "yellow")
+    if len(warnings) > 3:
+        say(f"warning: ... and {len(warnings) - 3} more", err, "yellow")
