@@ -1,0 +1,116 @@
+"""Running the real command in real processes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TINY = """
+family = "betanet2"
+resolution = 16
+
+[parameters]
+k = [1, 4]
+K = [1, 3]
+G0 = [1, 3]
+E0 = [2, 3]
+E1 = [2, 3]
+
+[dataset]
+name = "digits"
+validation = 0.25
+
+[recipe]
+batch_size = 32
+autoaugment = false
+flip = false
+crop_scale = [0.8, 1.0]
+
+[budget]
+steps = 4
+
+[limits]
+num_params = 12_000
+memory_gib = 1
+
+[search]
+sobol_trials = 6
+min_feasible = 4
+trials = 7
+"""
+
+
+def write_study(folder: Path, name: str = "tiny", text: str = TINY) -> Path:
+    """Writes a study file that runs in seconds."""
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Starts ``betanas`` in a folder, without waiting for it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "betanas", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "BETANAS_STORAGE"},
+    )
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
+    """Runs ``betanas`` to its end; returns stdout and stderr."""
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+    return out, err
+
+
+def run_json(folder: Path, *arguments: str) -> Any:
+    """Runs a command with ``--json``; stdout must be one document."""
+    return json.loads(run(folder, *arguments, "--json")[0])
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Waits until a condition holds; returns what it gave."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one, from /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            parent = int(stat.rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+    found: list[int] = []
+    queue = [pid]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
