@@ -77,7 +77,8 @@ class Search:
         self._folder = folder
         self._reporter = reporter
         self._sobol = sobol_phase(definition, stored.settings)
-        self._sampler = KernelSampler(self._sobol, definition.search.seed)
+        search = definition.search
+        self._sampler = KernelSampler(self._sobol, search.seed, search.sampler)
         stored.study.sampler = self._sampler
 
     def run(self, trainer: TrainerServer, more_trials: int | None) -> None:

@@ -22,6 +22,10 @@ class Phase(StrEnum):
 
     SOBOL = "sobol"
     GP = "gp"
+    TPE = "tpe"
+    RANDOM = "random"
+    CMAES = "cmaes"
+    EVOLUTION = "evolution"
 
 
 class Failure(StrEnum):

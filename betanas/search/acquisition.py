@@ -1,101 +1,128 @@
 """Maximising a utility over feasible kernels only, so that no proposal can be rejected.
 
 The rules of feasibility are exact, cheap and anything but smooth: so a large pool of kernels is
-filtered by them, and the best of it is refined by ever smaller perturbations, filtered likewise.
+filtered by them once, and the best of it is refined by ever smaller perturbations, filtered
+likewise.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import qmc
 
 from betanas.architecture.beta import FloatArray
-from betanas.architecture.limits import Feasibility
+from betanas.architecture.family import IntArray
 from betanas.errors import RunError
+from betanas.search.rules import Rules
 from betanas.search.space import Space
 
-Utility = Callable[[FloatArray], FloatArray]
+Utility = Callable[[FloatArray, FloatArray], FloatArray]
 
-_POOL = 2048  # uniform feasible kernels
+_CHUNK = 2**14
+_MOST_TRIED = 2**20
 _ELITE = 24  # kernels that are refined
 _CHILDREN = 24  # perturbations of each elite kernel in a round
 _SCALES = (0.15, 0.08, 0.04, 0.02, 0.01, 0.005)  # of a perturbation, share of a range
-_MOST_TRIED = 2**20
 
 
-def feasible_kernels(
-    space: Space, feasibility: Feasibility, number: int, rng: np.random.Generator
-) -> FloatArray:
-    """Draws feasible kernels uniformly.
+@dataclass(frozen=True)
+class Candidates:
+    """Feasible kernels with their traits.
+
+    Attributes:
+        kernels: ``n x d``.
+        traits: ``n x c``.
+    """
+
+    kernels: FloatArray
+    traits: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.kernels)
+
+    def take(self, which: slice | IntArray) -> "Candidates":
+        """A selection by position."""
+        return Candidates(self.kernels[which], self.traits[which])
+
+    def and_also(self, other: "Candidates") -> "Candidates":
+        """Both, one after the other."""
+        return Candidates(
+            np.concatenate([self.kernels, other.kernels]),
+            np.concatenate([self.traits, other.traits]),
+        )
+
+
+def keep_feasible(rules: Rules, kernels: FloatArray) -> Candidates:
+    """Drops the infeasible ones of n kernels, ``n x d``."""
+    assessment = rules.assess(kernels)
+    return Candidates(kernels[assessment.feasible], assessment.traits[assessment.feasible])
+
+
+def feasible_pool(space: Space, rules: Rules, number: int, seed: int) -> Candidates:
+    """The first feasible kernels of a scrambled Sobol sequence.
 
     Args:
         space: Where to draw.
-        feasibility: What to keep.
+        rules: What to keep.
         number: How many to return at most; fewer if only few of 2**20 are feasible.
-        rng: Source of randomness.
-
-    Returns:
-        ``m x d``, 1 <= m <= number.
+        seed: Of the scrambling.
 
     Raises:
         RunError: If none of 2**20 kernels is feasible.
     """
-    found: list[FloatArray] = []
-    tried = count = 0
-    while count < number and tried < _MOST_TRIED:
-        kernels = space.kernels(rng.random((4 * number, len(space.names))))
-        kernels = kernels[feasibility.feasible(kernels)]
-        found.append(kernels)
-        tried, count = tried + 4 * number, count + len(kernels)
-    if count == 0:
+    sequence = qmc.Sobol(len(space.names), scramble=True, rng=seed)
+    pool = keep_feasible(rules, space.kernels(sequence.random(_CHUNK)))
+    tried = _CHUNK
+    while len(pool) < number and tried < _MOST_TRIED:
+        pool = pool.and_also(keep_feasible(rules, space.kernels(sequence.random(_CHUNK))))
+        tried += _CHUNK
+    if len(pool) == 0:
         raise RunError(f"none of {tried:,} kernels is feasible; raise the limits")
-    return np.concatenate(found)[:number]
+    return pool.take(slice(number))
 
 
 def maximize(
     utility: Utility,
     space: Space,
-    feasibility: Feasibility,
+    rules: Rules,
+    pool: Candidates,
     starts: FloatArray,
     rng: np.random.Generator,
-) -> FloatArray:
+) -> tuple[Candidates, FloatArray]:
     """Looks for the feasible kernels of highest utility.
 
     Args:
-        utility: Maps kernels, ``n x d``, to values, ``n``.
+        utility: Maps kernels, ``n x d``, and traits, ``n x c``, to values, ``n``.
         space: The ranges.
-        feasibility: The rules.
+        rules: What is feasible.
+        pool: Feasible kernels from all over the space.
         starts: Promising kernels to look around, ``n x d``; they may be infeasible themselves.
         rng: Source of randomness.
 
     Returns:
-        Feasible kernels in falling order of utility, ``m x d``.
+        Feasible kernels in falling order of utility, and their utilities.
     """
-    pool = feasible_kernels(space, feasibility, _POOL, rng)
     if len(starts):
-        around = np.repeat(starts, max(1, _POOL // (4 * len(starts))), axis=0)
-        pool = np.concatenate([pool, _perturbed(around, space, feasibility, 0.1, rng)])
-    values = utility(pool)
+        around = np.repeat(starts, max(1, 512 // len(starts)), axis=0)
+        pool = pool.and_also(_perturbed(around, space, rules, 0.1, rng))
+    values = utility(pool.kernels, pool.traits)
     for scale in _SCALES:
         elite = np.argsort(-values, kind="stable")[:_ELITE]
-        children = _perturbed(
-            np.repeat(pool[elite], _CHILDREN, axis=0), space, feasibility, scale, rng
-        )
+        parents = np.repeat(pool.kernels[elite], _CHILDREN, axis=0)
+        children = _perturbed(parents, space, rules, scale, rng)
+        pool, values = pool.take(elite), values[elite]
         if len(children):
-            pool = np.concatenate([pool[elite], children])
-            values = np.concatenate([values[elite], utility(children)])
-    return pool[np.argsort(-values, kind="stable")]
+            pool = pool.and_also(children)
+            values = np.concatenate([values, utility(children.kernels, children.traits)])
+    order = np.argsort(-values, kind="stable")
+    return pool.take(order), values[order]
 
 
 def _perturbed(
-    kernels: FloatArray,
-    space: Space,
-    feasibility: Feasibility,
-    scale: float,
-    rng: np.random.Generator,
-) -> FloatArray:
+    kernels: FloatArray, space: Space, rules: Rules, scale: float, rng: np.random.Generator
+) -> Candidates:
     """Feasible neighbours: each moves in a random half of its dimensions, normally distributed."""
     moved = rng.random(kernels.shape) < 0.5
     step = rng.normal(scale=scale, size=kernels.shape) * moved
-    unit = np.clip(space.unit(kernels) + step, 0.0, 1.0)
-    neighbours = space.kernels(unit)
-    return neighbours[feasibility.feasible(neighbours)]
+    return keep_feasible(rules, space.kernels(np.clip(space.unit(kernels) + step, 0.0, 1.0)))

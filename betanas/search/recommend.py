@@ -4,29 +4,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import spearmanr
 
+from betanas.architecture.beta import FloatArray
+from betanas.architecture.family import BoolArray
 from betanas.architecture.limits import Feasibility
 from betanas.search.acquisition import maximize
+from betanas.search.proposal import Evidence, Proposer
+from betanas.search.rules import ArchitectureRules
 from betanas.search.space import Space
-from betanas.search.surrogate import Features, Surrogate
-from betanas.trial import TrialRecord
+from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
+FOLDS = 10  # of the cross-validation; up to so many trials, each is left out on its own
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The feasible kernel of highest posterior mean.
+    """The feasible kernel of highest posterior mean, and how far to believe it.
 
     Attributes:
         parameters: The kernel.
         predicted_value: Posterior mean of its accuracy, [0, 1] give or take.
         predicted_std: Posterior standard deviation.
+        rank_correlation: Spearman's, of the measured values and what a model that has not seen
+            them predicts; 1 is perfect, 0 worthless. None if all are equal.
+        coverage: Share of the measured values inside the 95 % interval of that prediction.
     """
 
     parameters: dict[str, float]
     predicted_value: float
     predicted_std: float
+    rank_correlation: float | None = None
+    coverage: float | None = None
 
 
 def recommend(
@@ -37,7 +47,8 @@ def recommend(
     Args:
         space: What was searched.
         feasibility: What may be trained.
-        records: The study's trials; the complete ones are learnt from.
+        records: The study's trials; the complete ones are learnt from, and what ran out of memory
+            is not recommended.
         seed: Of the maximiser's random pool.
 
     Returns:
@@ -46,11 +57,54 @@ def recommend(
     complete = [r for r in records if r.state == "complete" and r.value is not None]
     if len(complete) < MIN_TRIALS:
         return None
-    kernels = np.array([space.vector(r.parameters) for r in complete])
+    memory = [r for r in records if r.state == "fail" and r.reason == Failure.OUT_OF_MEMORY]
+    kernels = space.vectors([r.parameters for r in complete])
+    rules = ArchitectureRules(space, feasibility).tightened(
+        space.vectors([r.parameters for r in memory]), kernels
+    )
     values = np.array([r.value for r in complete], dtype=np.float64)
-    surrogate = Surrogate(Features(space, feasibility), kernels, values)
+    proposer = Proposer(space, rules, seed)
+    surrogate = proposer.fit(Evidence(kernels, values, kernels[:0]))
     best = kernels[np.argsort(-values, kind="stable")[:8]]
     rng = np.random.default_rng([seed, len(complete)])
-    kernel = maximize(lambda x: surrogate.predict(x)[0], space, feasibility, best, rng)[0]
-    mean, std = surrogate.predict(kernel[None, :])
-    return Recommendation(space.kernel(kernel), float(mean[0]), float(std[0]))
+    found, _ = maximize(
+        lambda x, traits: surrogate.predict(x, traits)[0],
+        space,
+        rules,
+        proposer.pool(),
+        best,
+        rng,
+    )
+    mean, std = surrogate.predict(found.kernels[:1], found.traits[:1])
+    predicted, inside = _cross_validated(proposer, kernels, values)
+    spread = len(np.unique(values)) > 1 and len(np.unique(predicted)) > 1
+    return Recommendation(
+        space.kernel(found.kernels[0]),
+        float(mean[0]),
+        float(std[0]),
+        float(spearmanr(values, predicted).statistic) if spread else None,
+        float(np.mean(inside)),
+    )
+
+
+def _cross_validated(
+    proposer: Proposer, kernels: FloatArray, values: FloatArray
+) -> tuple[FloatArray, BoolArray]:
+    """Predicts every value by a model that was fitted without it, hyperparameters and all.
+
+    Leaving one out with the hyperparameters of the whole fit costs nothing, but flatters: on pure
+    noise in 15 dimensions it has shown rank correlations of 0.6.
+
+    Returns:
+        The predictions, and whether the value lies in the 95 % interval, ``n`` each.
+    """
+    predicted, inside = np.empty_like(values), np.zeros(len(values), dtype=np.bool_)
+    fold = np.arange(len(values)) % min(FOLDS, len(values))
+    for number in range(int(fold.max()) + 1):
+        out = fold == number
+        surrogate = proposer.fit(Evidence(kernels[~out], values[~out], kernels[:0]))
+        traits = proposer.rules.assess(kernels[out]).traits
+        predicted[out], std = surrogate.predict(kernels[out], traits)
+        reach = 1.96 * np.hypot(std, surrogate.noise_std)
+        inside[out] = np.abs(values[out] - predicted[out]) <= reach
+    return predicted, inside

@@ -1,34 +1,28 @@
-"""Optuna's sampler of a study: Sobol points first, then the Gaussian process, nothing infeasible.
+"""Optuna's sampler of a study: Sobol points first, then the chosen strategy, nothing infeasible.
 
 A proposal is a function of the database's content, the study's seed and the trial's number alone:
 a worker that is killed and started again proposes the same kernel.
 """
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
-from optuna_integration import BoTorchSampler
-from torch import Tensor
+from optuna.trial import FrozenTrial
 
-from betanas.architecture.beta import FloatArray
-from betanas.architecture.decoding import decode
-from betanas.architecture.limits import Feasibility
 from betanas.errors import BetaNASError
-from betanas.search.acquisition import feasible_kernels, maximize
+from betanas.search.rules import ArchitectureRules, Rules
+from betanas.search.situation import Situation
 from betanas.search.space import SobolPhase, Space
-from betanas.search.surrogate import Features, Surrogate
+from betanas.search.strategies import STRATEGIES, feasible_point
 from betanas.trial import Phase
 
 logger = logging.getLogger(__name__)
 
-_LEAST_OBSERVATIONS = 2  # for a Gaussian process; below, feasible points are drawn at random
+FALLBACK = "fallback"  # the user attribute that tells why a trial is a plain feasible Sobol point
 
 
 class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
@@ -37,18 +31,26 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
     Args:
         sobol: The first phase.
         seed: The study's seed.
+        strategy: ``search.sampler``: what proposes after the first phase.
+        rules: Exact knowledge about the space; None for the limits of the Sobol phase.
+
+    Raises:
+        InputError: For a strategy whose optional dependency is not installed.
     """
 
-    def __init__(self, sobol: SobolPhase, seed: int) -> None:
+    def __init__(
+        self, sobol: SobolPhase, seed: int, strategy: str = "gp", rules: Rules | None = None
+    ) -> None:
         self._sobol = sobol
         self._space: Space = sobol.space
-        self._feasibility: Feasibility = sobol.feasibility
-        self._features = Features(self._space, self._feasibility)
+        self._rules = rules or ArchitectureRules(sobol.space, sobol.feasibility)
         self._seed = seed
+        self._phase = Phase(strategy)
+        self._strategy = STRATEGIES[strategy](self._space, seed)
 
     def phase(self, number: int) -> Phase:
         """Which phase a trial belongs to, by its number."""
-        return Phase.SOBOL if number < self._sobol.length else Phase.GP
+        return Phase.SOBOL if number < self._sobol.length else self._phase
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -62,89 +64,18 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
         """Proposes one whole kernel."""
         if self.phase(trial.number) is Phase.SOBOL:
             return self._space.kernel(self._sobol.points(trial.number, 1)[0])
-        return self._propose(study, trial)
+        situation = Situation.of(study, trial, self._space, self._rules)
+        rng = np.random.default_rng([self._seed, trial.number])
+        kernel, trouble = self._strategy.propose(situation, rng)
+        if kernel is None:
+            kernel = feasible_point(situation, self._seed)
+            logger.warning("trial %d is a feasible Sobol point: %s", trial.number, trouble)
+            # The trial is still Optuna's here; its public view comes with the objective.
+            study._storage.set_trial_user_attr(trial._trial_id, FALLBACK, trouble)  # noqa: SLF001
+        return self._space.kernel(kernel)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
     ) -> Any:
         """Never called for a declared parameter; there are no others."""
         raise BetaNASError(f"{name} is not a parameter of this study")
-
-    def _propose(self, study: Study, trial: FrozenTrial) -> dict[str, float]:
-        rng = np.random.default_rng([self._seed, trial.number])
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        free = {self._space.names[i] for i in self._space.free}
-        search_space = {n: d for n, d in self._space.distributions.items() if n in free}
-
-        def candidates(
-            train_x: Tensor,
-            train_obj: Tensor,
-            con: Tensor | None,
-            bounds: Tensor,
-            pending_x: Tensor | None,
-        ) -> Tensor:
-            """BoTorchSampler's seam: observations in, one kernel out (``1 x free``)."""
-            kernels, values = self._whole(train_x), train_obj[:, 0].numpy()
-            pending = self._whole(pending_x) if pending_x is not None else kernels[:0]
-            kernel = self._next(kernels, values, pending, self._failed(others), rng)
-            return torch.from_numpy(kernel[None, self._space.free])
-
-        sampler = BoTorchSampler(
-            candidates_func=candidates, n_startup_trials=0, consider_running_trials=True
-        )
-        observed = [t for t in others if t.state == TrialState.COMPLETE]
-        if len(observed) < _LEAST_OBSERVATIONS:
-            return self._space.kernel(feasible_kernels(self._space, self._feasibility, 1, rng)[0])
-        proposed = sampler.sample_relative(study, trial, search_space)
-        fixed = {n: float(d.low) for n, d in self._space.distributions.items() if n not in free}
-        return {name: float((proposed | fixed)[name]) for name in self._space.names}
-
-    def _next(
-        self,
-        kernels: FloatArray,
-        values: FloatArray,
-        pending: FloatArray,
-        failed: FloatArray,
-        rng: np.random.Generator,
-    ) -> FloatArray:
-        """Fits, maximises, and takes the best kernel whose architecture is not measured yet."""
-        known = np.concatenate([kernels, failed])
-        told = np.concatenate([values, np.full(len(failed), values.min())])
-        try:
-            surrogate = Surrogate(self._features, known, told)
-            if len(pending):  # the model believes its own prediction where others still train
-                told = np.concatenate([told, surrogate.predict(pending)[0]])
-                known = np.concatenate([known, pending])
-                surrogate = Surrogate(self._features, known, told)
-        except Exception as error:  # noqa: BLE001 - whatever a fit dies of, the search goes on
-            logger.warning("the Gaussian process did not fit (%s): a random point instead", error)
-            return feasible_kernels(self._space, self._feasibility, 1, rng)[0]
-        best = known[np.argsort(-told, kind="stable")[:8]]
-        ranked = maximize(
-            surrogate.log_expected_improvement, self._space, self._feasibility, best, rng
-        )
-        measured = {self._fingerprint(kernel) for kernel in known}
-        for kernel in ranked:
-            if self._fingerprint(kernel) not in measured:
-                return np.asarray(kernel)
-        return np.asarray(ranked[0])
-
-    def _fingerprint(self, kernel: FloatArray) -> str:
-        rules = self._feasibility
-        named = self._space.kernel(kernel)
-        return decode(rules.family, named, rules.limits.resolution, rules.num_classes).fingerprint
-
-    def _whole(self, free_values: Tensor) -> FloatArray:
-        """Completes values of the free parameters, ``n x free``, to kernels, ``n x d``."""
-        kernels = np.repeat(self._space.low[None, :], len(free_values), axis=0)
-        kernels[:, self._space.free] = free_values.numpy()
-        return kernels
-
-    def _failed(self, trials: Sequence[FrozenTrial]) -> FloatArray:
-        """Kernels whose training failed, ``n x d``: the model learns them as bad ones."""
-        rows = [
-            self._space.vector(t.params)
-            for t in trials
-            if t.state == TrialState.FAIL and set(t.params) == set(self._space.names)
-        ]
-        return np.array(rows).reshape(-1, len(self._space.names))

@@ -1,11 +1,11 @@
 """The search space as a unit cube, and the Sobol sequence that opens a study."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from scipy.stats import qmc
 
 from betanas.architecture.beta import FloatArray
@@ -50,9 +50,16 @@ class Space:
             for name, low, high in zip(self.names, self.low, self.high, strict=True)
         }
 
+    @property
+    def searched(self) -> dict[str, BaseDistribution]:
+        """Optuna's view of the free parameters."""
+        return {self.names[i]: self.distributions[self.names[i]] for i in self.free}
+
     def kernels(self, unit: FloatArray) -> FloatArray:
         """Maps the unit cube, ``n x d``, to kernels, ``n x d``."""
-        return np.clip(self.low + (self.high - self.low) * unit, self.low, self.high)
+        # Optuna's samplers cut off a range's last float; a limit might lie exactly there.
+        highest = np.nextafter(self.high, self.low)
+        return np.clip(self.low + (self.high - self.low) * unit, self.low, highest)
 
     def unit(self, kernels: FloatArray) -> FloatArray:
         """Maps kernels, ``n x d``, to the unit cube; fixed parameters become 0."""
@@ -66,6 +73,11 @@ class Space:
     def vector(self, kernel: Mapping[str, float]) -> FloatArray:
         """Orders the values of one kernel, ``d``."""
         return np.array([kernel[name] for name in self.names], dtype=np.float64)
+
+    def vectors(self, kernels: Sequence[Mapping[str, float]]) -> FloatArray:
+        """Orders the values of n kernels, ``n x d``; n may be 0."""
+        rows = [self.vector(kernel) for kernel in kernels]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(self.names))
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,6 @@ class SobolPhase:
             for reason, count in sorted(verdicts.counts().items(), key=lambda item: -item[1])
         )
         return (
-            f"of {_PROBE:,} kernels {int(verdicts.feasible.sum()):,} satisfy the limits ({shares}); "
+            f"of {_PROBE:,} kernels {verdicts.feasible.sum():,} satisfy the limits ({shares}); "
             "raise [limits] or change the ranges in [parameters]"
         )

@@ -1,93 +1,105 @@
-"""The Gaussian process over kernels: numerics only, nothing of Optuna.
+"""The Gaussian process over kernels: what it is told, and what the search asks it.
 
-Inputs are the free parameters on the unit cube and two things that the objective is known to depend
-on, log num_params and log macs. Kernel and priors are BoTorch's defaults, whose length scales grow
-with the dimension (Hvarfner et al., 2024, "Vanilla Bayesian Optimization Performs Great in High
-Dimensions").
+Inputs are the free parameters on the unit cube and the rules' traits, for the families log
+num_params and log macs: accuracy within a budget of training time depends on both, and the kernel
+determines them in ways that a smooth prior does not guess.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from botorch.acquisition.analytic import LogExpectedImprovement
-from botorch.exceptions import BotorchWarning
-from botorch.fit import fit_gpytorch_mll
-from botorch.models import SingleTaskGP
-from gpytorch.mlls import ExactMarginalLogLikelihood
-from torch import Tensor
+from scipy.special import erfcx, log_ndtr
 
 from betanas.architecture.beta import FloatArray
-from betanas.architecture.limits import Feasibility
+from betanas.search.gaussian_process import GaussianProcess, Hyperparameters, fit
 from betanas.search.space import Space
+
+_COLD_STEPS = 60
+_WARM_STEPS = 20
 
 
 @dataclass(frozen=True)
-class Features:
-    """From kernels to the Gaussian process's inputs.
+class Observations:
+    """Kernels with what is known of them, and their traits.
 
     Attributes:
-        space: What is searched.
-        feasibility: What counts a kernel's parameters and multiply-adds.
+        kernels: ``n x d``.
+        traits: ``n x c``.
+        values: ``n``.
     """
 
-    space: Space
-    feasibility: Feasibility
-
-    def __call__(self, kernels: FloatArray) -> Tensor:
-        """Maps kernels, ``n x d``, to inputs, ``n x (free + 2)``, each about [0, 1]."""
-        costs = self.feasibility.check(kernels).complexities
-        unit = self.space.unit(kernels)[:, self.space.free]
-        scales = [np.log10(np.maximum(c, 1)) / 10 for c in (costs.num_params, costs.macs)]
-        return torch.from_numpy(np.column_stack([unit, *scales]))
+    kernels: FloatArray
+    traits: FloatArray
+    values: FloatArray
 
 
 class Surrogate:
     """A Gaussian process fitted to measured accuracies.
 
     Args:
-        features: From kernels to inputs.
-        kernels: Measured kernels, ``n x d``, n >= 2.
-        values: Their values, ``n``.
+        space: The ranges.
+        observed: n >= 2 measured kernels.
+        start: Hyperparameters to start from; None for the prior's mode.
     """
 
-    def __init__(self, features: Features, kernels: FloatArray, values: FloatArray) -> None:
-        inputs = features(kernels)
-        self._features = features
-        # Bounds of the inputs come from the data: the cost features have no declared range.
-        self._low = inputs.amin(dim=0)
-        self._low[:-2] = 0.0
-        self._width = (inputs.amax(dim=0) - self._low).clamp_min(1e-6)
-        self._width[:-2] = 1.0
-        self._mean, self._scale = float(np.mean(values)), float(np.std(values)) or 1.0
-        targets = torch.from_numpy((values - self._mean) / self._scale)[:, None]
-        self._model = SingleTaskGP(self._normalised(inputs), targets, outcome_transform=None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BotorchWarning)
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(self._model.likelihood, self._model))
-        self._model.eval()
-        self.incumbent = float(self.predict(kernels)[0].max())
+    def __init__(
+        self, space: Space, observed: Observations, start: Hyperparameters | None = None
+    ) -> None:
+        self._space = space
+        # The traits have no declared range: theirs is that of the observations.
+        self._trait_low = observed.traits.min(axis=0)
+        self._trait_width = np.maximum(observed.traits.max(axis=0) - self._trait_low, 1e-6)
+        inputs = self.inputs(observed.kernels, observed.traits)
+        self._centre = float(np.mean(observed.values))
+        self._scale = float(np.std(observed.values)) or 1.0
+        targets = (observed.values - self._centre) / self._scale
+        cold = start is None
+        begin = Hyperparameters.prior_mode(inputs.shape[1]) if start is None else start
+        self.hyperparameters = fit(inputs, targets, begin, _COLD_STEPS if cold else _WARM_STEPS)
+        self._observed_inputs, self._targets = inputs, targets
+        self._process = GaussianProcess(inputs, targets, self.hyperparameters)
+        self._best = float(self._process.predict(inputs)[0].max())
+        if not np.isfinite(self._best):
+            raise ArithmeticError("the Gaussian process's posterior is not finite")
 
-    def _normalised(self, inputs: Tensor) -> Tensor:
-        return (inputs - self._low) / self._width
+    def inputs(self, kernels: FloatArray, traits: FloatArray) -> FloatArray:
+        """From kernels, ``n x d``, and traits, ``n x c``, to inputs, ``n x (free + c)``."""
+        unit = self._space.unit(kernels)[:, self._space.free]
+        return np.column_stack([unit, (traits - self._trait_low) / self._trait_width])
 
-    @torch.no_grad()
-    def predict(self, kernels: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def believe(self, kernels: FloatArray, traits: FloatArray) -> None:
+        """Takes the model's own predictions as measured where others still train.
+
+        The posterior mean stays as it is and the deviation shrinks around them, so that the next
+        proposal goes elsewhere (Ginsbourger et al., 2010, "Kriging believer").
+        """
+        inputs = self.inputs(kernels, traits)
+        believed = self._process.predict(inputs)[0]
+        self._process = GaussianProcess(
+            np.concatenate([self._observed_inputs, inputs]),
+            np.concatenate([self._targets, believed]),
+            self.hyperparameters,
+        )
+
+    def predict(self, kernels: FloatArray, traits: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Posterior of the noise-free accuracy.
 
         Args:
             kernels: ``m x d``.
+            traits: ``m x c``.
 
         Returns:
             Mean and standard deviation, ``m`` each, in the units of the values.
         """
-        posterior = self._model.posterior(self._normalised(self._features(kernels)))
-        mean = posterior.mean[:, 0].numpy() * self._scale + self._mean
-        std = posterior.variance.clamp_min(0)[:, 0].sqrt().numpy() * self._scale
-        return mean, std
+        mean, std = self._process.predict(self.inputs(kernels, traits))
+        return mean * self._scale + self._centre, std * self._scale
 
-    def log_expected_improvement(self, kernels: FloatArray) -> FloatArray:
+    @property
+    def noise_std(self) -> float:
+        """Learnt standard deviation of one measurement, in the units of the values."""
+        return float(np.sqrt(self._process.noise)) * self._scale
+
+    def log_expected_improvement(self, kernels: FloatArray, traits: FloatArray) -> FloatArray:
         """Logarithm of the expected improvement on the best posterior mean of a measured kernel.
 
         The model's own incumbent instead of the best value, which noise has made look good
@@ -95,13 +107,41 @@ class Surrogate:
 
         Args:
             kernels: ``m x d``.
+            traits: ``m x c``.
 
         Returns:
             ``m``, up to a constant.
         """
-        acquisition = LogExpectedImprovement(
-            self._model, best_f=(self.incumbent - self._mean) / self._scale
-        )
-        inputs = self._normalised(self._features(kernels))
-        with torch.no_grad():
-            return np.asarray(acquisition(inputs[:, None, :]).numpy())
+        mean, std = self._process.predict(self.inputs(kernels, traits))
+        return np.asarray(np.log(std)) + log_h((mean - self._best) / std)
+
+    def log_replicate_factor(self, kernels: FloatArray, traits: FloatArray) -> FloatArray:
+        """How much less a second measurement teaches where the noise, not the model, is unsure.
+
+        Augmented expected improvement's factor (Huang et al., 2006, "Global Optimization of
+        Stochastic Black-Box Systems via Sequential Kriging Meta-Models", eq. 12).
+
+        Returns:
+            Logarithms, ``m``, of factors in [0, 1].
+        """
+        _, std = self._process.predict(self.inputs(kernels, traits))
+        noise = np.sqrt(self._process.noise)
+        return np.asarray(np.log1p(-noise / np.sqrt(std**2 + noise**2)))
+
+
+def log_h(z: FloatArray) -> FloatArray:
+    """``log(phi(z) + z * Phi(z))``, accurate for very negative ``z`` too (Ament et al., eq. 9)."""
+    log_phi = -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
+    negative = np.minimum(z, 0.0)
+    # Phi(z)/phi(z) = sqrt(pi/2) erfcx(-z/sqrt(2)); the difference cancels below about -1e3.
+    ratio = np.sqrt(np.pi / 2) * erfcx(-negative / np.sqrt(2))
+    below = np.where(
+        negative > -1e3,
+        np.log(np.maximum(1 + negative * ratio, 1e-300)),
+        -2 * np.log(np.maximum(-negative, 1.0)),
+    )
+    positive = np.maximum(z, 0.0)
+    above = np.log(
+        np.exp(-0.5 * positive**2) / np.sqrt(2 * np.pi) + positive * np.exp(log_ndtr(positive))
+    )
+    return np.asarray(np.where(z < 0, log_phi + below, above))

@@ -128,7 +128,7 @@ class LimitsConfig(Section):
 class SearchConfig(Section):
     """How the study chooses kernels, and when it is done."""
 
-    sampler: Literal["gp"] = "gp"
+    sampler: Literal["gp", "tpe", "random", "cmaes", "evolution"] = "gp"
     sobol_trials: Annotated[int, Field(ge=1)] = 100
     min_feasible: Annotated[int, Field(ge=2)] = 20
     trials: Annotated[int, Field(ge=1)] = 200

@@ -1,0 +1,73 @@
+"""A landscape from trials that were really trained: what benchmarks/data/*.csv recorded.
+
+One row a trial: ``family,resolution,num_classes,batch_size``, the kernel's parameters, ``value``.
+Nobody can look up a kernel that was not trained, so this is a surrogate benchmark: a random forest,
+fitted to the table, answers in place of a training. It keeps the landscape's large shape (which
+parameters matter, where it is good) and loses what is finer than the table; a forest is no Gaussian
+process, so that it favours none of the samplers by construction. The noise told is that of the
+forest's own out-of-bag residuals, at most 0.02.
+"""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from sklearn.ensemble import RandomForestRegressor
+
+from betanas.architecture.beta import FloatArray
+from betanas.architecture.complexity import step_bytes
+from betanas.architecture.families import FAMILIES
+from betanas.architecture.limits import Feasibility, Limits
+from betanas.search.rules import ArchitectureRules
+from betanas.search.space import SobolPhase, Space
+
+SLOTS = 2
+
+
+def load(
+    path: Path, seed: int
+) -> tuple[SobolPhase, ArchitectureRules, Callable[[FloatArray], FloatArray], float]:
+    """Reads a table of trials and fits the forest.
+
+    Args:
+        path: The CSV file.
+        seed: Of the Sobol phase; the forest is always the same.
+
+    Returns:
+        The Sobol phase, the rules, the objective (1 the best kernel that is known of, 0 the median
+        feasible one) and the noise on that scale.
+    """
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    family = FAMILIES[rows[0]["family"]]
+    resolution, classes, batch = (
+        int(rows[0][key]) for key in ("resolution", "num_classes", "batch_size")
+    )
+    kernels = np.array([[float(row[name]) for name in family.names] for row in rows])
+    values = np.array([float(row["value"]) for row in rows])
+    low, high = np.array(list(family.ranges.values())).T
+    space = Space(family.names, np.minimum(low, kernels.min(0)), np.maximum(high, kernels.max(0)))
+    # Nothing larger than what was trained: a forest cannot extrapolate.
+    unlimited = Feasibility(family, classes, batch, SLOTS, Limits(resolution))
+    costs = unlimited.check(kernels).complexities
+    limits = Limits(resolution, int(costs.num_params.max()), int(step_bytes(costs, SLOTS).max()))
+    feasibility = Feasibility(family, classes, batch, SLOTS, limits)
+    rules = ArchitectureRules(space, feasibility)
+
+    def inputs(x: FloatArray) -> FloatArray:
+        return np.column_stack([space.unit(x), rules.assess(x).traits])
+
+    forest = RandomForestRegressor(300, min_samples_leaf=2, oob_score=True, random_state=0)
+    forest.fit(inputs(kernels), values)
+    spread = space.kernels(np.random.default_rng(0).random((2**14, len(space.names))))
+    spread = spread[feasibility.feasible(spread)]
+    answers = forest.predict(inputs(np.concatenate([spread, kernels])))
+    poor, best = float(np.median(answers[: len(spread)])), float(answers.max())
+    noise = min(0.02, float(np.std(values - forest.oob_prediction_)))
+
+    def objective(x: FloatArray) -> FloatArray:
+        return np.asarray((forest.predict(inputs(x)) - poor) / (best - poor))
+
+    phase = SobolPhase(space, feasibility, seed, 100, 20)
+    return phase, rules, objective, noise / (best - poor)

@@ -1,0 +1,227 @@
+"""The strategies behind ``search.sampler``: all of them propose feasible kernels only.
+
+``gp`` is ours. ``tpe`` and ``cmaes`` are Optuna's, asked again until a kernel is feasible;
+``random`` draws among the feasible, and ``evolution`` mutates the best of the latest. They exist so
+that a comparison on a user's own data is fair: same first phase, same rules, same database.
+"""
+
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Protocol
+
+import numpy as np
+import torch
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, CmaEsSampler, TPESampler
+from optuna_integration import BoTorchSampler
+from torch import Tensor
+
+from betanas.architecture.beta import FloatArray
+from betanas.errors import InputError
+from betanas.search.acquisition import feasible_pool, keep_feasible
+from betanas.search.proposal import Evidence, Proposer
+from betanas.search.situation import Situation
+from betanas.search.space import Space
+
+_LEAST_OBSERVATIONS = 2  # for a Gaussian process
+_MOST_DRAWS = 32  # of one of Optuna's samplers, before its draw is moved into the feasible set
+_POPULATION = 32  # latest complete trials that evolution chooses parents from
+_TOURNAMENT = 8
+_MUTATION = 0.1  # standard deviation, share of a range
+
+Proposed = tuple[FloatArray | None, str]
+
+
+class Strategy(Protocol):
+    """Chooses kernels after the first phase."""
+
+    def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
+        """A feasible kernel, ``d``; or None and, for people, why there is none."""
+        ...
+
+
+class GaussianProcess:
+    """``gp``: log expected improvement over feasible kernels, behind BoTorchSampler's seam."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space, self._seed = space, seed
+        self._proposer: Proposer | None = None
+
+    def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
+        """The kernel of which the model expects most."""
+        if len(situation.complete) < _LEAST_OBSERVATIONS:
+            return None, f"{len(situation.complete)} complete trials are too few for a model"
+        if self._proposer is None or self._proposer.rules != situation.rules:
+            self._proposer = Proposer(self._space, situation.rules, self._seed)
+        proposer = self._proposer
+
+        def candidates(
+            train_x: Tensor,
+            train_obj: Tensor,
+            con: Tensor | None,  # noqa: ARG001 - our rules are exact instead
+            bounds: Tensor,  # noqa: ARG001 - the space knows them
+            pending_x: Tensor | None,
+        ) -> Tensor:
+            """BoTorchSampler's seam: observations in, one kernel out (``1 x free``)."""
+            kernels, values = self._whole(train_x), train_obj[:, 0].numpy()
+            worst = np.full(len(situation.failed), values.min())
+            evidence = Evidence(
+                np.concatenate([kernels, situation.failed]),
+                np.concatenate([values, worst]),
+                kernels[:0] if pending_x is None else self._whole(pending_x),
+            )
+            kernel = proposer.propose(evidence, rng)
+            return torch.from_numpy(kernel[None, self._space.free])
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            sampler = BoTorchSampler(
+                candidates_func=candidates, n_startup_trials=0, consider_running_trials=True
+            )
+        try:
+            proposed = sampler.sample_relative(
+                situation.study, situation.trial, self._space.searched
+            )
+        except (ArithmeticError, ValueError) as error:  # numpy's LinAlgError is a ValueError
+            return None, f"the Gaussian process did not fit: {error}"
+        return _completed(self._space, proposed), ""
+
+    def _whole(self, free_values: Tensor) -> FloatArray:
+        """Completes values of the free parameters, ``n x free``, to kernels, ``n x d``."""
+        kernels = np.repeat(self._space.low[None, :], len(free_values), axis=0)
+        kernels[:, self._space.free] = free_values.numpy()
+        return kernels
+
+
+class Random:
+    """``random``: uniform among the feasible kernels."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+
+    def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
+        """A kernel that owes nothing to those before it."""
+        seed = int(rng.integers(2**32))
+        return feasible_pool(self._space, situation.rules, 1, seed).kernels[0], ""
+
+
+class OptunaDraws:
+    """A sampler of Optuna's, drawn from until a kernel is feasible.
+
+    Args:
+        space: The ranges.
+        make: From a seed to the sampler; called anew for every trial, so that nothing outlives it
+            but the database.
+    """
+
+    def __init__(self, space: Space, make: Callable[[int], BaseSampler]) -> None:
+        self._space, self._make = space, make
+
+    def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
+        """The first feasible and new draw, or what of the last one can be had."""
+        if not situation.complete:
+            return None, "no complete trial to learn from"
+        space = self._space
+        searched = space.searched
+        sampler = self._make(int(rng.integers(2**31)))
+        for _ in range(_MOST_DRAWS):
+            drawn = sampler.sample_relative(situation.study, situation.trial, searched)
+            if set(drawn) != set(searched):
+                return None, "Optuna's sampler had too few trials to learn from"
+            kernel = _completed(space, drawn)
+            feasible = situation.rules.assess(kernel[None, :]).feasible[0]
+            if feasible and situation.rules.identity(kernel) not in situation.known:
+                return kernel, ""
+        return _moved_inside(situation, kernel), ""
+
+
+class Evolution:
+    """``evolution``: the best of a few of the latest trials, mutated.
+
+    Regularised evolution: parents die of age, not of bad values (Real et al., 2019, "Regularized
+    Evolution for Image Classifier Architecture Search").
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+
+    def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
+        """A feasible mutant that moves about two of its parent's parameters."""
+        if not situation.complete:
+            return None, "no complete trial to descend from"
+        latest = np.arange(len(situation.complete))[-_POPULATION:]
+        chosen = rng.choice(latest, size=min(_TOURNAMENT, len(latest)), replace=False)
+        parent = situation.kernels[chosen[np.argmax(situation.values[chosen])]]
+        free = np.zeros(len(self._space.names), dtype=bool)
+        free[self._space.free] = True
+        unit = np.repeat(self._space.unit(parent[None, :]), 1024, axis=0)
+        moves = (rng.random(unit.shape) < 2 / free.sum()) & free
+        moves[~moves.any(axis=1), rng.choice(self._space.free)] = True
+        step = rng.normal(scale=_MUTATION, size=unit.shape) * moves
+        mutants = keep_feasible(
+            situation.rules, self._space.kernels(np.clip(unit + step, 0.0, 1.0))
+        )
+        for mutant in mutants.kernels:
+            if situation.rules.identity(mutant) not in situation.known:
+                return np.asarray(mutant), ""
+        return None, "none of 1,024 mutants is feasible and new"
+
+
+def _completed(space: Space, drawn: dict[str, float]) -> FloatArray:
+    """A whole kernel, ``d``, from values of its free parameters."""
+    kernel = space.low.copy()
+    for i in space.free:
+        kernel[i] = drawn[space.names[i]]
+    return kernel
+
+
+def _moved_inside(situation: Situation, kernel: FloatArray) -> FloatArray | None:
+    """The feasible point nearest to a kernel, ``d``, on the way to the nearest measured one."""
+    space, rules = situation.space, situation.rules
+    measured = keep_feasible(rules, situation.kernels).kernels
+    if len(measured) == 0:
+        return None
+    gaps = np.linalg.norm(space.unit(measured) - space.unit(kernel[None, :]), axis=1)
+    nearest = measured[int(np.argmin(gaps))]
+    share = np.linspace(0.0, 1.0, 257)[1:-1, None]
+    inside = keep_feasible(rules, kernel + share * (nearest - kernel)).kernels
+    return np.asarray(inside[0]) if len(inside) else None
+
+
+def _tpe(space: Space, seed: int) -> Strategy:  # noqa: ARG001 - as all strategies are made
+    def make(trial_seed: int) -> BaseSampler:
+        return TPESampler(
+            seed=trial_seed, multivariate=True, constant_liar=True, n_startup_trials=1
+        )
+
+    return OptunaDraws(space, make)
+
+
+def _cmaes(space: Space, seed: int) -> Strategy:  # noqa: ARG001 - as all strategies are made
+    if find_spec("cmaes") is None:
+        raise InputError(
+            "search.sampler = cmaes needs the package cmaes, which is not installed: "
+            "pip install betanas[cmaes]"
+        )
+
+    def make(trial_seed: int) -> BaseSampler:
+        return CmaEsSampler(seed=trial_seed, n_startup_trials=1)
+
+    return OptunaDraws(space, make)
+
+
+STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
+    "gp": GaussianProcess,
+    "tpe": _tpe,
+    "random": Random,
+    "cmaes": _cmaes,
+    "evolution": Evolution,
+}
+
+
+def feasible_point(situation: Situation, seed: int) -> FloatArray:
+    """The feasible Sobol point, ``d``, that belongs to a trial's number."""
+    number = situation.trial.number
+    pool = feasible_pool(situation.space, situation.rules, number + 1, seed)
+    return np.asarray(pool.kernels[number % len(pool)])

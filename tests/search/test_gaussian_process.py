@@ -1,0 +1,88 @@
+"""The Gaussian process in closed form against GPyTorch, differences and plain definitions."""
+
+import gpytorch
+import numpy as np
+import pytest
+import torch
+from botorch.acquisition.analytic import LogExpectedImprovement
+from botorch.models import SingleTaskGP
+from gpytorch.kernels import MaternKernel, ScaleKernel
+from scipy.optimize import approx_fprime
+
+from betanas.search.gaussian_process import (
+    GaussianProcess,
+    Hyperparameters,
+    _negative_posterior,
+    fit,
+)
+from betanas.search.surrogate import log_h
+
+
+@pytest.fixture
+def data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    inputs = rng.random((40, 5))
+    targets = np.sin(4 * inputs[:, 0]) + inputs[:, 1] ** 2 + 0.05 * rng.normal(size=40)
+    return inputs, (targets - targets.mean()) / targets.std()
+
+
+HYPERPARAMETERS = Hyperparameters(np.log([0.4, 0.9, 2.0, 3.0, 5.0]), np.log(1.3), np.log(0.02))
+
+
+def gpytorch_twin(inputs: np.ndarray, targets: np.ndarray, mean: float) -> SingleTaskGP:
+    kernel = ScaleKernel(MaternKernel(nu=2.5, ard_num_dims=inputs.shape[1])).double()
+    kernel.base_kernel.lengthscale = torch.from_numpy(np.exp(HYPERPARAMETERS.log_scales))
+    kernel.outputscale = float(np.exp(HYPERPARAMETERS.log_signal))
+    model = SingleTaskGP(
+        torch.from_numpy(inputs),
+        torch.from_numpy(targets)[:, None],
+        covar_module=kernel,
+        likelihood=gpytorch.likelihoods.GaussianLikelihood().double(),
+        outcome_transform=None,
+    )
+    model.likelihood.noise = float(np.exp(HYPERPARAMETERS.log_noise))
+    model.mean_module.constant.data.fill_(mean)
+    return model.eval()
+
+
+def test_posterior_equals_gpytorch(data: tuple[np.ndarray, np.ndarray]) -> None:
+    process = GaussianProcess(*data, HYPERPARAMETERS)
+    twin = gpytorch_twin(*data, process.mean)
+    at = np.random.default_rng(1).random((7, 5))
+    mean, std = process.predict(at)
+    posterior = twin.posterior(torch.from_numpy(at))
+    np.testing.assert_allclose(mean, posterior.mean[:, 0].detach().numpy(), rtol=1e-5)
+    np.testing.assert_allclose(std**2, posterior.variance[:, 0].detach().numpy(), rtol=1e-4)
+
+
+def test_expected_improvement_equals_botorch(data: tuple[np.ndarray, np.ndarray]) -> None:
+    process = GaussianProcess(*data, HYPERPARAMETERS)
+    twin = gpytorch_twin(*data, process.mean)
+    at = np.random.default_rng(1).random((50, 5))
+    mean, std = process.predict(at)
+    theirs = LogExpectedImprovement(twin, best_f=1.0)(torch.from_numpy(at)[:, None, :])
+    ours = np.log(std) + log_h((mean - 1.0) / std)
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-3)
+
+
+def test_log_h_is_smooth_down_to_where_nothing_is_expected() -> None:
+    z = -np.logspace(-2, 6, 4001)
+    values = log_h(z)
+    assert np.all(np.isfinite(values))
+    assert np.all(np.diff(values) < 0)
+    assert log_h(np.array([3.0]))[0] == pytest.approx(np.log(3.000382), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_gradient_equals_differences(data: tuple[np.ndarray, np.ndarray], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vector = HYPERPARAMETERS.vector() + 0.3 * rng.normal(size=7)
+    gradient = _negative_posterior(vector, *data)[1]
+    numeric = approx_fprime(vector, lambda v: _negative_posterior(v, *data)[0], 1e-6)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)
+
+
+def test_fit_finds_what_matters(data: tuple[np.ndarray, np.ndarray]) -> None:
+    found = fit(*data, Hyperparameters.prior_mode(5), 60)
+    assert found.log_scales[:2].max() < found.log_scales[2:].min()
+    assert np.exp(found.log_noise) < 0.05
