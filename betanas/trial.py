@@ -32,6 +32,18 @@ class Failure(StrEnum):
     CRASHED = "crashed"
     KILLED = "killed"
     TIMED_OUT = "timed_out"
+    DISK_FULL = "disk_full"
+    DEVICE_LOST = "device_lost"
+
+    @property
+    def ends_worker(self) -> bool:
+        """Whether it is this machine's own trouble: no other kernel would fare better here."""
+        return self in (Failure.DISK_FULL, Failure.DEVICE_LOST)
+
+    @property
+    def blames_kernel(self) -> bool:
+        """Whether the search should learn from it that such kernels are bad."""
+        return self in (Failure.OUT_OF_MEMORY, Failure.DIVERGED, Failure.CRASHED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from betanas.errors import BetaNASError
 from betanas.search.acquisition import feasible_kernels, maximize
 from betanas.search.space import SobolPhase, Space
 from betanas.search.surrogate import Features, Surrogate
-from betanas.trial import Phase
+from betanas.trial import Failure, Phase
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
                 told = np.concatenate([told, surrogate.predict(pending)[0]])
                 known = np.concatenate([known, pending])
                 surrogate = Surrogate(self._features, known, told)
-        except Exception as error:  # noqa: BLE001 - whatever a fit dies of, the search goes on
+        except Exception as error:
             logger.warning("the Gaussian process did not fit (%s): a random point instead", error)
             return feasible_kernels(self._space, self._feasibility, 1, rng)[0]
         best = known[np.argsort(-told, kind="stable")[:8]]
@@ -145,6 +145,8 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
         rows = [
             self._space.vector(t.params)
             for t in trials
-            if t.state == TrialState.FAIL and set(t.params) == set(self._space.names)
+            if t.state == TrialState.FAIL
+            and set(t.params) == set(self._space.names)
+            and Failure(t.user_attrs.get("reason", Failure.CRASHED)).blames_kernel
         ]
         return np.array(rows).reshape(-1, len(self._space.names))

@@ -4,26 +4,39 @@ import math
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import optuna
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from betanas.architecture.complexity import Complexity
+from betanas.architecture.family import Kernel
 from betanas.errors import StorageError
 from betanas.search.leases import LEASE_SECONDS, Lease, Leases
+from betanas.search.patience import patient
 from betanas.trial import TrainingResult, TrialRecord
 
 SCHEMA = 1
 SETTINGS_KEY = "betanas"
 _LOCK_SECONDS = 60.0  # how long a write waits for another one on SQLite
 _SETUP_SECONDS = 30.0
+_PROPOSAL_SECONDS = 30.0  # how long a worker waits for the kernels of trials begun before its own
+# A connection that died without a word is noticed within a minute (libpq's parameters, seconds).
+_KEEP_ALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,8 @@ def open_database(url: str) -> RDBStorage:
             options = {"connect_args": {"timeout": _LOCK_SECONDS}}
             if parsed.database:
                 _prepare_sqlite(Path(parsed.database))
+        elif parsed.get_backend_name() == "postgresql":
+            options["connect_args"] = _KEEP_ALIVE
         return RDBStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -196,6 +211,7 @@ class StoredStudy:
                 "change them back, or give the study file another name to begin a new study"
             )
 
+    @patient
     def claim(self) -> ClaimedTrial:
         """Takes over the trial of a worker that is gone, or begins a new one."""
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -213,14 +229,43 @@ class StoredStudy:
             if lease is not None:
                 return ClaimedTrial(trial, lease)
 
-    def renew(self, claimed: ClaimedTrial) -> bool:
-        """Keeps a claim alive; False if another worker has taken the trial over."""
-        return self._leases.renew(claimed.lease)
+    @patient
+    def kernel(self, claimed: ClaimedTrial, space: Mapping[str, FloatDistribution]) -> Kernel:
+        """The trial's kernel: what an earlier worker recorded, or what the sampler proposes.
+
+        A proposal waits for those of all trials begun before, so that it can take them into
+        account: two workers never propose the same.
+        """
+        deadline = time.monotonic() + _PROPOSAL_SECONDS
+        while time.monotonic() < deadline:
+            running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            before = [t for t in running if t.number < claimed.number]
+            if all(t.params.keys() >= space.keys() for t in before):
+                break
+            time.sleep(0.1)
+        return {name: claimed.trial.suggest_float(name, d.low, d.high) for name, d in space.items()}
+
+    @patient
+    def complete(self) -> int:
+        """How many trials are complete."""
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+    def renew(self, claimed: ClaimedTrial) -> None:
+        """Keeps a claim alive; a database that is away at this moment is asked again next time."""
+        with suppress(SQLAlchemyError):
+            self._leases.renew(claimed.lease)
+
+    @patient
+    def count_attempt(self, claimed: ClaimedTrial) -> ClaimedTrial:
+        """Notes that the trial's processes were killed, before it is trained again."""
+        return replace(claimed, lease=self._leases.count_attempt(claimed.lease))
 
     def release(self, claimed: ClaimedTrial) -> None:
         """Gives an unfinished trial back: the next worker goes on with it."""
-        self._leases.release(claimed.lease)
+        with suppress(SQLAlchemyError):  # a claim that cannot be given back ends by itself
+            self._leases.release(claimed.lease)
 
+    @patient
     def describe(
         self, claimed: ClaimedTrial, phase: str, costs: Complexity, fingerprint: str | None
     ) -> None:
@@ -236,34 +281,48 @@ class StoredStudy:
         for key, value in facts.items():
             claimed.trial.set_user_attr(key, value)
 
+    @patient
     def reject(self, claimed: ClaimedTrial, reason: str) -> None:
         """Records a trial that was not worth training."""
-        claimed.trial.set_user_attr("reason", reason)
-        self.study.tell(claimed.number, state=TrialState.PRUNED)
+        self._end(claimed, {"reason": reason}, TrialState.PRUNED, None)
 
+    @patient
     def finish(self, claimed: ClaimedTrial, result: TrainingResult) -> bool:
-        """Records a result; False if the trial was another worker's by then."""
+        """Records a result, once; False if the trial was another worker's by then."""
+        facts = result.to_json()
+        for key in ("value", "failure", "message"):
+            facts.pop(key)
+        if result.value is not None and math.isfinite(result.value):
+            return self._end(claimed, facts, TrialState.COMPLETE, result.value)
+        facts |= {"reason": str(result.failure), "message": result.message}
+        return self._end(claimed, facts, TrialState.FAIL, None)
+
+    def _end(
+        self,
+        claimed: ClaimedTrial,
+        facts: Mapping[str, Any],
+        state: TrialState,
+        value: float | None,
+    ) -> bool:
+        """Facts first, state last: the trial is finished in whole, or still running."""
         if not self._leases.renew(claimed.lease):
             return False
-        audit = result.to_json()
-        audit.pop("value")
-        failure, message = audit.pop("failure"), audit.pop("message")
-        history = audit.pop("history")
-        for key, value in audit.items():
-            claimed.trial.set_user_attr(key, value)
-        claimed.trial.set_user_attr("history", history)
-        if result.value is None or not math.isfinite(result.value):
-            claimed.trial.set_user_attr("reason", str(failure))
-            claimed.trial.set_user_attr("message", message)
-            self.study.tell(claimed.number, state=TrialState.FAIL)
-        else:
-            self.study.tell(claimed.number, result.value)
+        try:
+            for key, fact in facts.items():
+                claimed.trial.set_user_attr(key, fact)
+            self.study.tell(claimed.number, value, state)
+        except (UpdateFinishedTrialError, ValueError):
+            # An earlier try of ours was recorded although its answer was lost, or the worker that
+            # took over came first: either way one result stands.
+            return self.record(claimed.number).state == state.name.lower()
         return True
 
+    @patient
     def record(self, number: int) -> TrialRecord:
         """One trial, by number."""
         return _record(self.study.get_trials(deepcopy=False)[number])
 
+    @patient
     def records(self) -> list[TrialRecord]:
         """All trials, by number."""
         return [_record(t) for t in self.study.get_trials(deepcopy=False)]

@@ -12,12 +12,16 @@ from betanas.architecture.family import Family
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+# TOML and JSON have lists where we have pairs; their numbers stay strict.
+FractionPair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
+PositivePair = Annotated[tuple[Positive, Positive], Field(strict=False)]
+Range = Annotated[tuple[float, float], Field(strict=False)]
 
 
 class Section(BaseModel):
-    """A frozen table of a study file; a key it does not know is an error."""
+    """A frozen table of a study file; an unknown key or another type is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DatasetConfig(Section):
@@ -45,7 +49,7 @@ class Recipe(Section):
     batch_size: Annotated[int, Field(ge=2)] = 100
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     learning_rate: Positive = 1e-3
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: FractionPair = (0.9, 0.999)
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -54,8 +58,8 @@ class Recipe(Section):
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     autoaugment: bool = True
     flip: bool = True
-    crop_scale: tuple[Fraction, Fraction] = (0.08, 1.0)
-    crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    crop_scale: FractionPair = (0.08, 1.0)
+    crop_ratio: PositivePair = (3 / 4, 4 / 3)
     gradient_compression: Literal["none", "fp16", "bf16"] = "fp16"
     evaluate_every_epochs: Annotated[int, Field(ge=1)] = 1
 
@@ -160,7 +164,7 @@ class StudyDefinition(Section):
     name: str
     family: Literal["betanet2", "betanet3"]
     resolution: Annotated[int, Field(ge=16, le=4096)]
-    parameters: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    parameters: dict[str, Range] = Field(default_factory=dict)
     dataset: DatasetConfig
     recipe: Recipe = Recipe()
     budget: Budget
