@@ -25,6 +25,7 @@ from betanas.trial import (
     RESULT_FILE,
     TASK_FILE,
     Failure,
+    Phase,
     TrainingResult,
     TrialRecord,
     TrialTask,
@@ -104,7 +105,8 @@ class Search:
     def _work_on(self, claimed: ClaimedTrial, trainer: TrainerServer) -> None:
         """Proposes (unless an earlier worker has), checks, trains and records one trial."""
         space = self._sobol.space
-        kernel = self._stored.kernel(claimed, space.distributions)
+        learns = self._sampler.phase(claimed.number) is not Phase.SOBOL
+        kernel = self._stored.kernel(claimed, space.distributions, learns=learns)
         rules = self._sobol.feasibility
         verdicts = rules.check(space.vector(kernel)[None, :])
         reason = verdicts.reason(0)

@@ -32,6 +32,8 @@ from sqlalchemy import (
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
 
+from betanas.search.patience import make_tables
+
 LEASE_SECONDS = 120.0
 RENEWAL_SECONDS = 20.0
 
@@ -71,17 +73,28 @@ class Leases:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        _METADATA.create_all(engine)
+        make_tables(lambda: _METADATA.create_all(engine))
 
-    def claim(self, resource: str) -> Lease | None:
-        """Claims what nobody holds, or whose holder is gone; None if somebody does."""
+    def claim(self, resource: str, begun_by: str | None = None) -> Lease | None:
+        """Claims what nobody holds, or whose holder is gone; None if somebody does.
+
+        Args:
+            resource: What to claim.
+            begun_by: Another worker that is about to claim it, if it is there still and the
+                resource has no lease yet; it is given ``LEASE_SECONDS`` for that.
+        """
         with self._engine.begin() as connection:
             row = connection.execute(
                 select(_LEASES).where(_LEASES.c.resource == resource)
             ).one_or_none()
         if row is None:
-            return self._insert(resource)
-        released = row.expires == 0
+            if begun_by in (None, current_worker()):
+                return self._insert(resource, current_worker())
+            # On behalf of that worker: if it is gone or does not come, the next claim succeeds.
+            self._insert(resource, str(begun_by))
+            return None if _state(str(begun_by)) is not _State.DEAD else self.claim(resource)
+        # A worker does one thing at a time: what is in its own name when it asks, it does not hold.
+        released = row.expires == 0 or row.owner == current_worker()
         if not released and not self._has_ended(row.owner, row.expires):
             return None
         attempts = row.attempts if released else row.attempts + 1
@@ -89,16 +102,10 @@ class Leases:
             _LEASES.c.resource == resource, _LEASES.c.token == row.token
         )
         with self._engine.begin() as connection:
-            values = {"owner": _me(), "token": row.token + 1, "attempts": attempts}
+            values = {"owner": current_worker(), "token": row.token + 1, "attempts": attempts}
             end = _now(connection) + LEASE_SECONDS
             won = connection.execute(change.values(**values, expires=end)).rowcount == 1
         return Lease(resource, row.token + 1, attempts) if won else None
-
-    def is_known(self, resource: str) -> bool:
-        """Whether anybody ever claimed it."""
-        with self._engine.begin() as connection:
-            query = select(_LEASES.c.token).where(_LEASES.c.resource == resource)
-            return connection.execute(query).one_or_none() is not None
 
     def renew(self, lease: Lease) -> bool:
         """Makes a lease last ``LEASE_SECONDS`` from now; False if it has changed hands."""
@@ -124,8 +131,8 @@ class Leases:
         with self._engine.begin() as connection:
             return expires < _now(connection)
 
-    def _insert(self, resource: str) -> Lease | None:
-        row = {"resource": resource, "owner": _me(), "token": 1, "attempts": 0}
+    def _insert(self, resource: str, owner: str) -> Lease | None:
+        row = {"resource": resource, "owner": owner, "token": 1, "attempts": 0}
         try:
             with self._engine.begin() as connection:
                 end = _now(connection) + LEASE_SECONDS
@@ -182,7 +189,8 @@ def _stat(pid: int) -> tuple[str, str]:
     return state, fields[18]
 
 
-def _me() -> str:
+def current_worker() -> str:
+    """This process, as leases name it: host, boot, process id and start time."""
     pid = os.getpid()
     return f"{socket.gethostname()}|{_boot()}|{pid}|{_stat(pid)[1]}"
 

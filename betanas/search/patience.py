@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
+
+_TABLE_PAUSES_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,3 +38,15 @@ def patient(ask: Callable[P, T]) -> Callable[P, T]:
                 pause = min(2 * pause, LONGEST_WAIT_SECONDS)
 
     return run
+
+
+def make_tables(make: Callable[[], T]) -> T:
+    """Calls what makes tables, again if another worker made the same ones at the same moment."""
+    for pause in _TABLE_PAUSES_SECONDS:
+        try:
+            return make()
+        except DBAPIError as error:
+            if "already exists" not in str(error.orig) and not isinstance(error, IntegrityError):
+                raise
+            time.sleep(pause)
+    return make()
