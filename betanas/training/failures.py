@@ -18,6 +18,8 @@ _PEER_GONE = (
     "Timed out waiting",
     "timed out",
     "remote process exited",
+    "third_party/gloo",
+    "ProcessGroup",
 )
 
 

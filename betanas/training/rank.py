@@ -1,6 +1,7 @@
 """What each rank of a training does: join, train, and tell how it ended."""
 
 import os
+import signal
 import warnings
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def run_rank(task_path: str, agent: int, launched: float) -> None:
         launched: When the trial was launched, ``time.time()`` seconds.
     """
     die_with_parent(agent)
+    # The agent's own handler came along with the fork; it would make a story of being ended.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.filterwarnings("ignore", category=FutureWarning)
     task = TrialTask.from_json(read_json(Path(task_path)))
     folder = Path(task.folder)

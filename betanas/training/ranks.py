@@ -87,27 +87,26 @@ class Ranks:
         for buffer, mean in zip(shared, means, strict=True):
             buffer.copy_(mean)
 
-    def gather_random_states(self) -> list[list[Tensor]]:
-        """The states of torch's global generators, of each rank; for what draws from those."""
-        own = [torch.get_rng_state()]
-        if self.device.type == "cuda":
-            own.append(torch.cuda.get_rng_state(self.device))
+    def gather(self, own: Tensor) -> list[Tensor]:
+        """Each rank's tensor, in their order; all of one shape, and on the CPU."""
         if self.size == 1:
             return [own]
-        gathered: list[list[Tensor]] = [[] for _ in range(self.size)]
-        for state in own:
-            states = [torch.empty_like(state) for _ in range(self.size)]
-            dist.all_gather(states, state)
-            for rank, received in enumerate(states):
-                gathered[rank].append(received)
+        gathered = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(gathered, own)
         return gathered
 
-    def set_random_state(self, states: list[list[Tensor]]) -> None:
-        """Takes up this rank's part of what ``gather_random_states`` returned."""
-        own = states[self.rank]
-        torch.set_rng_state(own[0])
+    def random_state(self) -> Tensor:
+        """State of torch's global generator of this rank's device, for what draws from that."""
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(own[1], self.device)
+            return torch.cuda.get_rng_state(self.device)
+        return torch.get_rng_state()
+
+    def set_random_state(self, state: Tensor) -> None:
+        """Takes up what ``random_state`` returned."""
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.device)
+        else:
+            torch.set_rng_state(state)
 
     @property
     def device_name(self) -> str:

@@ -110,6 +110,8 @@ class Training:
             if save:
                 self._save()
             self._step(progress)
+        if self._task.keep_checkpoint:
+            self._save()
         self._clock.pause()
         return self._result(startup_seconds)
 
@@ -208,7 +210,8 @@ class Training:
         self._ranks.synchronize()
         self._clock.pause()
         began = time.monotonic()
-        random_states = self._ranks.gather_random_states()
+        random_states = self._ranks.gather(self._ranks.random_state())
+        loss_sums = self._ranks.gather(self._loss_sum.cpu())
         if self._ranks.rank == 0:
             write_checkpoint(
                 self._folder,
@@ -218,7 +221,7 @@ class Training:
                     "seconds": self._clock.seconds,
                     "data_wait_seconds": self._data_wait.seconds,
                     "evaluation_seconds": self._evaluation_seconds,
-                    "loss_sum": self._loss_sum,
+                    "loss_sums": loss_sums,
                     "history": [astuple(e) for e in self._history],
                     "model": self._model.state_dict(),
                     "average": self._average.average,
@@ -241,13 +244,13 @@ class Training:
         self._restored_seconds = saved["seconds"] + saved["evaluation_seconds"]
         self._data_wait.seconds = saved["data_wait_seconds"]
         self._evaluation_seconds = saved["evaluation_seconds"]
-        self._loss_sum.copy_(saved["loss_sum"])
+        self._loss_sum.copy_(saved["loss_sums"][self._ranks.rank])
         self._history.extend(Evaluation(*e) for e in saved["history"])
         self._model.load_state_dict(saved["model"])
         self._average.restore(saved["average"])
         self._optimizer.load_state_dict(saved["optimizer"])
         self._learning_rate.plateau.state = tuple(saved["plateau"])
-        self._ranks.set_random_state(saved["random_states"])
+        self._ranks.set_random_state(saved["random_states"][self._ranks.rank])
 
     def _result(self, startup_seconds: float) -> TrainingResult:
         clock = self._clock
