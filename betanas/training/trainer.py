@@ -46,10 +46,16 @@ class Training:
         images: The data set; this rank takes its share of each batch.
         ranks: This process among its peers.
         launched: When the trial was launched, ``time.time()`` seconds.
+        model: Another network than the task's architecture, with as many classes.
     """
 
     def __init__(
-        self, task: TrialTask, images: TrainingImages, ranks: Ranks, launched: float
+        self,
+        task: TrialTask,
+        images: TrainingImages,
+        ranks: Ranks,
+        launched: float,
+        model: nn.Module | None = None,
     ) -> None:
         recipe, self._task, self._ranks, self._launched = task.recipe, task, ranks, launched
         self._folder = Path(task.folder)
@@ -59,7 +65,7 @@ class Training:
         placed = images.place(ranks.device)
         self._batches = batches = Batches(placed, task, ranks)
         torch.manual_seed(task.seed)
-        model: nn.Module = build_model(task.architecture).to(ranks.device)
+        model = (model or build_model(task.architecture)).to(ranks.device)
         model.to(memory_format=torch.channels_last)
         self._noise = DepthNoise(
             model, task.seed, batches.per_step, batches.mine, batches.steps_drawn_at_once
@@ -109,14 +115,18 @@ class Training:
                 break
             if save:
                 self._save()
-            self._step(progress)
+            self.step(progress)
         if self._task.keep_checkpoint:
             self._save()
         self._clock.pause()
         return self._result(startup_seconds)
 
-    def _step(self, progress: float) -> None:
-        """Learns from one batch: the only thing the budget is spent on."""
+    def step(self, progress: float) -> None:
+        """Learns from one batch: the only thing the budget is spent on.
+
+        Args:
+            progress: Share of the budget that is spent, in [0, 1).
+        """
         clock, recipe = self._clock, self._task.recipe
         with self._data_wait.running():
             inputs, targets = self._batches[clock.steps]
