@@ -12,8 +12,11 @@ from betanas.training.ranks import Ranks
 from betanas.training.seeds import Stream, torch_generator
 from betanas.trial import TrialTask
 
-# Images whose augmentation is drawn at once: a draw for one small batch is all overhead.
+# Images whose random numbers are drawn at once: a draw for one small batch is all overhead.
 _DRAWN_AT_ONCE = 4096
+# The same of augmentation, in values of the result; on a CPU they should stay in its cache.
+_MADE_VALUES_CPU = 2**19
+_MADE_VALUES_GPU = 2**24
 
 
 class Batches:
@@ -36,7 +39,6 @@ class Batches:
         self.per_rank = min(recipe.batch_size, len(images.train) // ranks.size)
         self.per_step = self.per_rank * ranks.size
         self.steps_per_epoch = len(images.train) // self.per_step
-        self.steps_drawn_at_once = max(1, _DRAWN_AT_ONCE // self.per_step)
         self.mine = slice(ranks.rank * self.per_rank, (ranks.rank + 1) * self.per_rank)
         self._augment = TrainAugment(
             resolution=task.architecture.resolution,
@@ -47,10 +49,15 @@ class Batches:
             crop_scale=recipe.crop_scale,
             crop_ratio=recipe.crop_ratio,
         )
+        values = _MADE_VALUES_CPU if ranks.device.type == "cpu" else _MADE_VALUES_GPU
+        made = values // (self.per_step * 3 * task.architecture.resolution**2)
+        # Powers of two, so that no group of steps is made across the edge of one that is drawn.
+        self.steps_drawn_at_once = _power_of_two(_DRAWN_AT_ONCE // self.per_step)
+        self._steps_made_at_once = min(self.steps_drawn_at_once, _power_of_two(made))
         self._mixing = Mixing(recipe.mixup, recipe.cutmix, task.seed)
-        self._epoch = self._group = -1
-        self._order = torch.empty(0)
-        self._draws: Draws | None = None
+        self._epoch, self._order = -1, torch.empty(0)
+        self._draws: tuple[int, Draws] | None = None
+        self._made: tuple[int, Tensor, Tensor] | None = None
 
     def __getitem__(self, step: int) -> tuple[Tensor, Targets]:
         """This rank's share of a step.
@@ -58,9 +65,12 @@ class Batches:
         Returns:
             Images, float32 ``b x 3 x R x R``, normalised, and what they show.
         """
-        source, labels = self._images.take(self.indices(step), self._device)
-        inputs = self._augment(source, self._drawn(step)[self._share(step)])
-        return self._mixing(inputs, labels, step, self.mine.start)
+        group, place = divmod(step, self._steps_made_at_once)
+        if self._made is None or self._made[0] != group:
+            self._made = (group, *self._make(group))
+        _, inputs, labels = self._made
+        part = slice(place * self.per_rank, (place + 1) * self.per_rank)
+        return self._mixing(inputs[part], labels[part], step, self.mine.start)
 
     def indices(self, step: int) -> Tensor:
         """Which images this rank's share of a step holds, int64 ``b``."""
@@ -77,18 +87,29 @@ class Batches:
         a = self._augment
         return EvalTransform(a.resolution, a.mean, a.std)(source)
 
-    def _drawn(self, step: int) -> Draws:
-        group = step // self.steps_drawn_at_once
-        if self._draws is None or group != self._group:
+    def _make(self, group: int) -> tuple[Tensor, Tensor]:
+        """Augments this rank's images of some steps: small batches are cheaper together."""
+        first = group * self._steps_made_at_once
+        steps = range(first, first + self._steps_made_at_once)
+        chosen = torch.cat([self.indices(step) for step in steps])
+        source, labels = self._images.take(chosen, self._device)
+        offset = first % self.steps_drawn_at_once
+        places = torch.arange(offset, offset + len(steps))[:, None] * self.per_step
+        places = places + torch.arange(self.mine.start, self.mine.stop)
+        draws = self._drawn(first // self.steps_drawn_at_once)
+        return self._augment(source, draws[places.flatten()]), labels
+
+    def _drawn(self, group: int) -> Draws:
+        if self._draws is None or self._draws[0] != group:
             generator = torch_generator(self._seed, Stream.AUGMENT, group)
             count = self.steps_drawn_at_once * self.per_step
-            self._draws = self._augment.draw(count, self._images.image_size, generator)
-            self._group = group
-        return self._draws
+            self._draws = group, self._augment.draw(count, self._images.image_size, generator)
+        return self._draws[1]
 
-    def _share(self, step: int) -> slice:
-        first = step % self.steps_drawn_at_once * self.per_step
-        return slice(first + self.mine.start, first + self.mine.stop)
+
+def _power_of_two(limit: int) -> int:
+    """The largest that is not above the limit, but at least 1."""
+    return 1 << max(0, limit.bit_length() - 1)
 
 
 class HeldOut:

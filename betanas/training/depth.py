@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops.stochastic_depth import StochasticDepth
 
-from betanas.training.images import upload
+from betanas.training.device_work import upload
 from betanas.training.seeds import Stream, torch_generator
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a device's work without making it wait: how long it takes, how it goes.
+"""What passes between program and device without making either wait.
 
 A GPU works through a queue. Asking it anything at once empties the queue, and it stands idle until
 the next step is prepared; so questions join the queue, and answers are read a step later.
@@ -12,6 +12,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """Moves a CPU tensor to a device without waiting for what the device still has to do."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class WorkTimer:

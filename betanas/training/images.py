@@ -12,6 +12,7 @@ from torch import Tensor
 from betanas.data import load_images, split_indices
 from betanas.study.definition import DatasetConfig
 from betanas.training.augment import Channels
+from betanas.training.device_work import upload
 
 # Share of a GPU's free memory that the images may take; the rest is the network's.
 _GPU_SHARE = 0.4
@@ -106,10 +107,3 @@ class TrainingImages:
             return self.images.index_select(0, chosen), self.labels.index_select(0, chosen)
         images, labels = self.images.index_select(0, chosen), self.labels.index_select(0, chosen)
         return upload(images, device), upload(labels, device)
-
-
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """Moves a CPU tensor to a device without waiting for what the device still has to do."""
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)

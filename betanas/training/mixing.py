@@ -13,7 +13,7 @@ from scipy.stats import beta
 from torch import Tensor
 from torch.nn import functional
 
-from betanas.training.images import upload
+from betanas.training.device_work import upload
 from betanas.training.seeds import Stream, numpy_generator
 
 
@@ -62,7 +62,7 @@ class Mixing:
         """Mixes this rank's share of a step.
 
         Args:
-            inputs: ``b x 3 x R x R``; overwritten.
+            inputs: ``b x 3 x R x R``; left as they are.
             labels: ``b``.
             step: Which step.
             first: The first image's place in the whole step.
@@ -72,13 +72,14 @@ class Mixing:
         pairs = len(inputs) // 2
         weights = self._weights(step, first // 2, pairs, inputs.shape[-1])
         weights = upload(weights, inputs.device).repeat_interleave(2, 0)
-        mixed = inputs[: 2 * pairs]
-        partners = _swapped(mixed)
-        mixed.copy_(torch.lerp(partners, mixed, weights[:, None]))
+        own = inputs[: 2 * pairs]
+        mixed = torch.lerp(_swapped(own), own, weights[:, None])
+        if len(own) < len(inputs):
+            mixed = torch.cat([mixed, inputs[2 * pairs :]])
         others, shares = labels.clone(), torch.ones(len(labels), device=labels.device)
         others[: 2 * pairs] = _swapped(labels[: 2 * pairs])
         shares[: 2 * pairs] = weights.mean(dim=(1, 2))
-        return inputs, Targets(labels, others, shares)
+        return mixed, Targets(labels, others, shares)
 
     def _weights(self, step: int, first: int, pairs: int, resolution: int) -> Tensor:
         """How much of each pixel an image keeps, ``pairs x R x R`` in [0, 1].
