@@ -3,6 +3,7 @@
 Any process may be killed at any line of this file; the next ``optimize`` goes on from the database.
 """
 
+import errno
 import time
 from collections import Counter
 from pathlib import Path
@@ -158,7 +159,12 @@ class Search:
                 self._stored.renew(claimed)
 
         while claimed.lease.attempts < MAX_ATTEMPTS:
-            result = trainer.run(task, follow)
+            try:
+                result = trainer.run(task, follow)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                result = TrainingResult(None, Failure.DISK_FULL, str(error))
             if result.failure is None or result.failure.blames_kernel:
                 return result
             if result.failure.ends_worker:

@@ -208,7 +208,7 @@ class StoredStudy:
             while SETTINGS_KEY not in study.user_attrs:
                 if study.get_trials(deepcopy=False):
                     break
-                lease = leases.claim(f"setup/{study._study_id}")  # noqa: SLF001 - no public identity
+                lease = leases.claim(f"setup/{study._study_id}")
                 if lease is not None or time.monotonic() > deadline:
                     study.set_user_attr(SETTINGS_KEY, fresh.to_json())
                     break

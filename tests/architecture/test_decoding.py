@@ -275,7 +275,9 @@ def test_even_spacing_without_collision() -> None:
 def test_bound_on_the_final_resolution_is_exclusive(family: str) -> None:
     kernel = dict(FAMILIES[family].published)
     assert len(decode(FAMILIES[family], kernel | {"k": 4.0}, 16, 10).layers) == int(kernel["K"])
-    with pytest.raises(TrivialKernelError, match=r"kernel\.k must be <= log2\(resolution\) = 4 .*got 4\.001"):
+    with pytest.raises(
+        TrivialKernelError, match=r"kernel\.k must be <= log2\(resolution\) = 4 .*got 4\.001"
+    ):
         decode(FAMILIES[family], kernel | {"k": 4.001}, 16, 10)
 
 
