@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import optuna
 
+from betanas import optimize
 from betanas.data import describe_dataset
 from betanas.optimize import Search, new_settings
 from betanas.search import leases
@@ -133,6 +134,8 @@ def start_worker(
 
     def run() -> None:
         os.setsid()
+        # Kills here strike at random and may meet one trial often: it is not its kernel's fault.
+        optimize.MAX_ATTEMPTS = 1000
         if lease_seconds is not None:
             leases.LEASE_SECONDS = lease_seconds
         prepare()
