@@ -24,6 +24,7 @@ from betanas import optimize
 from betanas.data import describe_dataset
 from betanas.optimize import Search, new_settings
 from betanas.search import leases
+from betanas.search.plan import sobol_phase
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_study
@@ -107,13 +108,26 @@ def write_definition(folder: Path, text: str = STUDY) -> StudyDefinition:
     return load_study(path)
 
 
+def begun(definition: StudyDefinition, url: str) -> StoredStudy:
+    """Opens the study, or begins it."""
+    settings = new_settings(definition, describe_dataset(definition.dataset), DEVICES)
+    return StoredStudy.begin(url, definition.name, settings)
+
+
+def with_target(definition: StudyDefinition, url: str, points: int) -> StudyDefinition:
+    """The study whose target is met when its first Sobol points are all done."""
+    phase = sobol_phase(definition, begun(definition, url).settings)
+    feasible = int(phase.feasibility.feasible(phase.points(0, points)).sum())
+    search = definition.search.model_copy(update={"trials": feasible})
+    return definition.model_copy(update={"search": search})
+
+
 def work(
     definition: StudyDefinition, url: str, log: Path, seconds: float, more: int | None
 ) -> None:
     """What a worker process does: exactly ``betanas optimize`` but for its trainings."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    settings = new_settings(definition, describe_dataset(definition.dataset), DEVICES)
-    stored = StoredStudy.begin(url, definition.name, settings)
+    stored = begun(definition, url)
     folder = log.parent / "trials"
     Search(definition, stored, DEVICES, folder, AcknowledgedLog(log)).run(
         CheapTrainer(seconds), more

@@ -15,16 +15,18 @@ from faults import (
     STUDY,
     PostgresServer,
     acknowledged,
+    begun,
     fail_at,
     find_postgres,
     kill,
     locked_sqlite,
     start_worker,
+    with_target,
     write_definition,
 )
 
-from betanas.optimize import sobol_phase
 from betanas.search.leases import Leases
+from betanas.search.plan import sobol_phase
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
 
@@ -51,24 +53,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.url
 
 
-def target(definition: StudyDefinition, url: str, points: int) -> StudyDefinition:
-    """The study whose target is met when its first points are all done."""
-    stored = StoredStudy.begin(url, definition.name, settings(definition))
-    phase = sobol_phase(definition, stored.settings)
-    feasible = int(phase.feasibility.feasible(phase.points(0, points)).sum())
-    search = definition.search.model_copy(update={"trials": feasible})
-    return definition.model_copy(update={"search": search})
-
-
-def settings(definition: StudyDefinition):
-    from faults import DEVICES
-
-    from betanas.data import describe_dataset
-    from betanas.optimize import new_settings
-
-    return new_settings(definition, describe_dataset(definition.dataset), DEVICES)
-
-
 def check_ledger(definition: StudyDefinition, url: str, log: Path, points: int) -> None:
     """Every Sobol point once and in its place, everything acknowledged is recorded, once."""
     stored = StoredStudy.load(url, definition.name)
@@ -86,7 +70,7 @@ def check_ledger(definition: StudyDefinition, url: str, log: Path, points: int) 
 
 
 def test_eight_workers_with_kills_take_every_point_once(url: str, tmp_path: Path) -> None:
-    definition = target(write_definition(tmp_path), url, POINTS)
+    definition = with_target(write_definition(tmp_path), url, POINTS)
     log, rng = tmp_path / "log", random.Random(0)
     workers = [start_worker(definition, url, log) for _ in range(8)]
     for _ in range(12):
@@ -143,7 +127,7 @@ def test_a_frozen_worker_that_thaws_cannot_overwrite(url: str, tmp_path: Path) -
     definition = write_definition(tmp_path, STUDY.replace("num_params = 300_000", ""))
     log = tmp_path / "log"
     frozen = start_worker(definition, url, log, seconds=1.0, more=2, lease_seconds=1.0)
-    stored = StoredStudy.begin(url, definition.name, settings(definition))
+    stored = begun(definition, url)
     wait_for(lambda: [r for r in stored.records() if r.state == "running" and r.fingerprint])
     time.sleep(0.2)  # it trains now, and holds no lock of the database
     assert frozen.pid is not None
@@ -163,7 +147,7 @@ def test_a_frozen_worker_that_thaws_cannot_overwrite(url: str, tmp_path: Path) -
 def test_a_restarting_database_ends_no_search(postgres: PostgresServer, tmp_path: Path) -> None:
     for name in optuna.get_all_study_names(postgres.url):
         optuna.delete_study(study_name=name, storage=postgres.url)
-    definition = target(write_definition(tmp_path), postgres.url, 24)
+    definition = with_target(write_definition(tmp_path), postgres.url, 24)
     log = tmp_path / "log"
     worker = start_worker(definition, postgres.url, log, seconds=0.1)
     for _ in range(4):
@@ -178,7 +162,7 @@ def test_a_restarting_database_ends_no_search(postgres: PostgresServer, tmp_path
 
 def test_a_locked_sqlite_file_ends_no_search(tmp_path: Path) -> None:
     url, log = f"sqlite:///{tmp_path}/cheap.db", tmp_path / "log"
-    definition = target(write_definition(tmp_path), url, 16)
+    definition = with_target(write_definition(tmp_path), url, 16)
     worker = start_worker(definition, url, log)
     wait_for(lambda: acknowledged(log))
     with locked_sqlite(tmp_path / "cheap.db", seconds=3.0):
