@@ -131,6 +131,8 @@ def outage(server: PostgresServer, folder: Path, number: int) -> Row:
     definition, log = write_definition(folder), folder / "log"
     begun(definition, server.url)
     worker = start_worker(definition, server.url, log)
+    while not acknowledged(log):  # a database that is away at the start is a wrong call
+        time.sleep(0.1)
     rng = random.Random(3)
     for _ in range(number):
         time.sleep(rng.uniform(0.2, 1.0))
