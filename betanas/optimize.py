@@ -3,14 +3,13 @@
 Any process may be killed at any line of this file; the next ``optimize`` goes on from the database.
 """
 
+import errno
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from betanas.architecture.decoding import decode
 from betanas.data import DatasetFacts, describe_dataset
@@ -27,6 +26,7 @@ from betanas.trial import (
     RESULT_FILE,
     TASK_FILE,
     Failure,
+    Phase,
     TrainingResult,
     TrialRecord,
     TrialTask,
@@ -102,16 +102,13 @@ class Search:
     def _is_done(self, done: int, more_trials: int | None) -> bool:
         if more_trials is not None:
             return done >= more_trials
-        trials = self._stored.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return len(trials) >= self._definition.search.trials
+        return self._stored.complete() >= self._definition.search.trials
 
     def _work_on(self, claimed: ClaimedTrial, trainer: TrainerServer) -> None:
         """Proposes (unless an earlier worker has), checks, trains and records one trial."""
         space = self._sobol.space
-        kernel = {
-            name: claimed.trial.suggest_float(name, d.low, d.high)
-            for name, d in space.distributions.items()
-        }
+        learns = self._sampler.phase(claimed.number) is not Phase.SOBOL
+        kernel = self._stored.kernel(claimed, space.distributions, learns=learns)
         rules = self._sobol.feasibility
         verdicts = rules.check(space.vector(kernel)[None, :])
         reason = verdicts.reason(0)
@@ -153,9 +150,6 @@ class Search:
             left = read_json(folder / RESULT_FILE)
             if left is not None:
                 return TrainingResult.from_json(left)
-        if claimed.lease.attempts >= MAX_ATTEMPTS:
-            message = f"its worker ended {claimed.lease.attempts} times while it trained"
-            return TrainingResult(None, Failure.KILLED, message)
         renewed = time.monotonic()
 
         def follow(news: dict[str, Any]) -> None:
@@ -163,12 +157,25 @@ class Search:
             self._reporter.progress(news)
             if time.monotonic() - renewed > RENEWAL_SECONDS:
                 renewed = time.monotonic()
-                try:
-                    self._stored.renew(claimed)
-                except SQLAlchemyError:
-                    return  # the database is away; the training goes on, and so may the lease
+                self._stored.renew(claimed)
 
-        return trainer.run(task, follow)
+        while claimed.lease.attempts < MAX_ATTEMPTS:
+            try:
+                result = trainer.run(task, follow)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                result = TrainingResult(None, Failure.DISK_FULL, str(error))
+            if result.failure is None or result.failure.blames_kernel:
+                return result
+            if result.failure.ends_worker:
+                raise RunError(
+                    f"trial {task.number} cannot train here: {result.failure}, {result.message}; "
+                    "the trial is given back, and the same command goes on once that is mended"
+                )
+            claimed = self._stored.count_attempt(claimed)
+        message = f"its processes were killed or hung {claimed.lease.attempts} times"
+        return TrainingResult(None, Failure.KILLED, message)
 
     def _record(self, number: int) -> TrialRecord:
         return self._stored.record(number)

@@ -36,6 +36,18 @@ class Failure(StrEnum):
     CRASHED = "crashed"
     KILLED = "killed"
     TIMED_OUT = "timed_out"
+    DISK_FULL = "disk_full"
+    DEVICE_LOST = "device_lost"
+
+    @property
+    def ends_worker(self) -> bool:
+        """Whether it is this machine's own trouble: no other kernel would fare better here."""
+        return self in (Failure.DISK_FULL, Failure.DEVICE_LOST)
+
+    @property
+    def blames_kernel(self) -> bool:
+        """Whether the search should learn from it that such kernels are bad."""
+        return self in (Failure.OUT_OF_MEMORY, Failure.DIVERGED, Failure.CRASHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,9 @@ class TrialTask:
         device: ``cpu`` or ``cuda``.
         folder: Where ranks leave progress, result and logs.
         cache: Where decoded data sets are kept.
+        checkpoint_seconds: Least time between two checkpoints; a shorter training writes none.
+        stall_seconds: Silence after which a rank counts as hung.
+        keep_checkpoint: Whether the last checkpoint stays when the training is done.
     """
 
     number: int
@@ -65,6 +80,9 @@ class TrialTask:
     device: str
     folder: str
     cache: str
+    checkpoint_seconds: float = 30.0
+    stall_seconds: float = 45.0
+    keep_checkpoint: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal task."""
@@ -120,11 +138,12 @@ class TrainingResult:
         epochs: Passes over the training images.
         steps: Optimiser steps.
         images: Training images seen, over all ranks.
+        images_per_second: Of training time, over all ranks.
         train_seconds: Time that counted against the budget, waiting for data included.
         data_wait_seconds: Part of it spent on gathering and augmenting images.
         evaluation_seconds: Time in evaluations.
         startup_seconds: From launch to the first training step.
-        other_seconds: What is left of the wall time.
+        other_seconds: What is left of the wall time: checkpoints, and the way out.
         device: The device's name.
         ranks: Processes that trained together.
         history: The evaluations.
@@ -136,6 +155,7 @@ class TrainingResult:
     epochs: float = 0.0
     steps: int = 0
     images: int = 0
+    images_per_second: float = 0.0
     train_seconds: float = 0.0
     data_wait_seconds: float = 0.0
     evaluation_seconds: float = 0.0

@@ -91,9 +91,9 @@ def test_the_same_seed_gives_the_same_study(finished: Path, tmp_path: Path) -> N
 
 def test_kill_9_in_mid_trial_loses_and_repeats_nothing(finished: Path, tmp_path: Path) -> None:
     write_study(tmp_path)
+    folders = tmp_path / "storage" / "tiny"
     for begun in (1, 3):  # trainings that have begun when the search is killed
         process = start(tmp_path, "optimize", "--study", "tiny.toml")
-        folders = tmp_path / "storage" / "tiny"
         wait_for(lambda n=begun: len(list(folders.glob("*/agent.pid"))) >= n)
         below = descendants(process.pid)
         assert below
@@ -119,21 +119,26 @@ def test_interrupting_gives_the_trial_back(tmp_path: Path) -> None:
     assert run_json(tmp_path, "status", "--study", "tiny.toml")["trials"]["running"] == 1
 
 
-def test_a_killed_rank_is_a_failed_trial_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_a_trial_whose_rank_is_killed_three_times_fails_and_the_search_goes_on(
+    tmp_path: Path,
+) -> None:
     write_study(tmp_path, text=TINY.replace("steps = 4", "seconds = 3"))
     process = start(tmp_path, "optimize", "--study", "tiny.toml", "--trials", "2")
     folder = tmp_path / "storage" / "tiny"
     beat = wait_for(lambda: list(folder.glob("*/rank-0.beat")))[0]
-    agent = int((beat.parent / "agent.pid").read_text())
-    for rank in descendants(agent):
-        os.kill(rank, signal.SIGKILL)
+    for _ in range(3):
+        wait_for(beat.exists)
+        agent = int((beat.parent / "agent.pid").read_text())
+        for rank in descendants(agent):
+            os.kill(rank, signal.SIGKILL)
+        wait_for(lambda pid=agent: not is_alive(pid))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
     rows = trials(tmp_path)
     assert len(rows) == 2
     failed = [row for row in rows if row["state"] == "fail"]
     assert [row["reason"] for row in failed] == ["killed"]
-    assert "rank 0" in failed[0]["audit"]["message"]
+    assert "3 times" in failed[0]["audit"]["message"]
     assert run_json(tmp_path, "status", "--study", "tiny.toml")["failed"] == {"killed": 1}
 
 

@@ -43,7 +43,11 @@ def summarize(name: str, records: Sequence[TrialRecord], target: int) -> dict[st
 
 
 def audit_warnings(record: TrialRecord) -> list[str]:
-    """What is wrong with how a trial spent its budget."""
+    """What a user should know before trusting a trial."""
+    warnings = []
+    fallback = record.audit.get("fallback")
+    if fallback is not None:
+        warnings.append(f"trial {record.number} is a plain feasible Sobol point: {fallback}")
     waited, trained = record.audit.get("data_wait_seconds"), record.train_seconds
     if waited is None or not trained or waited <= DATA_WAIT_WARNING * trained:
         return []

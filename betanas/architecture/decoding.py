@@ -39,7 +39,7 @@ def decode(family: Family, kernel: Kernel, resolution: int, num_classes: int) ->
     table = decode_table(family, vector[None, :], resolution)
     if table.depth[0] == 0:
         raise TrivialKernelError(
-            f"kernel.k must be below log2(resolution) = {np.log2(resolution):.4g} to leave a "
+            f"kernel.k must be <= log2(resolution) = {np.log2(resolution):.4g} to leave a "
             f"contraction, but got {kernel['k']:g}; use a smaller k or a larger resolution"
         )
     return table.architecture(0, num_classes)

@@ -45,7 +45,9 @@ def describe(
     study: Annotated[str | None, typer.Option(help="Take the kernel from this study.")] = None,
     trial: Annotated[int | None, typer.Option(help="The study's trial of this number.")] = None,
     best: Annotated[bool, typer.Option("--best", help="The study's observed best trial.")] = False,
-    batch_size: Annotated[int | None, typer.Option(help="Images of a training step.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of a training step.")
+    ] = None,
     storage: StorageOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,

@@ -188,7 +188,8 @@ def best(
     if recommended is not None:
         say(
             f"recommended  {per_cent(recommended.predicted_value)} predicted, "
-            f"standard deviation {per_cent(recommended.predicted_std)}"
+            f"standard deviation {per_cent(recommended.predicted_std)}; "
+            f"{_quality(recommended)}"
         )
 
 

@@ -1,20 +1,38 @@
 """Who works on what: leases in the study's own database, so that any worker may die.
 
-A lease names its owner and ends by itself unless it is renewed. An owner on this machine that no
-longer runs has lost its leases at once; one elsewhere when they end. Every change of hands raises
-the token, and only the bearer of the current token may record a result (fencing).
+A lease names its owner and ends by itself unless it is renewed. Of an owner on this machine more is
+known: one that no longer runs has lost its leases at once, one that runs keeps them whatever the
+clock says, one that is frozen loses them when they end. Every change of hands raises the token, and
+only the bearer of the current token may record a result (fencing). Ends are told by the database's
+clock, one for all machines.
 """
 
 import os
 import socket
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, insert, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
+
+from betanas.search.patience import make_tables
 
 LEASE_SECONDS = 120.0
 RENEWAL_SECONDS = 20.0
@@ -55,64 +73,91 @@ class Leases:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        _METADATA.create_all(engine)
+        make_tables(lambda: _METADATA.create_all(engine))
 
-    def claim(self, resource: str) -> Lease | None:
-        """Claims what nobody holds, or whose holder is gone; None if somebody does."""
+    def claim(self, resource: str, begun_by: str | None = None) -> Lease | None:
+        """Claims what nobody holds, or whose holder is gone; None if somebody does.
+
+        Args:
+            resource: What to claim.
+            begun_by: Another worker that is about to claim it, if it is there still and the
+                resource has no lease yet; it is given ``LEASE_SECONDS`` for that.
+        """
         with self._engine.begin() as connection:
             row = connection.execute(
                 select(_LEASES).where(_LEASES.c.resource == resource)
             ).one_or_none()
         if row is None:
-            return self._insert(resource)
-        released = row.expires == 0
-        if not (released or row.expires < time.time() or _is_dead(row.owner)):
+            if begun_by in (None, current_worker()):
+                return self._insert(resource, current_worker())
+            # On behalf of that worker: if it is gone or does not come, the next claim succeeds.
+            self._insert(resource, str(begun_by))
+            return None if _state(str(begun_by)) is not _State.DEAD else self.claim(resource)
+        # A worker does one thing at a time: what is in its own name when it asks, it does not hold.
+        released = row.expires == 0 or row.owner == current_worker()
+        if not released and not self._has_ended(row.owner, row.expires):
             return None
         attempts = row.attempts if released else row.attempts + 1
-        change = (
-            update_rows(_LEASES)
-            .where(_LEASES.c.resource == resource, _LEASES.c.token == row.token)
-            .values(owner=_me(), token=row.token + 1, attempts=attempts, expires=_end())
+        change = update_rows(_LEASES).where(
+            _LEASES.c.resource == resource, _LEASES.c.token == row.token
         )
         with self._engine.begin() as connection:
-            won = connection.execute(change).rowcount == 1
+            values = {"owner": current_worker(), "token": row.token + 1, "attempts": attempts}
+            end = _now(connection) + LEASE_SECONDS
+            won = connection.execute(change.values(**values, expires=end)).rowcount == 1
         return Lease(resource, row.token + 1, attempts) if won else None
-
-    def is_known(self, resource: str) -> bool:
-        """Whether anybody ever claimed it."""
-        with self._engine.begin() as connection:
-            query = select(_LEASES.c.token).where(_LEASES.c.resource == resource)
-            return connection.execute(query).one_or_none() is not None
 
     def renew(self, lease: Lease) -> bool:
         """Makes a lease last ``LEASE_SECONDS`` from now; False if it has changed hands."""
-        return self._update(lease, expires=_end())
+        with self._engine.begin() as connection:
+            return _update(connection, lease, expires=_now(connection) + LEASE_SECONDS)
 
     def release(self, lease: Lease) -> None:
         """Gives a lease back in good order: the next owner's attempt is no retry."""
-        self._update(lease, expires=0.0)
+        with self._engine.begin() as connection:
+            _update(connection, lease, expires=0.0)
 
-    def _insert(self, resource: str) -> Lease | None:
-        row = {"resource": resource, "owner": _me(), "token": 1, "attempts": 0, "expires": _end()}
+    def count_attempt(self, lease: Lease) -> Lease:
+        """Notes that what is claimed has failed its owner once more, who tries again."""
+        again = replace(lease, attempts=lease.attempts + 1)
+        with self._engine.begin() as connection:
+            _update(connection, lease, attempts=again.attempts)
+        return again
+
+    def _has_ended(self, owner: str, expires: float) -> bool:
+        state = _state(owner)
+        if state is not _State.UNKNOWN and state is not _State.FROZEN:
+            return state is _State.DEAD
+        with self._engine.begin() as connection:
+            return expires < _now(connection)
+
+    def _insert(self, resource: str, owner: str) -> Lease | None:
+        row = {"resource": resource, "owner": owner, "token": 1, "attempts": 0}
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(_LEASES).values(row))
+                end = _now(connection) + LEASE_SECONDS
+                connection.execute(insert(_LEASES).values(**row, expires=end))
         except IntegrityError:
             return None
         return Lease(resource, 1, 0)
 
-    def _update(self, lease: Lease, expires: float) -> bool:
-        change = (
-            update_rows(_LEASES)
-            .where(_LEASES.c.resource == lease.resource, _LEASES.c.token == lease.token)
-            .values(expires=expires)
-        )
-        with self._engine.begin() as connection:
-            return connection.execute(change).rowcount == 1
+
+def _update(connection: Connection, lease: Lease, **values: float) -> bool:
+    mine = (_LEASES.c.resource == lease.resource, _LEASES.c.token == lease.token)
+    return connection.execute(update_rows(_LEASES).where(*mine).values(**values)).rowcount == 1
 
 
-def _end() -> float:
-    return time.time() + LEASE_SECONDS
+_CLOCKS = {
+    "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
+    "mysql": "SELECT unix_timestamp(now(6))",
+    "mariadb": "SELECT unix_timestamp(now(6))",
+}
+
+
+def _now(connection: Connection) -> float:
+    """Seconds since 1970 by the database's clock; an SQLite file's is this machine's."""
+    clock = _CLOCKS.get(connection.dialect.name)
+    return time.time() if clock is None else float(connection.execute(text(clock)).scalar_one())
 
 
 @cache
@@ -121,32 +166,43 @@ def _boot() -> str:
     return identity.read_text().strip() if identity.exists() else "-"
 
 
-def _started(pid: int) -> str | None:
-    """When a process of this machine started, in the kernel's ticks; None if it is not there."""
+class _State(Enum):
+    """What is known of an owner from here."""
+
+    UNKNOWN = auto()  # it is on another machine
+    DEAD = auto()
+    FROZEN = auto()
+    RUNS = auto()
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """State and start time of a process of this machine; raises ProcessLookupError."""
+    if not Path("/proc/self/stat").exists():
+        with suppress(PermissionError):
+            os.kill(pid, 0)
+        return "R", "-"
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        if Path("/proc/self/stat").exists():
-            return None
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        return "-"
+        raise ProcessLookupError(pid) from None
     state, *fields = stat.rpartition(")")[2].split()
-    return None if state == "Z" else fields[18]
+    return state, fields[18]
 
 
-def _me() -> str:
+def current_worker() -> str:
+    """This process, as leases name it: host, boot, process id and start time."""
     pid = os.getpid()
-    return f"{socket.gethostname()}|{_boot()}|{pid}|{_started(pid)}"
+    return f"{socket.gethostname()}|{_boot()}|{pid}|{_stat(pid)[1]}"
 
 
-def _is_dead(owner: str) -> bool:
-    """Whether an owner is known to be gone; one on another machine never is."""
+def _state(owner: str) -> _State:
     host, boot, pid, started = owner.rsplit("|", 3)
     if host != socket.gethostname():
-        return False
-    return boot != _boot() or _started(int(pid)) != started
+        return _State.UNKNOWN
+    try:
+        state, since = _stat(int(pid))
+    except ProcessLookupError:
+        return _State.DEAD
+    if boot != _boot() or since != started or state == "Z":
+        return _State.DEAD
+    return _State.FROZEN if state in "Tt" else _State.RUNS

@@ -59,7 +59,9 @@ class Situation:
                 space.vectors([t.params for t in memory]),
                 space.vectors([t.params for t in complete]),
             )
-        learnt = space.vectors([t.params for t in failed])
+        # A machine's own trouble, such as a process that was killed, teaches nothing of a kernel.
+        blamed = [t for t in failed if Failure(t.user_attrs.get("reason")).blames_kernel]
+        learnt = space.vectors([t.params for t in blamed])
         if len(learnt):
             learnt = learnt[rules.assess(learnt).feasible]
         running = [t for t in others if t.state == TrialState.RUNNING]

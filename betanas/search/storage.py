@@ -1,29 +1,43 @@
 """A study in its database: the only place that translates between Optuna's words and ours."""
 
 import math
+import re
 import sqlite3
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import optuna
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from betanas.architecture.complexity import Complexity
+from betanas.architecture.family import Kernel
 from betanas.errors import StorageError
-from betanas.search.leases import LEASE_SECONDS, Lease, Leases
+from betanas.search.leases import Lease, Leases, current_worker
+from betanas.search.patience import make_tables, patient
 from betanas.trial import TrainingResult, TrialRecord
 
 SCHEMA = 1
 SETTINGS_KEY = "betanas"
+_WORKER_KEY = "worker"
 _LOCK_SECONDS = 60.0  # how long a write waits for another one on SQLite
 _SETUP_SECONDS = 30.0
+_PROPOSAL_SECONDS = 30.0  # how long a worker waits for the kernels of trials begun before its own
+# A connection that died without a word is noticed within a minute (libpq's parameters, seconds).
+_KEEP_ALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +84,48 @@ def open_database(url: str) -> RDBStorage:
     Raises:
         StorageError: If it cannot be reached, is no database, or is of another schema.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise StorageError(
-            "storage.url must be a database URL such as sqlite:///storage/study.db, "
-            f"but got {url!r}"
-        ) from None
-    shown = parsed.render_as_string(hide_password=True)
+    parsed = _parse(url)
     options: dict[str, Any] = {"pool_pre_ping": True}
-    try:
+    with _opening(parsed):
         if parsed.get_backend_name() == "sqlite":
             options = {"connect_args": {"timeout": _LOCK_SECONDS}}
             if parsed.database:
                 _prepare_sqlite(Path(parsed.database))
-        return RDBStorage(url, engine_kwargs=options)
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        if parsed.password:
-            cause = cause.replace(parsed.password, "***")
-        raise StorageError(f"storage {shown} cannot be opened: {cause}") from None
-    except (ImportError, RuntimeError) as error:
+        elif parsed.get_backend_name() == "postgresql":
+            options["connect_args"] = _KEEP_ALIVE
+        return make_tables(lambda: RDBStorage(url, engine_kwargs=options))
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
+        shown = re.sub(r":[^:/@]*@", ":***@", url)
+        raise StorageError(
+            "storage.url must be a database URL such as sqlite:///storage/study.db, "
+            f"but got {shown!r}"
+        ) from None
+
+
+@contextmanager
+def _opening(parsed: URL) -> Iterator[None]:
+    """Turns what drivers say of a database into one line, without the password."""
+    shown = parsed.render_as_string(hide_password=True)
+    try:
+        yield
+    except ImportError:
+        raise StorageError(
+            f"storage {shown}: the driver of {parsed.drivername} is not installed; for PostgreSQL: "
+            "pip install 'betanas[postgresql]', and postgresql+psycopg://..."
+        ) from None
+    except RuntimeError as error:  # Optuna, of another version's tables
         raise StorageError(f"storage {shown}: {str(error).splitlines()[0]}") from None
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error, OSError) as error:
+        told = error.__cause__ if isinstance(error, StorageInternalError) else error
+        cause = str(getattr(told, "orig", None) or told).splitlines()[0]
+        if parsed.password:
+            cause = cause.replace(str(parsed.password), "***")
+        raise StorageError(f"storage {shown} cannot be opened: {cause}") from None
 
 
 def _prepare_sqlite(path: Path) -> None:
@@ -105,8 +139,8 @@ def _prepare_sqlite(path: Path) -> None:
 
 def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite URL; None for any other URL."""
-    parsed = make_url(url) if "://" in url else None
-    if parsed is None or parsed.get_backend_name() != "sqlite" or not parsed.database:
+    parsed = _parse(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return None
     return Path(parsed.database)
 
@@ -151,10 +185,11 @@ class StoredStudy:
             raise StorageError(_no_study(name, url))
         database = open_database(url)
         try:
-            study = optuna.load_study(study_name=name, storage=database)
+            with _opening(_parse(url)):
+                study = optuna.load_study(study_name=name, storage=database)
+                return cls(database, study, _read_settings(study, name))
         except KeyError:
             raise StorageError(_no_study(name, url)) from None
-        return cls(database, study, _read_settings(study, name))
 
     @classmethod
     def begin(cls, url: str, name: str, fresh: Settings) -> Self:
@@ -164,20 +199,21 @@ class StoredStudy:
             StorageError: If it has begun with another meaning, naming the keys.
         """
         database = open_database(url)
-        study = optuna.create_study(
-            study_name=name, storage=database, direction="maximize", load_if_exists=True
-        )
-        leases = Leases(database.engine)
-        deadline = time.monotonic() + _SETUP_SECONDS
-        while SETTINGS_KEY not in study.user_attrs:
-            if study.get_trials(deepcopy=False):
-                break
-            lease = leases.claim(f"setup/{study._study_id}")  # noqa: SLF001 - no public identity
-            if lease is not None or time.monotonic() > deadline:
-                study.set_user_attr(SETTINGS_KEY, fresh.to_json())
-                break
-            time.sleep(0.1)
-        stored = cls(database, study, _read_settings(study, name))
+        with _opening(_parse(url)):
+            study = optuna.create_study(
+                study_name=name, storage=database, direction="maximize", load_if_exists=True
+            )
+            leases = Leases(database.engine)
+            deadline = time.monotonic() + _SETUP_SECONDS
+            while SETTINGS_KEY not in study.user_attrs:
+                if study.get_trials(deepcopy=False):
+                    break
+                lease = leases.claim(f"setup/{study._study_id}")
+                if lease is not None or time.monotonic() > deadline:
+                    study.set_user_attr(SETTINGS_KEY, fresh.to_json())
+                    break
+                time.sleep(0.1)
+            stored = cls(database, study, _read_settings(study, name))
         stored._refuse_change(fresh, name)
         return stored
 
@@ -196,31 +232,73 @@ class StoredStudy:
                 "change them back, or give the study file another name to begin a new study"
             )
 
+    @patient
     def claim(self) -> ClaimedTrial:
         """Takes over the trial of a worker that is gone, or begins a new one."""
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            resource = f"trial/{frozen._trial_id}"  # noqa: SLF001 - no public identity
-            started = frozen.datetime_start or datetime.now()  # noqa: DTZ005 - as Optuna stores it
-            fresh = (datetime.now() - started).total_seconds() < LEASE_SECONDS  # noqa: DTZ005
-            if fresh and not self._leases.is_known(resource):
-                continue  # its worker has not come to claim it yet
-            lease = self._leases.claim(resource)
-            if lease is not None:
-                return ClaimedTrial(optuna.Trial(self.study, frozen._trial_id), lease)  # noqa: SLF001
+            claimed = self._claim(frozen._trial_id, frozen.user_attrs.get(_WORKER_KEY))
+            if claimed is not None:
+                return claimed
         while True:
-            trial = self.study.ask()
-            lease = self._leases.claim(f"trial/{trial._trial_id}")  # noqa: SLF001
-            if lease is not None:
-                return ClaimedTrial(trial, lease)
+            # Not study.ask(): a trial must name its worker from its first moment, or the trial of
+            # one that dies before it has a lease could not be told from a living one's.
+            begun = optuna.trial.create_trial(
+                state=TrialState.RUNNING, user_attrs={_WORKER_KEY: current_worker()}
+            )
+            claimed = self._claim(
+                self.study._storage.create_new_trial(self.study._study_id, template_trial=begun),
+                None,
+            )
+            if claimed is not None:
+                return claimed
 
-    def renew(self, claimed: ClaimedTrial) -> bool:
-        """Keeps a claim alive; False if another worker has taken the trial over."""
-        return self._leases.renew(claimed.lease)
+    def _claim(self, trial_id: int, worker: str | None) -> ClaimedTrial | None:
+        """Claims a running trial that nobody holds; ``worker`` is who began it."""
+        lease = self._leases.claim(f"trial/{trial_id}", begun_by=worker)
+        return None if lease is None else ClaimedTrial(optuna.Trial(self.study, trial_id), lease)
+
+    @patient
+    def kernel(
+        self, claimed: ClaimedTrial, space: Mapping[str, FloatDistribution], *, learns: bool
+    ) -> Kernel:
+        """The trial's kernel: what an earlier worker recorded, or what the sampler proposes.
+
+        Args:
+            claimed: Whose kernel.
+            space: All parameters.
+            learns: Whether the proposal depends on other trials. Then it waits until those begun
+                before have a kernel, so that two workers never propose the same.
+        """
+        deadline = time.monotonic() + (_PROPOSAL_SECONDS if learns else 0.0)
+        while time.monotonic() < deadline:
+            running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            before = [t for t in running if t.number < claimed.number]
+            if all(t.params.keys() >= space.keys() for t in before):
+                break
+            time.sleep(0.1)
+        return {name: claimed.trial.suggest_float(name, d.low, d.high) for name, d in space.items()}
+
+    @patient
+    def complete(self) -> int:
+        """How many trials are complete."""
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+    def renew(self, claimed: ClaimedTrial) -> None:
+        """Keeps a claim alive; a database that is away at this moment is asked again next time."""
+        with suppress(SQLAlchemyError):
+            self._leases.renew(claimed.lease)
+
+    @patient
+    def count_attempt(self, claimed: ClaimedTrial) -> ClaimedTrial:
+        """Notes that the trial's processes were killed, before it is trained again."""
+        return replace(claimed, lease=self._leases.count_attempt(claimed.lease))
 
     def release(self, claimed: ClaimedTrial) -> None:
         """Gives an unfinished trial back: the next worker goes on with it."""
-        self._leases.release(claimed.lease)
+        with suppress(SQLAlchemyError):  # a claim that cannot be given back ends by itself
+            self._leases.release(claimed.lease)
 
+    @patient
     def describe(
         self, claimed: ClaimedTrial, phase: str, costs: Complexity, fingerprint: str | None
     ) -> None:
@@ -236,34 +314,48 @@ class StoredStudy:
         for key, value in facts.items():
             claimed.trial.set_user_attr(key, value)
 
+    @patient
     def reject(self, claimed: ClaimedTrial, reason: str) -> None:
         """Records a trial that was not worth training."""
-        claimed.trial.set_user_attr("reason", reason)
-        self.study.tell(claimed.number, state=TrialState.PRUNED)
+        self._end(claimed, {"reason": reason}, TrialState.PRUNED, None)
 
+    @patient
     def finish(self, claimed: ClaimedTrial, result: TrainingResult) -> bool:
-        """Records a result; False if the trial was another worker's by then."""
+        """Records a result, once; False if the trial was another worker's by then."""
+        facts = result.to_json()
+        for key in ("value", "failure", "message"):
+            facts.pop(key)
+        if result.value is not None and math.isfinite(result.value):
+            return self._end(claimed, facts, TrialState.COMPLETE, result.value)
+        facts |= {"reason": str(result.failure), "message": result.message}
+        return self._end(claimed, facts, TrialState.FAIL, None)
+
+    def _end(
+        self,
+        claimed: ClaimedTrial,
+        facts: Mapping[str, Any],
+        state: TrialState,
+        value: float | None,
+    ) -> bool:
+        """Facts first, state last: the trial is finished in whole, or still running."""
         if not self._leases.renew(claimed.lease):
             return False
-        audit = result.to_json()
-        audit.pop("value")
-        failure, message = audit.pop("failure"), audit.pop("message")
-        history = audit.pop("history")
-        for key, value in audit.items():
-            claimed.trial.set_user_attr(key, value)
-        claimed.trial.set_user_attr("history", history)
-        if result.value is None or not math.isfinite(result.value):
-            claimed.trial.set_user_attr("reason", str(failure))
-            claimed.trial.set_user_attr("message", message)
-            self.study.tell(claimed.number, state=TrialState.FAIL)
-        else:
-            self.study.tell(claimed.number, result.value)
+        try:
+            for key, fact in facts.items():
+                claimed.trial.set_user_attr(key, fact)
+            self.study.tell(claimed.number, value, state)
+        except (UpdateFinishedTrialError, ValueError):
+            # An earlier try of ours was recorded although its answer was lost, or the worker that
+            # took over came first: either way one result stands.
+            return self.record(claimed.number).state == state.name.lower()
         return True
 
+    @patient
     def record(self, number: int) -> TrialRecord:
         """One trial, by number."""
         return _record(self.study.get_trials(deepcopy=False)[number])
 
+    @patient
     def records(self) -> list[TrialRecord]:
         """All trials, by number."""
         return [_record(t) for t in self.study.get_trials(deepcopy=False)]
@@ -303,5 +395,5 @@ def _read_settings(study: optuna.Study, name: str) -> Settings:
 
 
 def _no_study(name: str, url: str) -> str:
-    shown = make_url(url).render_as_string(hide_password=True)
+    shown = _parse(url).render_as_string(hide_password=True)
     return f"{shown} has no study {name}; begin it with: betanas optimize --study {name}"

@@ -12,12 +12,16 @@ from betanas.architecture.family import Family
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+# TOML and JSON have lists where we have pairs; their numbers stay strict.
+FractionPair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
+PositivePair = Annotated[tuple[Positive, Positive], Field(strict=False)]
+Range = Annotated[tuple[float, float], Field(strict=False)]
 
 
 class Section(BaseModel):
-    """A frozen table of a study file; a key it does not know is an error."""
+    """A frozen table of a study file; an unknown key or another type is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DatasetConfig(Section):
@@ -39,30 +43,61 @@ class DatasetConfig(Section):
         return value
 
 
+# What reached most in short budgets (benchmarks/README.md); a key that is given goes before it.
+FAST_RECIPE: dict[str, Any] = {
+    "learning_rate": 2e-3,
+    "schedule": "one-cycle",
+    "autoaugment": False,
+    "crop_scale": (0.5, 1.0),
+    "norm_batches": 8,
+}
+
+
 class Recipe(Section):
     """How a trial trains; the defaults are those of the published search (report, Table 2)."""
 
+    preset: Literal["published", "fast"] = "published"
     batch_size: Annotated[int, Field(ge=2)] = 100
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     learning_rate: Positive = 1e-3
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: FractionPair = (0.9, 0.999)
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_gradient_norm: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    schedule: Literal["constant", "plateau", "cosine", "one-cycle"] = "plateau"
+    schedule: Literal["constant", "plateau", "cosine", "one-cycle", "exponential"] = "plateau"
+    warm_up: Annotated[float, Field(ge=0, lt=1)] | None = None
     patience_epochs: Annotated[int, Field(ge=0)] = 5
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.97
+    decay_epochs: Positive = 2.4
+    stop_patience_epochs: Annotated[int, Field(ge=0)] = 0
+    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     autoaugment: bool = True
     flip: bool = True
-    crop_scale: tuple[Fraction, Fraction] = (0.08, 1.0)
-    crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    crop_scale: FractionPair = (0.08, 1.0)
+    crop_ratio: PositivePair = (3 / 4, 4 / 3)
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
     gradient_compression: Literal["none", "fp16", "bf16"] = "fp16"
+    sync_batch_norm: bool = False
+    norm_batches: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    compile: bool = False
     evaluate_every_epochs: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("preset") == "fast":
+            return {**FAST_RECIPE, **given}
+        return given
 
     @property
     def optimizer_slots(self) -> int:
-        """Values that the optimiser keeps for each weight."""
-        return {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 2}[self.optimizer]
+        """Values that the optimiser keeps for each weight, with the average of the weights."""
+        slots = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 2}[self.optimizer]
+        return slots + (self.weight_average > 0)
 
     @field_validator("crop_scale", "crop_ratio")
     @classmethod
@@ -160,7 +195,7 @@ class StudyDefinition(Section):
     name: str
     family: Literal["betanet2", "betanet3"]
     resolution: Annotated[int, Field(ge=16, le=4096)]
-    parameters: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    parameters: dict[str, Range] = Field(default_factory=dict)
     dataset: DatasetConfig
     recipe: Recipe = Recipe()
     budget: Budget

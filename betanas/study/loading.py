@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -43,6 +43,11 @@ def load_study(
     if data is not None:
         dataset = _table(tree, "dataset", "--data")
         dataset.update(name="imagefolder", root=str(Path(data).expanduser()))
+    if "name" in tree:
+        raise StudyFileError(
+            f"{_shown(path)}: name is not a key that studies have; a study is named by its file, "
+            f"here {path.stem}"
+        )
     try:
         return StudyDefinition.model_validate({**tree, "name": path.stem})
     except ValidationError as error:
@@ -120,12 +125,9 @@ _RULES = {
     "less_than_equal": "must be <= {le:g}",
     "literal_error": "must be {expected}",
     "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "int_parsing": "must be a whole number",
     "float_type": "must be a number",
-    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
     "string_type": "must be a string",
     "tuple_type": "must be [low, high]",
     "too_long": "must be [low, high]",
@@ -138,6 +140,8 @@ def _sentence(error: ErrorDetails) -> str:
     """One rule broken: its place, the rule, the value."""
     steps = [str(step) for step in error["loc"] if not _is_union_branch(step)]
     place, kind, value = ".".join(steps), error["type"], error["input"]
+    if kind == "missing" and isinstance(error["loc"][-1], int):
+        place, kind = ".".join(steps[:-1]), "tuple_type"  # a list too short
     if kind == "missing":
         return f"{place or 'the file'} is required, but is not given"
     if kind == "extra_forbidden":
@@ -157,9 +161,7 @@ def _suggestion(steps: list[str]) -> str:
     model: type[BaseModel] = StudyDefinition
     for step in steps[:-1]:
         annotation = model.model_fields[step].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return ""
-        model = annotation
+        model = next(a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields"))
     keys = [key for key in model.model_fields if key != "name" or len(steps) > 1]
     close = difflib.get_close_matches(steps[-1], keys, n=1)
     return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(keys)}"

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from betanas.training.autoaugment import IDENTITY, apply_operations, draw_operations
+from betanas.training.device_work import upload
 
 CROP_TRIES = 10
 
@@ -51,7 +52,7 @@ class Draws:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, part: slice) -> "Draws":
+    def __getitem__(self, part: slice | Tensor) -> "Draws":
         return Draws(self.operations[part], self.boxes[part], self.flips[part])
 
 
@@ -138,11 +139,11 @@ class TrainAugment:
         scale = _ChannelScale.to_device(self.mean, self.std, images.device)
         for part in _chunks(images, self.resolution):
             own = draws[part]
-            boxes = own.boxes.to(images.device, torch.float32)
+            boxes = upload(own.boxes.float(), images.device)
             top, left, height, width = boxes.unbind(1)
             rows = resize_matrix(top, height, planes.shape[2], self.resolution)
             columns = resize_matrix(
-                left, width, planes.shape[3], self.resolution, own.flips.to(images.device)
+                left, width, planes.shape[3], self.resolution, upload(own.flips, images.device)
             )
             _resample(planes[part], rows, columns, scale, output[part])
         return output.permute(0, 3, 1, 2)

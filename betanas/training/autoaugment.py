@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import functional
 
+from betanas.training.device_work import upload
+
 BINS = 10
 
 # 25 sub-policies of two (operation, probability, magnitude bin or None) each, as in Table 7.
@@ -160,9 +162,9 @@ def apply_operations(images: Tensor, operations: Tensor) -> Tensor:
         order = _GROUP_OF_CODE[codes].argsort(stable=True)
         # Sorted, a group is a slice; two copies of the batch cost a CPU far less than scattering
         # the groups' results over it.
-        ordered = images.index_select(0, order.to(images.device))
+        ordered = images.index_select(0, upload(order, images.device))
         _apply_sorted_(ordered, codes[order])
-        images = ordered.index_select(0, order.argsort().to(images.device))
+        images = ordered.index_select(0, upload(order.argsort(), images.device))
     return images
 
 
@@ -176,7 +178,7 @@ _MAGNITUDES = torch.tensor([operation.magnitude((0, 0)) for operation in OPERATI
 
 def _apply_sorted_(images: Tensor, codes: Tensor) -> None:
     """Overwrites ``n`` images, sorted by group, by the results of their ``n`` codes (CPU)."""
-    magnitudes = _MAGNITUDES[codes].to(images.device).view(-1, 1, 1, 1)
+    magnitudes = upload(_MAGNITUDES[codes], images.device).view(-1, 1, 1, 1)
     sizes = _GROUP_OF_CODE[codes].bincount(minlength=len(_GROUP_NAMES))
     ends = sizes.cumsum(0).tolist()
     for name, start, end in zip(_GROUP_NAMES[1:], ends[:-1], ends[1:], strict=True):
@@ -196,7 +198,7 @@ def _move(images: Tensor, codes: Tensor) -> Tensor:
     table = torch.stack(
         [_source_pixels(OPERATIONS[code], height, width, images.device) for code in row_of_code]
     )
-    which = torch.tensor([row_of_code[code] for code in codes.tolist()], device=images.device)
+    which = upload(torch.tensor([row_of_code[code] for code in codes.tolist()]), images.device)
     sources = table.index_select(0, which)
     # Pixel 0 is the black that fills the gaps, so one gather does both.
     pixels = torch.nn.functional.pad(images.flatten(2), (1, 0))

@@ -12,6 +12,9 @@ class TrainingClock:
         budget: What may be spent.
         steps_per_epoch: Steps of one pass over the training images.
         images_per_step: Images of one step, over all ranks.
+
+    Attributes:
+        steps: Training steps so far.
     """
 
     def __init__(self, budget: Budget, steps_per_epoch: int, images_per_step: int) -> None:
@@ -21,6 +24,10 @@ class TrainingClock:
         self._since: float | None = None
         self._seconds = 0.0
         self.steps = 0
+
+    def restore(self, steps: int, seconds: float) -> None:
+        """Goes on from what an interrupted training had spent; the clock must be paused."""
+        self.steps, self._seconds = steps, seconds
 
     def resume(self) -> None:
         """Starts counting; the device must be idle."""
@@ -57,3 +64,9 @@ class TrainingClock:
             "images": self.images,
         }
         return spent[self._budget.unit] / self._budget.amount
+
+    @property
+    def steps_left(self) -> float:
+        """About how many steps the rest of the budget pays for."""
+        progress = self.progress
+        return self.steps * (1 - progress) / progress if progress else 0.0

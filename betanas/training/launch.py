@@ -15,9 +15,10 @@ from typing import IO, Any, Self
 
 from betanas.errors import DataError, RunError
 from betanas.study.definition import DatasetConfig
+from betanas.training.heartbeat import HungRank
+from betanas.training.progress import NewsReader
 from betanas.trial import (
     LOG_FILE,
-    PROGRESS_FILE,
     RESULT_FILE,
     TASK_FILE,
     Failure,
@@ -27,8 +28,6 @@ from betanas.trial import (
     write_json,
 )
 
-FIRST_BEAT_SECONDS = 300.0  # start-up, decoding and the first step
-STALL_SECONDS = 60.0  # between any two signs of life after that
 _POLL_SECONDS = 0.1
 
 
@@ -94,7 +93,8 @@ class TrainerServer:
         """Trains one task in fresh processes; returns a result whatever happens to them.
 
         Args:
-            task: What to train; its folder is emptied first.
+            task: What to train; a training of the same task that was interrupted goes on from its
+                last checkpoint, and anything else in its folder is removed.
             on_progress: Called with each line of news (``spent``, ``epoch``, ``best``, ...).
 
         Raises:
@@ -102,8 +102,7 @@ class TrainerServer:
             RunError: If not even the server can be started.
         """
         folder = Path(task.folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        _clear(folder, task)
         write_json(folder / TASK_FILE, task.to_json())
         if self._process is None or self._process.poll() is not None:
             self._start()
@@ -111,13 +110,14 @@ class TrainerServer:
         launched = time.time()
         self._send({"do": "train", "task": str(folder / TASK_FILE), "launched": launched})
         try:
-            result = self._follow(folder, on_progress)
+            result = self._follow(folder, HungRank(folder, task.stall_seconds), on_progress)
         except BaseException:
             self.close()
             raise
-        wall = time.time() - launched
-        known = result.train_seconds + result.evaluation_seconds + result.startup_seconds
-        return replace(result, other_seconds=max(0.0, wall - known))
+        if result.value is None:
+            return replace(result, other_seconds=time.time() - launched)
+        after = max(0.0, time.time() - (folder / RESULT_FILE).stat().st_mtime)
+        return replace(result, other_seconds=result.other_seconds + after)
 
     def _start(self) -> None:
         environment = {
@@ -162,17 +162,16 @@ class TrainerServer:
         return json.loads(line) if line else None
 
     def _follow(
-        self, folder: Path, on_progress: Callable[[dict[str, Any]], None]
+        self, folder: Path, hung: HungRank, on_progress: Callable[[dict[str, Any]], None]
     ) -> TrainingResult:
-        news = _News(folder / PROGRESS_FILE)
-        stalled = _Stalled(folder)
+        news = NewsReader(folder)
         while True:
             try:
                 answer = self._answer(_POLL_SECONDS)
             except TimeoutError:
                 for line in news.read():
                     on_progress(line)
-                if (message := stalled.message()) is not None:
+                if (message := hung.message()) is not None:
                     self.close()
                     return TrainingResult(None, Failure.TIMED_OUT, message)
                 continue
@@ -187,42 +186,14 @@ class TrainerServer:
             )
 
 
-class _News:
-    """Reads the complete lines that were added to a progress file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = 0
-
-    def read(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._read)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self._read += len(whole) + len(newline)
-        return [json.loads(line) for line in whole.splitlines()]
-
-
-class _Stalled:
-    """Notices when no rank, or not every rank, shows signs of life any more."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._began = time.time()
-
-    def message(self) -> str | None:
-        beats = {p.stem: p.stat().st_mtime for p in self._folder.glob("rank-*.beat")}
-        if not beats:
-            waited = time.time() - self._began
-            if waited > FIRST_BEAT_SECONDS:
-                return f"no rank finished a step within {FIRST_BEAT_SECONDS:.0f} s of its launch"
-            return None
-        oldest = min(beats, key=lambda name: beats[name])
-        silent = time.time() - beats[oldest]
-        if silent > STALL_SECONDS:
-            return f"{oldest} gave no sign of life for {STALL_SECONDS:.0f} s"
-        return None
+def _clear(folder: Path, task: TrialTask) -> None:
+    """Empties a trial's folder of all but the same task's checkpoints and log."""
+    if read_json(folder / TASK_FILE) != json.loads(json.dumps(task.to_json())):
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in ("*.json", "*.jsonl", "*.beat", "*.tmp", "*.pid"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _tail(log: Path) -> str:

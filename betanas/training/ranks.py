@@ -7,9 +7,10 @@ from typing import Self
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
-COLLECTIVE_TIMEOUT = timedelta(seconds=60)
+# The second line behind the controller, which ends a hung training sooner and names the rank.
+COLLECTIVE_TIMEOUT = timedelta(seconds=120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +45,26 @@ class Ranks:
         if self.size > 1:
             dist.destroy_process_group()
 
-    def agree(self, progress: float, failed: bool) -> tuple[float, bool]:
+    def agree(self, progress: float, *, failed: bool, save: bool) -> tuple[float, bool, bool]:
         """One small collective before each step: rank 0's clock, anybody's failure.
 
         Args:
             progress: Share of the budget that is spent; only rank 0's counts.
             failed: Whether this rank's loss is no longer finite.
+            save: Whether a checkpoint is due; only rank 0's word counts.
 
         Returns:
-            Rank 0's progress, and whether any rank failed: the same on all ranks.
+            Rank 0's progress, whether any rank failed, and rank 0's ``save``: the same on all.
         """
         if self.size == 1:
-            return progress, failed
+            return progress, failed, save
+        first = self.rank == 0
         news = torch.tensor(
-            [progress if self.rank == 0 else 0.0, float(failed)], dtype=torch.float64
+            [progress if first else 0.0, float(failed), float(save and first)], dtype=torch.float64
         )
         dist.all_reduce(news, op=dist.ReduceOp.MAX)
-        return float(news[0]), bool(news[1])
+        progress, any_failed, due = news.tolist()
+        return progress, bool(any_failed), bool(due)
 
     def total(self, *counts: float) -> list[float]:
         """Sums each count over the ranks, exactly for whole numbers below 2**53."""
@@ -74,10 +78,40 @@ class Ranks:
         """Gives all ranks the mean of their batch-norm statistics, before an evaluation."""
         if self.size == 1:
             return
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer.div_(self.size)
+        shared = [b for b in model.buffers() if b.is_floating_point() and b.ndim == 1]
+        if not shared:
+            return
+        flat = torch.cat(shared)
+        dist.all_reduce(flat)
+        means = torch.split(flat / self.size, [len(b) for b in shared])
+        for buffer, mean in zip(shared, means, strict=True):
+            buffer.copy_(mean)
+
+    def gather(self, own: Tensor) -> list[Tensor]:
+        """Each rank's tensor, in their order; all of one shape, and on the CPU."""
+        if self.size == 1:
+            return [own]
+        gathered = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(gathered, own)
+        return gathered
+
+    def random_state(self) -> Tensor:
+        """State of torch's global generator of this rank's device, for what draws from that."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_rng_state(self.device)
+        return torch.get_rng_state()
+
+    def set_random_state(self, state: Tensor) -> None:
+        """Takes up what ``random_state`` returned."""
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.device)
+        else:
+            torch.set_rng_state(state)
+
+    @property
+    def device_name(self) -> str:
+        """What this rank computes on, in words."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
 
     def synchronize(self) -> None:
         """Waits until the device has done all it was asked to."""

@@ -9,10 +9,8 @@ starts a thread and never touches a GPU, for both are lost on the way through a 
 
 import json
 import os
-import signal
 import sys
 import traceback
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +20,12 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.numa.binding import AffinityMode, NumaOptions
 
-from betanas.data import ImageSet, load_images
 from betanas.errors import BetaNASError
 from betanas.study.definition import DatasetConfig
+from betanas.training.failures import conclude
 from betanas.training.processes import die_with_parent
-from betanas.training.ranks import Ranks
-from betanas.training.trainer import Diverged, Training
-from betanas.trial import (
-    LOG_FILE,
-    RESULT_FILE,
-    Failure,
-    TrainingResult,
-    TrialTask,
-    read_json,
-    write_json,
-)
-
-_loaded: dict[str, ImageSet] = {}  # decoded before the fork, so that all trials share its pages
+from betanas.training.rank import run_rank, shared_images
+from betanas.trial import LOG_FILE, TrialTask, read_json
 
 
 def main() -> None:
@@ -58,16 +45,7 @@ def main() -> None:
 
 def _prepare(request: dict[str, Any]) -> dict[str, Any]:
     dataset = DatasetConfig.model_validate(request["dataset"])
-    images = _images(dataset, request["resolution"], request["cache"])
-    return {"images": len(images.labels)}
-
-
-def _images(dataset: DatasetConfig, resolution: int, cache: str) -> ImageSet:
-    key = f"{dataset.model_dump_json()} {resolution}"
-    if key not in _loaded:
-        _loaded.clear()
-        _loaded[key] = load_images(dataset, "train", resolution, Path(cache))
-    return _loaded[key]
+    return {"images": len(shared_images(dataset, request["resolution"], request["cache"]))}
 
 
 def _train(request: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +86,8 @@ def _run_agent(task_file: Path, server: int, launched: float) -> int:
         local_addr="127.0.0.1",
         max_restarts=0,
         monitor_interval=0.05,
-        start_method="spawn" if on_gpu else "fork",  # the agent may have looked at the GPUs
+        # A process that has used a GPU cannot be forked; this one has not, unless torch changed.
+        start_method="spawn" if on_gpu and _has_used_gpu() else "fork",
         logs_specs=DefaultLogsSpecs(),
         numa_options=NumaOptions(affinity_mode=AffinityMode.NODE) if on_gpu else None,
         shutdown_timeout=5,
@@ -116,50 +95,14 @@ def _run_agent(task_file: Path, server: int, launched: float) -> int:
     try:
         elastic_launch(config, run_rank)(str(task_file), os.getpid(), launched)
     except ChildFailedError as error:
-        if read_json(folder / RESULT_FILE) is None:
-            rank, failed = error.get_first_failure()
-            killed = failed.exitcode == -signal.SIGKILL
-            message = f"rank {rank} ended with exit code {failed.exitcode}"
-            _record(folder, Failure.KILLED if killed else Failure.CRASHED, message)
+        conclude(folder, {rank: failed.exitcode for rank, failed in error.failures.items()})
         return 1
     return 0
 
 
-def run_rank(task_path: str, agent: int, launched: float) -> None:
-    """What each rank does: join, train, and (rank 0) write the result."""
-    die_with_parent(agent)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    task = TrialTask.from_json(read_json(Path(task_path)))
-    folder = Path(task.folder)
-    cores = os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // task.nproc_per_node))
-    try:
-        ranks = Ranks.join(task.device)
-        images = _images(task.dataset, task.architecture.resolution, task.cache)
-        result = Training(task, images, ranks).run(launched)
-    except Diverged as error:
-        _record(folder, Failure.DIVERGED, str(error))
-        return
-    except Exception as error:
-        failure = Failure.OUT_OF_MEMORY if _out_of_memory(error) else Failure.CRASHED
-        _record(folder, failure, f"{type(error).__name__}: {error}".splitlines()[0])
-        raise
-    if ranks.rank == 0:
-        write_json(folder / RESULT_FILE, result.to_json())
-    ranks.leave()
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-
-
-def _record(folder: Path, failure: Failure, message: str) -> None:
-    """Writes a failed result, unless a rank has written one already: the first is the cause."""
-    if read_json(folder / RESULT_FILE) is None:
-        result = TrainingResult(value=None, failure=failure, message=message)
-        write_json(folder / RESULT_FILE, result.to_json())
+def _has_used_gpu() -> bool:
+    used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return used
 
 
 if __name__ == "__main__":

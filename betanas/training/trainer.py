@@ -5,122 +5,37 @@ and stands still for everything else.
 """
 
 import json
-import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from betanas.data import ImageSet, split_indices
-from betanas.training.augment import EvalTransform, TrainAugment
+from betanas.training.average import WeightAverage
+from betanas.training.batches import Batches, HeldOut
 from betanas.training.budget import TrainingClock
+from betanas.training.checkpoint import read_checkpoint, write_checkpoint
+from betanas.training.depth import DepthNoise
+from betanas.training.device_work import LossWatch, WorkTimer
+from betanas.training.evaluation import Validation
+from betanas.training.heartbeat import Heartbeat
+from betanas.training.images import TrainingImages
 from betanas.training.model import build_model
+from betanas.training.norms import synchronize_norms
+from betanas.training.progress import NewsWriter
 from betanas.training.ranks import Ranks
-from betanas.training.recipe import LearningRate, build_optimizer, parallel
-from betanas.trial import PROGRESS_FILE, Evaluation, TrainingResult, TrialTask
+from betanas.training.recipe import Precision, build_optimizer, parallel
+from betanas.training.schedule import LearningRate
+from betanas.trial import Evaluation, TrainingResult, TrialTask
 
-_BEAT_SECONDS = 0.5
+# A checkpoint waits until it costs at most this share of the time since the last one.
+_CHECKPOINT_SHARE = 0.02
 
 
 class Diverged(ArithmeticError):  # noqa: N818 - named after the reason it becomes
     """The training loss is no longer a finite number."""
-
-
-class Progress:
-    """What a rank tells of itself while it works: a heartbeat of its own, and rank 0's news."""
-
-    def __init__(self, folder: Path, ranks: Ranks) -> None:
-        self._beat_file = folder / f"rank-{ranks.rank}.beat"
-        self._news = (folder / PROGRESS_FILE).open("a") if ranks.rank == 0 else None
-        self._last = 0.0
-
-    def beat(self, clock: TrainingClock, progress: float) -> None:
-        """Says that this rank is alive, at most twice a second."""
-        now = time.monotonic()
-        if now - self._last < _BEAT_SECONDS:
-            return
-        self._last = now
-        self._beat_file.write_text(str(clock.steps))
-        self.tell(spent=min(progress, 1.0), epoch=clock.epochs, steps=clock.steps)
-
-    def tell(self, **news: float) -> None:
-        """Adds a line to rank 0's progress file."""
-        if self._news is not None:
-            self._news.write(json.dumps(news) + "\n")
-            self._news.flush()
-
-
-class Batches:
-    """The training images on the device, in batches that do not depend on the number of ranks.
-
-    Order and augmentation are drawn for the whole step and cut into the ranks' shares, so two ranks
-    of 50 images see what one rank of 100 sees.
-    """
-
-    def __init__(self, images: ImageSet, train: np.ndarray, task: TrialTask, ranks: Ranks) -> None:
-        recipe = task.recipe
-        self._ranks = ranks
-        self._images = torch.from_numpy(np.ascontiguousarray(images.images[train])).to(ranks.device)
-        self._labels = torch.from_numpy(images.labels[train]).to(ranks.device)
-        self.per_rank = min(recipe.batch_size, len(train) // ranks.size)
-        self.per_step = self.per_rank * ranks.size
-        self.steps_per_epoch = len(train) // self.per_step
-        self._generator = torch.Generator().manual_seed(task.seed)
-        self._augment = TrainAugment(
-            resolution=task.architecture.resolution,
-            mean=images.mean,
-            std=images.std,
-            autoaugment=recipe.autoaugment,
-            flip=recipe.flip,
-            crop_scale=recipe.crop_scale,
-            crop_ratio=recipe.crop_ratio,
-        )
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields images, ``b x 3 x R x R``, and labels, ``b``, without end."""
-        height, width = self._images.shape[1:3]
-        first = self._ranks.rank * self.per_rank
-        mine = slice(first, first + self.per_rank)
-        while True:
-            order = torch.randperm(len(self._images), generator=self._generator)
-            for step in range(self.steps_per_epoch):
-                chosen = order[step * self.per_step :][: self.per_step][mine].to(self._ranks.device)
-                draws = self._augment.draw(self.per_step, (height, width), self._generator)
-                yield (
-                    self._augment(self._images[chosen], draws[mine.start : mine.stop]),
-                    self._labels[chosen],
-                )
-
-
-class Validation:
-    """The validation images, each counted exactly once at any number of ranks."""
-
-    def __init__(self, images: ImageSet, held_out: np.ndarray, task: TrialTask, ranks: Ranks):
-        mine = held_out[ranks.rank :: ranks.size]
-        self._images = torch.from_numpy(np.ascontiguousarray(images.images[mine])).to(ranks.device)
-        self._labels = torch.from_numpy(images.labels[mine]).to(ranks.device)
-        self._ranks = ranks
-        self._batch = 2 * task.recipe.batch_size
-        self._transform = EvalTransform(task.architecture.resolution, images.mean, images.std)
-
-    @torch.inference_mode()
-    def accuracy(self, model: nn.Module) -> float:
-        """Top-1 in [0, 1] over all ranks' images."""
-        self._ranks.average_buffers(model)
-        model.eval()
-        correct = torch.zeros((), dtype=torch.int64, device=self._ranks.device)
-        for first in range(0, len(self._labels), self._batch):
-            part = slice(first, first + self._batch)
-            logits = model(self._transform(self._images[part]))
-            correct += (logits.argmax(dim=1) == self._labels[part]).sum()
-        model.train()
-        right, seen = self._ranks.total(correct.item(), len(self._labels))
-        return right / seen
 
 
 class Training:
@@ -128,95 +43,133 @@ class Training:
 
     Args:
         task: What to train, and how long.
-        images: The training part of the data set; a validation part is split off here.
+        images: The data set; this rank takes its share of each batch.
         ranks: This process among its peers.
+        launched: When the trial was launched, ``time.time()`` seconds.
+        model: Another network than the task's architecture, with as many classes.
     """
 
-    def __init__(self, task: TrialTask, images: ImageSet, ranks: Ranks) -> None:
-        self._task = task
-        self._ranks = ranks
+    def __init__(
+        self,
+        task: TrialTask,
+        images: TrainingImages,
+        ranks: Ranks,
+        launched: float,
+        model: nn.Module | None = None,
+    ) -> None:
+        recipe, self._task, self._ranks, self._launched = task.recipe, task, ranks, launched
+        self._folder = Path(task.folder)
+        self._heart = Heartbeat(self._folder, ranks.rank)
+        self._news = NewsWriter(self._folder) if ranks.rank == 0 else None
+
+        placed = images.place(ranks.device)
+        self._batches = batches = Batches(placed, task, ranks)
         torch.manual_seed(task.seed)
-        self._model = build_model(task.architecture).to(ranks.device)
-        self._model.to(memory_format=torch.channels_last)
-        torch.manual_seed(task.seed + 1 + ranks.rank)  # each rank drops other residual branches
-        self._wrapped = parallel(task.recipe, self._model, ranks)
-        self._optimizer = build_optimizer(task.recipe, self._model)
-        self._learning_rate = LearningRate(task.recipe, self._optimizer)
-
-        dataset = task.dataset
-        chosen, held_out = split_indices(images.labels, dataset.validation, dataset.split_seed)
-        self._batches = Batches(images, chosen, task, ranks)
-        self._supply = iter(self._batches)
-        self._validation = Validation(images, held_out, task, ranks)
-        self._clock = TrainingClock(
-            task.budget, self._batches.steps_per_epoch, self._batches.per_step
+        model = (model or build_model(task.architecture)).to(ranks.device)
+        model.to(memory_format=torch.channels_last)
+        self._noise = DepthNoise(
+            model, task.seed, batches.per_step, batches.mine, batches.steps_drawn_at_once
         )
-        self._progress = Progress(Path(task.folder), ranks)
-        self._loss = torch.zeros((), device=ranks.device)
-        self._loss_sum = torch.zeros((), device=ranks.device)
-        self._history: list[Evaluation] = []
-        self._data_wait = self._evaluation_seconds = 0.0
+        self._model = synchronize_norms(model, ranks) if recipe.sync_batch_norm else model
+        self._average = WeightAverage(self._model, recipe.weight_average)
+        self._wrapped = parallel(recipe, self._model, ranks)
+        self._precision = Precision(recipe, ranks.device)
+        self._optimizer = build_optimizer(recipe, self._model)
+        self._learning_rate = LearningRate(recipe, self._optimizer)
+        self._validation = Validation(
+            HeldOut(placed, task, ranks), batches, recipe.norm_batches, ranks, self._beat
+        )
 
-    def run(self, launched: float) -> TrainingResult:
+        self._clock = TrainingClock(task.budget, batches.steps_per_epoch, batches.per_step)
+        self._losses = LossWatch()
+        self._loss_sum = torch.zeros((), device=ranks.device)
+        self._data_wait = WorkTimer(ranks.device)
+        self._evaluation_seconds = 0.0
+        self._history: list[Evaluation] = []
+        self._saved, self._save_cost = time.monotonic(), 0.0
+        self._restored_steps, self._restored_seconds = 0, 0.0
+
+    def run(self) -> TrainingResult:
         """Trains until the budget is spent; every rank returns the same value.
 
-        Args:
-            launched: When the trial was launched, ``time.time()`` seconds.
-
         Returns:
-            Best validation top-1, and where the time went (``other_seconds`` excepted).
+            Best validation top-1, and where the time went.
 
         Raises:
             Diverged: On all ranks, if the loss of any is no longer finite.
         """
-        clock = self._clock
-        per_evaluation = self._batches.steps_per_epoch * self._task.recipe.evaluate_every_epochs
-        self._ranks.agree(0.0, failed=False)  # all ranks begin together
+        self._restore()
+        self._warm_up()
+        self._ranks.agree(0.0, failed=False, save=False)  # all ranks begin together
         self._ranks.synchronize()
-        startup_seconds = time.time() - launched
-        clock.resume()
-        over = False
-        while not over:
-            # Reading the last step's loss keeps the device at most one step behind the clock.
-            finite = math.isfinite(self._loss.item())
-            progress, failed = self._ranks.agree(clock.progress, failed=not finite)
-            if failed:
-                raise Diverged(f"the training loss is not finite after {clock.steps} steps")
-            over = progress >= 1 and clock.steps > 0
-            if over or (clock.steps and clock.steps % per_evaluation == 0):
+        startup_seconds = time.time() - self._launched
+        self._saved = time.monotonic()
+        self._clock.resume()
+        while True:
+            progress, save = self._agree()
+            over = progress >= 1 and self._clock.steps > 0
+            if over or self._evaluation_is_due():
                 self._evaluate(progress)
-            if not over:
-                self._step(progress)
-        clock.pause()
-        return TrainingResult(
-            value=max(e.accuracy for e in self._history),
-            epochs=clock.epochs,
-            steps=clock.steps,
-            images=clock.images,
-            train_seconds=self._history[-1].train_seconds,
-            data_wait_seconds=self._data_wait,
-            evaluation_seconds=self._evaluation_seconds,
-            startup_seconds=startup_seconds,
-            device=_device_name(self._ranks.device),
-            ranks=self._ranks.size,
-            history=tuple(self._history),
-        )
+                over = over or self._has_stopped_rising()
+            if over:
+                break
+            if save:
+                self._save()
+            self.step(progress)
+        if self._task.keep_checkpoint:
+            self._save()
+        self._clock.pause()
+        return self._result(startup_seconds)
 
-    def _step(self, progress: float) -> None:
-        """Learns from one batch: the only thing the budget is spent on."""
-        began = time.perf_counter()
-        inputs, labels = next(self._supply)
-        self._data_wait += time.perf_counter() - began
-        self._learning_rate.before_step(progress)
-        smoothing = self._task.recipe.label_smoothing
-        loss = functional.cross_entropy(self._wrapped(inputs), labels, label_smoothing=smoothing)
+    def step(self, progress: float) -> None:
+        """Learns from one batch: the only thing the budget is spent on.
+
+        Args:
+            progress: Share of the budget that is spent, in [0, 1).
+        """
+        clock, recipe = self._clock, self._task.recipe
+        with self._data_wait.running():
+            inputs, targets = self._batches[clock.steps]
+        self._noise.load(clock.steps)
+        self._learning_rate.before_step(progress, clock.epochs)
+        self._beat()
+        with self._precision.applied():
+            loss = targets.loss(self._wrapped(inputs), recipe.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
+        self._beat()
         loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.clip_gradient_norm:
+            nn.utils.clip_grad_norm_(self._model.parameters(), recipe.clip_gradient_norm)
         self._optimizer.step()
-        self._loss = loss.detach()
-        self._loss_sum += self._loss
-        self._clock.steps += 1
-        self._progress.beat(self._clock, progress)
+        clock.steps += 1
+        self._average.after_step(clock.steps)
+        self._losses.add(loss.detach())
+        self._loss_sum += loss.detach()
+        self._beat()
+        if self._news is not None:
+            self._news.tell_sometimes(
+                spent=min(progress, 1.0), epoch=clock.epochs, steps=clock.steps
+            )
+
+    def _agree(self) -> tuple[float, bool]:
+        """What all ranks do next: rank 0's progress, and whether a checkpoint is due."""
+        clock = self._clock
+        # One step stays in a GPU's queue, except where it might run over the budget unseen.
+        finite = self._losses.all_finite(unfinished=1 if clock.steps_left > 3 else 0)
+        wait = max(self._task.checkpoint_seconds, self._save_cost / _CHECKPOINT_SHARE)
+        due = time.monotonic() - self._saved >= wait
+        self._beat()
+        progress, failed, save = self._ranks.agree(clock.progress, failed=not finite, save=due)
+        self._beat()
+        if failed:
+            raise Diverged(f"the training loss is not finite after {clock.steps} steps")
+        return progress, save
+
+    def _evaluation_is_due(self) -> bool:
+        done = self._history[-1].steps if self._history else 0
+        epochs = self._task.recipe.evaluate_every_epochs
+        steps = self._clock.steps
+        return steps != done and steps % (self._batches.steps_per_epoch * epochs) == 0
 
     def _evaluate(self, progress: float) -> None:
         """Looks at the validation images while the clock stands still."""
@@ -226,16 +179,104 @@ class Training:
         began = time.perf_counter()
         steps = clock.steps - (history[-1].steps if history else 0)
         if steps:
-            loss = self._loss_sum.item() / steps
-            accuracy = self._validation.accuracy(self._model)
+            loss = self._ranks.total(self._loss_sum.item())[0] / steps / self._ranks.size
+            with self._average.applied(), self._precision.applied():
+                accuracy = self._validation.accuracy(self._model, clock.steps)
             self._loss_sum.zero_()
             self._learning_rate.after_evaluation(accuracy)
             history.append(Evaluation(clock.epochs, clock.steps, clock.seconds, accuracy, loss))
-            best = max(e.accuracy for e in history)
-            self._progress.tell(spent=min(progress, 1.0), best=best, **asdict(history[-1]))
+            if self._news is not None:
+                best = max(e.accuracy for e in history)
+                self._news.tell(spent=min(progress, 1.0), best=best, **asdict(history[-1]))
         self._evaluation_seconds += time.perf_counter() - began
         clock.resume()
 
+    def _has_stopped_rising(self) -> bool:
+        """Whether the best accuracy is older than the recipe's patience."""
+        patience = self._task.recipe.stop_patience_epochs
+        best = max(self._history, key=lambda e: e.accuracy)
+        return patience > 0 and self._clock.epochs - best.epoch >= patience
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    def _warm_up(self) -> None:
+        """Has a GPU choose its kernels, and a compiler compile, before the clock runs."""
+        if self._ranks.device.type == "cpu" and not self._task.recipe.compile:
+            return
+        kept = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        for _ in range(2):  # the gradients' buckets are made anew after the first
+            inputs, targets = self._batches[0]
+            with self._precision.applied():
+                loss = targets.loss(self._wrapped(inputs), self._task.recipe.label_smoothing)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.zero_grad(set_to_none=True)
+            self._beat()
+        for buffer, before in kept:
+            buffer.copy_(before)
+
+    def _beat(self) -> None:
+        self._heart.beat(self._clock.steps - self._restored_steps)
+
+    def _save(self) -> None:
+        """Writes a checkpoint while the clock stands still; another process may go on from it."""
+        self._ranks.synchronize()
+        self._clock.pause()
+        began = time.monotonic()
+        random_states = self._ranks.gather(self._ranks.random_state())
+        loss_sums = self._ranks.gather(self._loss_sum.cpu())
+        if self._ranks.rank == 0:
+            write_checkpoint(
+                self._folder,
+                {
+                    "task": json.dumps(self._task.to_json()),
+                    "steps": self._clock.steps,
+                    "seconds": self._clock.seconds,
+                    "data_wait_seconds": self._data_wait.seconds,
+                    "evaluation_seconds": self._evaluation_seconds,
+                    "loss_sums": loss_sums,
+                    "history": [astuple(e) for e in self._history],
+                    "model": self._model.state_dict(),
+                    "average": self._average.average,
+                    "optimizer": self._optimizer.state_dict(),
+                    "plateau": self._learning_rate.plateau.state,
+                    "random_states": random_states,
+                },
+            )
+        self._saved = time.monotonic()
+        self._save_cost = self._saved - began
+        self._clock.resume()
+
+    def _restore(self) -> None:
+        """Goes on where an interrupted training of the very same task left its last checkpoint."""
+        saved: dict[str, Any] | None = read_checkpoint(self._folder)
+        if saved is None or saved["task"] != json.dumps(self._task.to_json()):
+            return
+        self._clock.restore(saved["steps"], saved["seconds"])
+        self._restored_steps = saved["steps"]
+        self._restored_seconds = saved["seconds"] + saved["evaluation_seconds"]
+        self._data_wait.seconds = saved["data_wait_seconds"]
+        self._evaluation_seconds = saved["evaluation_seconds"]
+        self._loss_sum.copy_(saved["loss_sums"][self._ranks.rank])
+        self._history.extend(Evaluation(*e) for e in saved["history"])
+        self._model.load_state_dict(saved["model"])
+        self._average.restore(saved["average"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self._learning_rate.plateau.state = tuple(saved["plateau"])
+        self._ranks.set_random_state(saved["random_states"][self._ranks.rank])
+
+    def _result(self, startup_seconds: float) -> TrainingResult:
+        clock = self._clock
+        named = startup_seconds + clock.seconds + self._evaluation_seconds - self._restored_seconds
+        return TrainingResult(
+            value=max(e.accuracy for e in self._history),
+            epochs=clock.epochs,
+            steps=clock.steps,
+            images=clock.images,
+            images_per_second=clock.images / clock.seconds,
+            train_seconds=clock.seconds,
+            data_wait_seconds=self._data_wait.seconds,
+            evaluation_seconds=self._evaluation_seconds,
+            startup_seconds=startup_seconds,
+            other_seconds=max(0.0, time.time() - self._launched - named),
+            device=self._ranks.device_name,
+            ranks=self._ranks.size,
+            history=tuple(self._history),
+        )

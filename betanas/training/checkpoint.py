@@ -1,0 +1,59 @@
+"""Checkpoints of one training: whole files, tensors and plain numbers only, the last two kept."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CHECKPOINT_FILE = "checkpoint.pt"
+_PREVIOUS_FILE = "checkpoint.previous.pt"
+
+
+def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Writes a checkpoint that is there in whole or not at all, whatever is killed when.
+
+    Args:
+        folder: The trial's folder; the checkpoint before stays there as a second one.
+        state: Tensors, numbers, strings, and dicts, lists and tuples of them.
+    """
+    newest, previous = folder / CHECKPOINT_FILE, folder / _PREVIOUS_FILE
+    temporary = folder / f"{CHECKPOINT_FILE}.{os.getpid()}.tmp"
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    if newest.exists():
+        newest.replace(previous)
+    temporary.replace(newest)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Reads the newest checkpoint that is sound; None where there is none."""
+    for name in (CHECKPOINT_FILE, _PREVIOUS_FILE):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file may make its reader raise anything
+            warnings.warn(f"{path} is damaged and passed over: {error}", stacklevel=2)
+            continue
+        assert isinstance(state, dict)  # noqa: S101 - what write_checkpoint was given
+        return state
+    return None
+
+
+def remove_checkpoints(folder: Path, *, keep_newest: bool = False) -> None:
+    """Removes a training's checkpoints, and what killed writers left."""
+    (folder / _PREVIOUS_FILE).unlink(missing_ok=True)
+    for path in folder.glob(f"{CHECKPOINT_FILE}.*.tmp"):
+        path.unlink(missing_ok=True)
+    if not keep_newest:
+        (folder / CHECKPOINT_FILE).unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""What each rank of a training does: join, train, and tell how it ended."""
+
+import os
+import signal
+import warnings
+from pathlib import Path
+
+import torch
+
+from betanas.study.definition import DatasetConfig
+from betanas.training.checkpoint import remove_checkpoints
+from betanas.training.failures import write_failure, write_result
+from betanas.training.images import TrainingImages
+from betanas.training.processes import die_with_parent
+from betanas.training.ranks import Ranks
+from betanas.training.trainer import Diverged, Training
+from betanas.trial import Failure, TrainingResult, TrialTask, read_json
+
+_loaded: dict[str, TrainingImages] = {}  # before the fork, so that all ranks share its pages
+
+
+def shared_images(dataset: DatasetConfig, resolution: int, cache: str) -> TrainingImages:
+    """Loads a data set's images, once in this process and all that are forked from it."""
+    key = f"{dataset.model_dump_json()} {resolution}"
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = TrainingImages.load(dataset, resolution, Path(cache))
+    return _loaded[key]
+
+
+def run_rank(task_path: str, agent: int, launched: float) -> None:
+    """Trains as one rank; the environment tells which (torchrun's variables).
+
+    Args:
+        task_path: The task's file; its folder receives what the rank tells.
+        agent: Process id of the agent, with which the rank ends.
+        launched: When the trial was launched, ``time.time()`` seconds.
+    """
+    die_with_parent(agent)
+    # The agent's own handler came along with the fork; it would make a story of being ended.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    task = TrialTask.from_json(read_json(Path(task_path)))
+    folder = Path(task.folder)
+    cores = os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // task.nproc_per_node))
+    rank = int(os.environ["RANK"])
+    try:
+        ranks = Ranks.join(task.device)
+        images = shared_images(task.dataset, task.architecture.resolution, task.cache)
+        result = Training(task, images, ranks, launched).run()
+    except Diverged as error:
+        # All ranks come here together, so none of them has to be ended.
+        result = TrainingResult(value=None, failure=Failure.DIVERGED, message=str(error))
+    except Exception as error:
+        write_failure(folder, rank, error)
+        raise
+    if rank == 0:
+        write_result(folder, result)
+        remove_checkpoints(folder, keep_newest=task.keep_checkpoint)
+    ranks.leave()

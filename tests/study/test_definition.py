@@ -1,0 +1,217 @@
+"""What study files mean: defaults, published values, what may change while a study runs."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from betanas.architecture.families import FAMILIES
+from betanas.study.definition import Budget, DatasetConfig, Recipe, StudyDefinition
+from betanas.study.feasibility import GIB, memory_bytes, study_feasibility
+from betanas.study.loading import load_study
+
+
+def define(**changed: Any) -> StudyDefinition:
+    least = {
+        "name": "mine",
+        "family": "betanet2",
+        "resolution": 32,
+        "dataset": {"name": "digits"},
+        "budget": {"steps": 5},
+    }
+    return StudyDefinition.model_validate(least | changed)
+
+
+# -- defaults -----------------------------------------------------------------------------------
+
+
+def test_defaults_are_the_published_search() -> None:
+    d = define()
+    assert (d.search.sobol_trials, d.search.trials, d.search.sampler) == (100, 200, "gp")
+    assert (d.limits.num_params, d.limits.memory_gib, d.limits.scaled) == (30_000_000, "auto", None)
+    r = d.recipe
+    assert (r.batch_size, r.optimizer, r.learning_rate, r.betas) == (
+        100,
+        "adam",
+        1e-3,
+        (0.9, 0.999),
+    )
+    assert (r.schedule, r.patience_epochs, r.gradient_compression) == ("plateau", 5, "fp16")
+    assert (r.autoaugment, r.flip) == (True, True)
+    assert d.storage.url is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_left_out_take_the_familys_ranges(family: str) -> None:
+    d = define(family=family, parameters={"B": 0.5, "k": [2, 4]})
+    assert tuple(d.parameters) == FAMILIES[family].names
+    assert d.parameters == FAMILIES[family].ranges | {"B": (0.5, 0.5), "k": (2, 4)}
+    assert d.search_family is FAMILIES[family]
+
+
+def test_parameters_keep_the_familys_order() -> None:
+    one = define(parameters={"S1": 20, "k": 3})
+    other = define(parameters={"k": 3, "S1": 20})
+    assert list(one.parameters) == list(other.parameters) == list(FAMILIES["betanet2"].names)
+    assert one == other
+
+
+# -- built-in studies ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["betanet2", "betanet3"])
+def test_published_studies(name: str) -> None:
+    d = load_study(name)
+    assert (d.family, d.resolution, d.dataset.name) == (name, 224, "cifar100")
+    assert (d.budget.unit, d.budget.amount) == ("seconds", 300.0)
+    assert (d.search.sobol_trials, d.search.trials) == (100, 200)
+    assert d.limits.num_params == 30_000_000
+    assert d.parameters == FAMILIES[name].ranges
+    assert d.recipe == Recipe()  # the defaults are the published recipe
+    assert d.recipe.crop_scale == (0.08, 1.0)
+
+
+def test_quick_start_needs_no_download_nor_device() -> None:
+    d = load_study("digits")
+    assert d.dataset.name == "digits"
+    assert isinstance(d.limits.memory_gib, float)
+    assert d.budget.unit == "seconds"
+    assert d.budget.amount * d.search.trials <= 240
+
+
+def test_pictures_is_for_a_users_own() -> None:
+    d = load_study("pictures", data="some/where")
+    assert (d.dataset.name, d.dataset.root, d.resolution) == ("imagefolder", "some/where", 32)
+
+
+# -- what may change while a study runs ---------------------------------------------------------
+
+FREE = {"name", "dataset.root", "dataset.download", "search.trials", "storage.url"}
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = (
+            leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+        found |= inner
+    return found
+
+
+def test_meaning_is_everything_but_the_free_keys() -> None:
+    d = define(limits={"scaled": {"resolution": 64}})
+    everything = leaves(d.model_dump(mode="json"))
+    meaning = d.meaning()
+    assert everything.keys() - meaning.keys() == FREE
+    assert meaning == {key: everything[key] for key in meaning}
+    assert json.loads(json.dumps(meaning, allow_nan=False)) == meaning
+
+
+def test_free_keys_change_no_meaning() -> None:
+    changed = define(
+        name="other",
+        dataset={"name": "digits", "root": "/elsewhere", "download": True},
+        search={"trials": 7},
+        storage={"url": "sqlite:///x.db"},
+    )
+    assert changed.meaning() == define().meaning()
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"family": "betanet3"}, "family"),
+        ({"resolution": 64}, "resolution"),
+        ({"parameters": {"k": [2, 3]}}, "parameters.k"),
+        ({"dataset": {"name": "digits", "validation": 0.2}}, "dataset.validation"),
+        ({"dataset": {"name": "digits", "split_seed": 1}}, "dataset.split_seed"),
+        ({"budget": {"steps": 6}}, "budget.steps"),
+        ({"recipe": {"learning_rate": 0.5}}, "recipe.learning_rate"),
+        ({"limits": {"num_params": 5}}, "limits.num_params"),
+        ({"search": {"seed": 1}}, "search.seed"),
+        ({"search": {"sobol_trials": 5}}, "search.sobol_trials"),
+    ],
+)
+def test_every_other_key_changes_the_meaning(changed: dict[str, Any], key: str) -> None:
+    old, new = define().meaning(), define(**changed).meaning()
+    assert key in {k for k in old | new if old.get(k) != new.get(k)}
+
+
+def test_stating_a_default_changes_nothing() -> None:
+    stated = define(
+        search={"seed": 0, "sobol_trials": 100},
+        recipe={"learning_rate": 0.001},
+        parameters={"k": [2, 10]},
+    )
+    assert stated == define()
+
+
+# -- frozen -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "section", ["", "dataset", "recipe", "budget", "limits", "search", "storage"]
+)
+def test_frozen(section: str) -> None:
+    d = define()
+    model: BaseModel = getattr(d, section) if section else d
+    field = next(iter(type(model).model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(model, field, getattr(model, field))
+
+
+# -- small parts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", ["seconds", "steps", "epochs", "images"])
+def test_budget_units(unit: str) -> None:
+    budget = Budget.model_validate({unit: 12})
+    assert (budget.unit, budget.amount) == (unit, 12.0)
+
+
+def test_fractional_seconds() -> None:
+    assert Budget(seconds=0.5).amount == 0.5
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slots"), [("adam", 2), ("adamw", 2), ("sgd", 1), ("rmsprop", 2)]
+)
+def test_optimizer_slots(optimizer: str, slots: int) -> None:
+    assert Recipe.model_validate({"optimizer": optimizer}).optimizer_slots == slots
+
+
+@pytest.mark.parametrize(
+    "section", [Recipe(flip=False), Budget(epochs=3), DatasetConfig(name="digits")]
+)
+def test_sections_survive_json(section: BaseModel) -> None:
+    text = json.dumps(section.model_dump(mode="json"))
+    assert type(section).model_validate(json.loads(text)) == section
+
+
+def test_memory_limit() -> None:
+    assert memory_bytes("none", 5) is None
+    assert memory_bytes("auto", 5) == 5
+    assert memory_bytes(1.5, 5) == 3 * GIB // 2
+
+
+def test_feasibility_of_a_study() -> None:
+    d = define(
+        limits={"num_params": 7, "scaled": {"resolution": 64, "num_params": 9}},
+        recipe={"batch_size": 12, "optimizer": "sgd"},
+    )
+    rules = study_feasibility(d, 10, 1000, 2000)
+    assert (rules.limits.resolution, rules.limits.num_params, rules.limits.memory_bytes) == (
+        32,
+        7,
+        1000,
+    )
+    assert rules.scaled is not None
+    assert (rules.scaled.resolution, rules.scaled.num_params, rules.scaled.memory_bytes) == (
+        64,
+        9,
+        2000,
+    )
+    assert (rules.num_classes, rules.batch_size, rules.optimizer_slots) == (10, 12, 1)
+    assert study_feasibility(define(), 10, None).scaled is None

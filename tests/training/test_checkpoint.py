@@ -1,0 +1,122 @@
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from betanas.training.checkpoint import (
+    CHECKPOINT_FILE,
+    read_checkpoint,
+    remove_checkpoints,
+    write_checkpoint,
+)
+from betanas.training.launch import TrainerServer
+from betanas.trial import RESULT_FILE, Failure
+from tests.training.conftest import TaskMaker
+from tests.training.test_launch import learnt
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_interrupted_training_ends_in_the_same_weights(
+    server: TrainerServer, make_task: TaskMaker, ranks: int
+) -> None:
+    recipe = {
+        "preset": "fast",
+        "autoaugment": True,
+        "mixup": 0.2,
+        "weight_average": 0.9,
+        "batch_size": 64 // ranks,
+        "schedule": "plateau",
+        "warm_up": 0.1,
+    }
+
+    def task(name: str) -> Any:
+        return make_task(
+            name,
+            budget={"steps": 100},
+            recipe=recipe,
+            ranks=ranks,
+            checkpoint_seconds=0.1,
+            keep_checkpoint=True,
+        )
+
+    whole, broken = task("whole"), task("broken")
+    expected = server.run(whole)
+    folder = Path(broken.folder)
+
+    def kill(news: dict[str, Any]) -> None:
+        if news["steps"] >= 20 and (folder / CHECKPOINT_FILE).exists():
+            agent = int((folder / "agent.pid").read_text())
+            os.kill(parent_of(agent), signal.SIGKILL)
+
+    interrupted = server.run(broken, kill)
+    assert interrupted.failure is Failure.CRASHED
+    saved = read_checkpoint(folder)
+    assert saved is not None
+    assert 0 < saved["steps"] < 100
+
+    news: list[dict[str, Any]] = []
+    resumed = server.run(broken, news.append)
+    assert all(n["steps"] > saved["steps"] for n in news)
+    assert learnt(resumed) == learnt(expected)
+    assert resumed.steps == expected.steps
+    states = [read_checkpoint(Path(t.folder)) for t in (whole, broken)]
+    for key in ("model", "average", "optimizer", "plateau", "random_states"):
+        assert_equal(*(state[key] for state in states if state))
+
+
+def assert_equal(a: Any, b: Any) -> None:
+    if isinstance(a, dict):
+        assert list(a) == list(b)
+        a, b = list(a.values()), list(b.values())
+    if isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+def test_finished_training_leaves_no_checkpoint(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    task = make_task(budget={"steps": 40}, checkpoint_seconds=0.0)
+    assert server.run(task).failure is None
+    assert (Path(task.folder) / RESULT_FILE).exists()
+    assert not list(Path(task.folder).glob("checkpoint*"))
+
+
+def test_another_task_does_not_go_on_from_a_checkpoint(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    first = make_task(budget={"steps": 10}, keep_checkpoint=True)
+    server.run(first)
+    second = make_task(budget={"steps": 10}, seed=6)
+    result = server.run(second)
+    assert result.history[0].steps == result.steps == 10
+    assert not (Path(second.folder) / CHECKPOINT_FILE).exists()
+
+
+def test_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, {"steps": 1, "weights": torch.ones(3)})
+    write_checkpoint(tmp_path, {"steps": 2, "weights": torch.ones(3)})
+    newest = tmp_path / CHECKPOINT_FILE
+    newest.write_bytes(newest.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="damaged"):
+        state = read_checkpoint(tmp_path)
+    assert state is not None
+    assert state["steps"] == 1
+    newest.unlink()  # as between the two moves of a write
+    assert read_checkpoint(tmp_path) is not None
+    remove_checkpoints(tmp_path)
+    assert read_checkpoint(tmp_path) is None
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,121 @@
+"""Whatever happens to the processes of a training, it ends with a typed result."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from betanas.training.launch import TrainerServer
+from betanas.trial import Failure
+from tests.training.conftest import TaskMaker
+
+LONG = {"seconds": 120}
+
+
+def ranks_of(folder: str) -> dict[int, int]:
+    """Process ids of a trial's ranks, from what the operating system knows."""
+    agent = (Path(folder) / "agent.pid").read_text()
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text()
+    return dict(enumerate(int(pid) for pid in children.split()))
+
+
+class Interrupt:
+    """Does something once, when a training has made its first steps."""
+
+    def __init__(self, folder: str, rank: int, signal_: int) -> None:
+        self._folder, self._rank, self._signal = folder, rank, signal_
+        self.pids: dict[int, int] = {}
+
+    def __call__(self, news: dict[str, Any]) -> None:
+        if not self.pids and news.get("steps", 0) >= 2:
+            self.pids = ranks_of(self._folder)
+            os.kill(self.pids[self._rank], self._signal)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(pids: list[int]) -> list[int]:
+    for _ in range(100):
+        if not any(is_running(pid) for pid in pids):
+            break
+        time.sleep(0.1)
+    return [pid for pid in pids if is_running(pid)]
+
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_killed_rank_is_named(server: TrainerServer, make_task: TaskMaker, rank: int) -> None:
+    task = make_task(budget=LONG, ranks=2)
+    interrupt = Interrupt(task.folder, rank, signal.SIGKILL)
+    result = server.run(task, interrupt)
+    assert result.failure is Failure.KILLED, result.message
+    assert f"rank {rank}" in result.message
+    assert not wait_until_gone(list(interrupt.pids.values()))
+
+
+def test_hung_rank_is_named_and_ended(server: TrainerServer, make_task: TaskMaker) -> None:
+    task = make_task(budget=LONG, ranks=2, stall_seconds=4.0)
+    interrupt = Interrupt(task.folder, 1, signal.SIGSTOP)
+    result = server.run(task, interrupt)
+    assert result.failure is Failure.TIMED_OUT
+    assert "rank 1 gave no sign of life" in result.message
+    assert not wait_until_gone(list(interrupt.pids.values()))
+    # The server went with it; the next trial has a new one.
+    assert server.run(make_task("next")).failure is None
+
+
+def test_loss_that_is_no_number(server: TrainerServer, make_task: TaskMaker) -> None:
+    recipe = {"optimizer": "sgd", "learning_rate": 1e30}
+    result = server.run(make_task(ranks=2, recipe=recipe))
+    assert result.failure is Failure.DIVERGED
+    assert "not finite" in result.message
+
+
+def test_too_little_memory(server: TrainerServer, make_task: TaskMaker) -> None:
+    # Its weights alone are more than a processor can address.
+    result = server.run(
+        make_task(architecture=replace(make_task().architecture, latent_channels=10**13))
+    )
+    assert result.failure is Failure.OUT_OF_MEMORY, result.message
+    assert result.message.startswith("rank 0")
+
+
+def test_rank_that_raises(server: TrainerServer, make_task: TaskMaker) -> None:
+    two_classes = replace(make_task().architecture, num_classes=2)
+    result = server.run(make_task(architecture=two_classes, ranks=2))
+    assert result.failure is Failure.CRASHED
+    assert "rank" in result.message
+    assert "out of bounds" in result.message
+
+
+@pytest.mark.parametrize("victim", ["server", "agent"])
+def test_no_process_outlives_its_parent(
+    server: TrainerServer, make_task: TaskMaker, victim: str
+) -> None:
+    task = make_task(budget=LONG, ranks=2)
+    pids: list[int] = []
+
+    def kill(news: dict[str, Any]) -> None:
+        if pids or news.get("steps", 0) < 2:
+            return
+        agent = int((Path(task.folder) / "agent.pid").read_text())
+        pids.extend([agent, *ranks_of(task.folder).values()])
+        parent = Path(f"/proc/{agent}/stat").read_text().rpartition(")")[2].split()[1]
+        os.kill(agent if victim == "agent" else int(parent), signal.SIGKILL)
+
+    result = server.run(task, kill)
+    assert result.failure is Failure.CRASHED
+    assert not wait_until_gone(pids)
+    assert len(pids) == 3

@@ -1,0 +1,111 @@
+"""Whole trainings in real processes: budgets, seeds and ranks."""
+
+from dataclasses import replace
+
+import pytest
+
+from betanas.training.launch import TrainerServer
+from betanas.trial import TrainingResult
+from tests.training.conftest import TaskMaker
+
+STEPS_PER_EPOCH = 16  # of 64 images
+
+
+def learnt(result: TrainingResult) -> object:
+    """What must not depend on the clock."""
+    return [replace(e, train_seconds=0.0) for e in result.history]
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [({"steps": 7}, 7), ({"epochs": 2}, 2 * STEPS_PER_EPOCH), ({"images": 500}, 8)],
+)
+def test_budget_ends_with_the_step_that_spends_it(
+    server: TrainerServer, make_task: TaskMaker, budget: dict[str, int], steps: int
+) -> None:
+    result = server.run(make_task(budget=budget))
+    assert result.steps == steps
+    assert result.images == steps * 64
+    assert result.history[-1].steps == steps
+
+
+def test_seconds_are_counted_by_the_training_clock(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    news: list[dict[str, float]] = []
+    result = server.run(make_task(budget={"seconds": 1.0}, recipe={"preset": "fast"}), news.append)
+    # The last step began within the budget, so it is over, by less than that step.
+    assert result.train_seconds >= 1.0
+    assert result.images_per_second == pytest.approx(result.images / result.train_seconds)
+    assert 0 < result.data_wait_seconds < result.train_seconds
+    assert result.evaluation_seconds > 0
+    assert result.startup_seconds > 0
+    assert [e.steps for e in result.history] == sorted({e.steps for e in result.history})
+    assert [n["accuracy"] for n in news if "accuracy" in n] == [e.accuracy for e in result.history]
+
+
+def test_two_runs_of_a_task_are_the_same(server: TrainerServer, make_task: TaskMaker) -> None:
+    recipe = {"autoaugment": True, "mixup": 0.2, "cutmix": 1.0, "weight_average": 0.9}
+    budget = {"steps": 30}
+    first = server.run(make_task("first", budget=budget, recipe=recipe))
+    again = server.run(make_task("again", budget=budget, recipe=recipe))
+    other = server.run(make_task("other", budget=budget, recipe=recipe, seed=6))
+    assert learnt(first) == learnt(again)
+    assert learnt(first) != learnt(other)
+
+
+def test_ranks_do_not_change_what_is_learnt(server: TrainerServer, make_task: TaskMaker) -> None:
+    """Batches, augmentation, mixing, dropped branches and norms are those of the whole step."""
+    shared = {
+        "optimizer": "sgd",
+        "learning_rate": 0.05,
+        "autoaugment": True,
+        "mixup": 0.2,
+        "label_smoothing": 0.1,
+        "clip_gradient_norm": 5.0,
+        "norm_batches": 4,
+        "gradient_compression": "none",
+        "sync_batch_norm": True,
+    }
+    budget = {"steps": 25}
+    one, two = (
+        server.run(
+            make_task(
+                f"{n}-ranks", budget=budget, ranks=n, recipe={**shared, "batch_size": 64 // n}
+            )
+        )
+        for n in (1, 2)
+    )
+    assert two.ranks == 2
+    assert len(one.history) == len(two.history) == 2
+    for a, b in zip(one.history, two.history, strict=True):
+        assert (a.steps, a.epoch) == (b.steps, b.epoch)
+        assert b.train_loss == pytest.approx(a.train_loss, rel=1e-3)
+        assert b.accuracy == pytest.approx(a.accuracy, abs=0.01)
+
+
+@pytest.mark.parametrize("compression", ["fp16", "bf16"])
+def test_ranks_train_with_compressed_gradients(
+    server: TrainerServer, make_task: TaskMaker, compression: str
+) -> None:
+    recipe = {"gradient_compression": compression, "batch_size": 32}
+    result = server.run(make_task(ranks=2, recipe=recipe))
+    assert result.failure is None, result.message
+    assert result.steps == 12
+
+
+def test_validation_counts_every_image_once(server: TrainerServer, make_task: TaskMaker) -> None:
+    """201 images do not divide by two ranks, nor by the batch."""
+    dataset = make_task().dataset.model_copy(update={"validation": 201})
+    result = server.run(make_task(ranks=2, dataset=dataset, recipe={"batch_size": 20}))
+    correct = result.history[-1].accuracy * 201
+    assert correct == pytest.approx(round(correct), abs=1e-9)
+
+
+def test_training_stops_when_the_accuracy_does_not_rise(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    recipe = {"learning_rate": 1e-12, "stop_patience_epochs": 2, "norm_batches": 1}
+    result = server.run(make_task(budget={"epochs": 50}, recipe=recipe))
+    best = max(result.history, key=lambda e: e.accuracy)
+    assert result.epochs == best.epoch + 2
