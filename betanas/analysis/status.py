@@ -49,6 +49,8 @@ def audit_warnings(record: TrialRecord) -> list[str]:
     if fallback is not None:
         warnings.append(f"trial {record.number} is a plain feasible Sobol point: {fallback}")
     waited, trained = record.audit.get("data_wait_seconds"), record.train_seconds
-    if waited is None or not trained or waited <= DATA_WAIT_WARNING * trained:
-        return []
-    return [f"trial {record.number} waited for data in {waited / trained:.0%} of its training time"]
+    if waited and trained and waited > DATA_WAIT_WARNING * trained:
+        warnings.append(
+            f"trial {record.number} waited for data in {waited / trained:.0%} of its training time"
+        )
+    return warnings

@@ -28,6 +28,7 @@ from betanas.cli.options import (
 from betanas.errors import InputError
 
 if TYPE_CHECKING:
+    from betanas.search.recommend import Recommendation
     from betanas.search.storage import StoredStudy
     from betanas.study.definition import StudyDefinition
 
@@ -223,6 +224,16 @@ def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:
     from betanas.analysis.status import summarize
 
     return summarize(definition.name, stored.records(), definition.search.trials)
+
+
+def _quality(recommended: Recommendation) -> str:
+    """Whether to believe the model, in words."""
+    if recommended.rank_correlation is None or recommended.coverage is None:
+        return "the trials do not tell how good the model is"
+    return (
+        "on trials it had not seen the model ranks with correlation "
+        f"{recommended.rank_correlation:.2f}, {recommended.coverage:.0%} are in its 95 % interval"
+    )
 
 
 def _ranks(nproc_per_node: str) -> int | None:

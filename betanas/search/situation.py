@@ -60,7 +60,7 @@ class Situation:
                 space.vectors([t.params for t in complete]),
             )
         # A machine's own trouble, such as a process that was killed, teaches nothing of a kernel.
-        blamed = [t for t in failed if Failure(t.user_attrs.get("reason")).blames_kernel]
+        blamed = [t for t in failed if Failure(t.user_attrs["reason"]).blames_kernel]
         learnt = space.vectors([t.params for t in blamed])
         if len(learnt):
             learnt = learnt[rules.assess(learnt).feasible]
