@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 _LAYOUT = struct.Struct("=ddqqd")  # alive, worked, beats, steps, longest silence
+_ALIVE = struct.Struct("=d")  # the first of them, which the thread writes
 _THREAD_SECONDS = 1.0
 _FIRST_STEP_SECONDS = 300.0  # start-up and the first step may take that long
 _SLOW_FACTOR = 3.0  # a network whose every step is slow is not hung: so often its longest silence
@@ -41,14 +42,20 @@ class Heartbeat:
     def beat(self, steps: int) -> None:
         """Says that this rank works on, ``steps`` steps after the start."""
         now = time.monotonic()
-        self._longest = max(self._longest, now - self._last)
+        if steps:  # the first step is long for other reasons
+            self._longest = max(self._longest, now - self._last)
         self._beats, self._last = self._beats + 1, now
-        _LAYOUT.pack_into(self._map, 0, now, now, self._beats, steps, self._longest)
+        # Not pack_into: it clears the place first, and the controller may look in between.
+        self._map[:] = _LAYOUT.pack(now, now, self._beats, steps, self._longest)
+
+    def alive(self) -> None:
+        """Says that this process runs, whatever its work is at."""
+        self._map[: _ALIVE.size] = _ALIVE.pack(time.monotonic())
 
     def _live(self) -> None:
         while True:
             time.sleep(_THREAD_SECONDS)
-            struct.pack_into("=d", self._map, 0, time.monotonic())
+            self.alive()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,10 @@ class HungRank:
 
     def message(self) -> str | None:
         """Which rank hangs, in words; None while all is well."""
+        # A heartbeat that is read while it is written may say anything, but not twice.
+        return self._verdict() and self._verdict()
+
+    def _verdict(self) -> str | None:
         now = time.monotonic()
         beats = [_Beat.read(path) for path in self._folder.glob("rank-*.beat")]
         if not beats:

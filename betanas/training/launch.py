@@ -177,6 +177,8 @@ class TrainerServer:
                 continue
             for line in news.read():
                 on_progress(line)
+            if answer is None:
+                self.close()  # it may still be on its way out; the next trial starts a new one
             written = read_json(folder / RESULT_FILE)
             if written is not None:
                 return TrainingResult.from_json(written)

@@ -49,6 +49,7 @@ def test_interrupted_training_ends_in_the_same_weights(
 
     whole, broken = task("whole"), task("broken")
     expected = server.run(whole)
+    assert expected.failure is None, expected.message
     folder = Path(broken.folder)
 
     def kill(news: dict[str, Any]) -> None:
@@ -64,6 +65,7 @@ def test_interrupted_training_ends_in_the_same_weights(
 
     news: list[dict[str, Any]] = []
     resumed = server.run(broken, news.append)
+    assert resumed.failure is None, resumed.message
     assert all(n["steps"] > saved["steps"] for n in news)
     assert learnt(resumed) == learnt(expected)
     assert resumed.steps == expected.steps
