@@ -44,6 +44,7 @@ from betanas.analysis.page import render_page
 from betanas.analysis.scaling import RESOLUTIONS, scale
 from betanas.analysis.status import observed_best, summarize
 from betanas.analysis.tables import all_tables
+from betanas.architecture.beta import FloatArray
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import TrivialKernelError, decode
 from betanas.errors import InputError
@@ -168,6 +169,10 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+def _rounded_all(values: FloatArray) -> FloatArray:
+    return np.array([_rounded(v) for v in values], dtype=np.float64)
+
+
 def _recommended(
     phase: SobolPhase, records: Sequence[TrialRecord], seed: int
 ) -> Recommended | None:
@@ -189,17 +194,22 @@ def _ask(
     kernels = kernel_matrix(records, list(ranges))
     values = np.array([r.value for r in records], dtype=np.float64)
     dependence = [
-        Dependence(d.name, *(np.array([_rounded(v) for v in x]) for x in (d.grid, d.mean, d.std)))
+        Dependence(d.name, d.grid, _rounded_all(d.mean), _rounded_all(d.std))
         for d in partial_dependence(model.predict, kernels, ranges)
     ]
     mean, std = model.predict(kernels)
     quality = leave_one_out(mean, std, values, model.noise_std)
     if quality is None:
         return dependence, None
-    arrays = (quality.predicted, quality.std, quality.measured)
-    figures = (quality.noise_std, quality.r2, quality.rmse, quality.spearman, quality.coverage)
     return dependence, ModelQuality(
-        *(np.array([_rounded(v) for v in x]) for x in arrays), *map(_rounded, figures)
+        predicted=_rounded_all(quality.predicted),
+        std=_rounded_all(quality.std),
+        measured=quality.measured,
+        noise_std=_rounded(quality.noise_std),
+        r2=_rounded(quality.r2),
+        rmse=_rounded(quality.rmse),
+        spearman=_rounded(quality.spearman),
+        coverage=_rounded(quality.coverage),
     )
 
 

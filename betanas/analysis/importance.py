@@ -9,7 +9,7 @@ from betanas.analysis.evidence import Predict
 from betanas.architecture.beta import FloatArray
 
 GRID = 21
-BACKGROUND = 64
+BACKGROUND = 32
 
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:

@@ -22,9 +22,7 @@ _SECTIONS = (
 )
 
 
-def render_body(
-    findings: Findings, tables: Mapping[str, Table], figures: Mapping[str, str]
-) -> str:
+def render_body(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str, str]) -> str:
     """The page between ``<body>`` and its scripts.
 
     Args:
@@ -68,12 +66,20 @@ def _tiles(findings: Findings) -> str:
     tiles = []
     if findings.observed is not None:
         tiles.append(
-            ("best measured", _per_cent(findings.observed.value), f"trial {findings.observed.number}")
+            (
+                "best measured",
+                _per_cent(findings.observed.value),
+                f"trial {findings.observed.number}",
+            )
         )
     if findings.recommended is not None:
         r = findings.recommended
         tiles.append(
-            ("recommended", _per_cent(r.predicted_value), f"predicted, ± {_per_cent(r.predicted_std)}")
+            (
+                "recommended",
+                _per_cent(r.predicted_value),
+                f"predicted, ± {_per_cent(r.predicted_std)}",
+            )
         )
     if findings.networks:
         n = findings.networks[0]
@@ -84,8 +90,10 @@ def _tiles(findings: Findings) -> str:
     tiles.append(
         (
             "trials", str(states["complete"]),
-            f"of {findings.summary['target']} complete, {states['pruned']} rejected, "
-            f"{states['fail']} failed",
+            (
+                f"complete, {findings.summary['target']} wanted; {states['pruned']} rejected, "
+                f"{states['fail']} failed"
+            ),
         )
     )  # fmt: skip
     seconds = float(findings.facts["training time in all (s)"])
@@ -103,13 +111,16 @@ def _tiles(findings: Findings) -> str:
 def _best(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str, str]) -> str:
     if not findings.networks:
         return "<p>No trial is complete yet.</p>"
-    parts = [
+    intro = (
         "<p>The <em>observed best</em> is the trial with the highest measured accuracy. The "
         "<em>recommended best</em> is the feasible kernel that the model holds for the best: it "
         "has seen all trials, and one lucky training does not deceive it.</p>"
-    ]
+    )
+    parts = [intro]
     meanings = {p.name: p.meaning for p in FAMILIES[str(findings.facts["family"])].parameters}
-    parts.append(_table(tables["kernels"], _kernel_cell, rule_at=len(findings.ranges), hints=meanings))
+    parts.append(
+        _table(tables["kernels"], _kernel_cell, rule_at=len(findings.ranges), hints=meanings)
+    )
     for network in findings.networks:
         key = network.title.split()[0]
         parts.append(f"<h3>{escape(network.title.capitalize())}</h3>")
@@ -133,7 +144,9 @@ def _search(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
     if not findings.records:
         return ""
     return (
-        _figure(figures["history"], "Every trial in order. Rejected ones cost nothing: marks below.")
+        _figure(
+            figures["history"], "Every trial in order. Rejected ones cost nothing: marks below."
+        )
         + "<h3>What became of the trials</h3>"
         + _figure(figures["outcomes"], "By the part of the search that proposed them.")
         + "<details><summary>Numbers</summary>"
@@ -151,7 +164,8 @@ together. The table follows.</p>
 <span><span class="swatch" style="background:var(--orange)"></span>best 51 to 100</span>
 <span><span class="swatch" style="background:var(--muted)"></span>others</span>
 <span><span class="swatch" style="background:var(--red)"></span>rejected or failed</span></div>
-<div class="scroll"><svg id="coordinates" role="group" aria-label="parallel coordinates"></svg></div>
+<div class="scroll"><svg id="coordinates" role="group" aria-label="parallel coordinates"></svg>
+</div>
 <div class="controls"><input type="search" id="filter" aria-label="filter trials"
 placeholder="filter: gp  accuracy&gt;70  params&lt;5M">
 <label><input type="checkbox" id="show-rejected" checked> rejected ones too</label>
@@ -182,11 +196,14 @@ def _kinds(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str
 def _matters(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str, str]) -> str:
     if not findings.importance:
         return ""
-    parts = [
+    intro = (
         "<p>Four ways to ask. <em>Length scales</em>: how quickly the model's accuracy changes "
         "along a parameter, its effect through the network's size apart. <em>Main effects</em>: "
         "how much it changes in all. <em>fANOVA</em> and <em>PED-ANOVA</em> are Optuna's, from the "
-        "trials alone; PED-ANOVA asks what tells the best tenth from the rest.</p>",
+        "trials alone; PED-ANOVA asks what tells the best tenth from the rest.</p>"
+    )
+    parts = [
+        intro,
         _figure(figures["importance"], "Shares of each method sum to 100 %."),
         "<details><summary>Numbers</summary>",
         _table(tables["importance"], _share_cell),
@@ -212,7 +229,9 @@ def _costs(tables: Mapping[str, Table], figures: Mapping[str, str]) -> str:
         + "<details><summary>The fronts</summary>"
         + _table(tables["pareto"], _plain_cell)
         + "</details><h3>The observed best at other resolutions</h3>"
-        + _figure(figures["scaling"], "The same kernel decoded again; grey: the study's resolution.")
+        + _figure(
+            figures["scaling"], "The same kernel decoded again; grey: the study's resolution."
+        )
         + "<details><summary>Numbers</summary>"
         + _table(tables["scaling"], _plain_cell)
         + "</details>"
@@ -237,7 +256,7 @@ def _belief(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
             f"{_fact('root mean squared error', _per_cent(quality.rmse))}"
             f"{_fact('inside the 95 % interval', _per_cent(quality.coverage))}"
             f"{_fact('noise of one training', _per_cent(quality.noise_std))}</dl></div>"
-            + _figure(figures["model_quality"], "Bars: 95 % intervals.")
+            + _figure(figures["model_quality"], "Bars: 95 % intervals.", "narrow")
             + "</div>"
         )
     parts.append("<h3>Replicates</h3>")
@@ -286,9 +305,9 @@ def _footer(tables: Mapping[str, Table]) -> str:
 # ---- pieces
 
 
-def _figure(svg: str, caption: str) -> str:
+def _figure(svg: str, caption: str, kind: str = "wide") -> str:
     return (
-        f'<figure class="wide"><div class="scroll">{svg}</div>'
+        f'<figure class="{kind}"><div class="scroll">{svg}</div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -304,7 +323,7 @@ def _table(
     hints: Mapping[str, str] | None = None,
     colours: Mapping[str, str] | None = None,
 ) -> str:
-    """A table; ``rule_at`` puts a line before that row, ``hints`` explain rows by their name."""
+    """A table; ``rule_at`` puts a line before that row, ``hints`` explain rows by name."""
     head = ""
     for column in table.columns:
         swatch = (
@@ -313,18 +332,18 @@ def _table(
             else ""
         )
         head += f'<th scope="col">{swatch}{escape(column)}</th>'
+    head += "<th></th>" if hints else ""
     rows = ""
     for i, row in enumerate(table.rows):
-        hint = (hints or {}).get(str(row[0]))
-        title = f' title="{escape(hint)}"' if hint else ""
         rule = ' class="rule"' if i == rule_at else ""
         cells = "".join(
             f"<td>{escape(show(table, row, j))}</td>" for j in range(len(table.columns))
         )
-        rows += f"<tr{rule}{title}>{cells}</tr>"
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+        if hints:
+            cells += f'<td class="meaning">{escape(hints.get(str(row[0]), ""))}</td>'
+        rows += f"<tr{rule}>{cells}</tr>"
+    body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="scroll"><table>{body}</table></div>'
 
 
 class ShowCell:

@@ -76,7 +76,9 @@ def cluster(
         say(f"cluster {c.label}: trials {', '.join(map(str, c.trials))}")
 
 
-@app.command(epilog=example("betanas scale --family betanet2 --published --resolutions 64,96,...,512"))
+@app.command(
+    epilog=example("betanas scale --family betanet2 --published --resolutions 64,96,...,512")
+)
 @ends_well
 def scale(
     study: Annotated[str | None, typer.Option(help="Take the kernel from this study.")] = None,

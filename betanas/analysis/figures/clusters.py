@@ -34,9 +34,10 @@ def draw_dendrogram(clustering: Clustering) -> Figure:
         )
     for xs, ys, colour in zip(tree["icoord"], tree["dcoord"], tree["color_list"], strict=True):
         axes.plot(xs, ys, color=colour, linewidth=1.3, solid_joinstyle="miter")
-    order = [clustering.numbers[i] for i in tree["leaves"]]
+    leaves = list(tree["leaves"] or ())
+    order = [clustering.numbers[i] for i in leaves]
     axes.set_xticks(5 + 10 * np.arange(n), [str(number) for number in order], rotation=90)
-    for tick, leaf in zip(axes.get_xticklabels(), tree["leaves"], strict=True):
+    for tick, leaf in zip(axes.get_xticklabels(), leaves, strict=True):
         tick.set_color(cluster_colour(labels[leaf]))
     axes.set_xlim(0, 10 * n)
     axes.set_ylim(bottom=0)
@@ -59,7 +60,7 @@ def draw_cluster_means(
         axes.plot(
             x, normalised(cluster.mean_parameters, ranges), "o-", markersize=4,
             color=cluster_colour(cluster.label),
-            label=f"cluster {cluster.label}: {cluster.size} trials, {100 * cluster.mean_value:.2f} %",
+            label=f"cluster {cluster.label}: {cluster.size}, {100 * cluster.mean_value:.2f} %",
         )  # fmt: skip
     if recommended is not None:
         axes.plot(

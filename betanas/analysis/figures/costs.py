@@ -36,7 +36,7 @@ def _fit_log_axis(axes: Axes, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     counts_axis(axes, which)
     low, high = axis.get_view_interval()
-    subs = (1.0,) if high / max(low, 1e-300) > 100 else (1.0, 3.0)
+    subs: tuple[float, ...] = (1.0,) if high / max(low, 1e-300) > 100 else (1.0, 3.0)
     if high / max(low, 1e-300) < 10:
         subs = (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(10, subs=subs, numticks=9))

@@ -11,6 +11,7 @@ from betanas.analysis.figures.style import (
     CLUSTER_COLOURS,
     MUTED,
     ORANGE,
+    few_ticks,
     new_axes,
     new_figure,
     per_cent_axis,
@@ -64,6 +65,7 @@ def draw_partial_dependence(
             axes.axvline(recommended[d.name], color=ORANGE, linewidth=1, linestyle="--")
         axes.set_ylim(low, high)
         axes.set_title(d.name, pad=3)
+        few_ticks(axes)
         per_cent_axis(axes)
         if i % columns:
             axes.tick_params(labelleft=False)
