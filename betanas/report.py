@@ -335,6 +335,7 @@ def write_report(findings: Findings, folder: Path) -> list[Path]:
     Raises:
         InputError: If the folder cannot be written.
     """
+    make_folder(folder)
     tables = all_tables(findings)
     page, pictures = render_page(findings, tables)
     files: dict[str, str | bytes] = {
@@ -343,9 +344,18 @@ def write_report(findings: Findings, folder: Path) -> list[Path]:
     }
     files |= {f"{name}.csv": table.to_csv() for name, table in tables.items()}
     files |= {f"figures/{name}": content for name, content in pictures.items()}
+    return [write_whole(folder / name, content) for name, content in files.items()]
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of a report; commands do so before they begin to work.
+
+    Raises:
+        InputError: If it cannot be made or written.
+    """
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
-        return [write_whole(folder / name, content) for name, content in files.items()]
+        write_whole(folder / "figures" / ".writable", b"").unlink()
     except OSError as error:
         raise InputError(
             f"--output {folder} cannot be written ({error.strerror}); choose another folder"

@@ -1,8 +1,9 @@
 """How far a study can be believed: rejections, replicates, and the model's own test."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,11 @@ from betanas.trial import TrialRecord
 
 Predict = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 """From kernels, ``n x d``, to the mean and standard deviation of their accuracy, ``n`` each."""
+
+
+def history_of(record: TrialRecord) -> list[Mapping[str, Any]]:
+    """The evaluations of one training, in order; empty if none was recorded."""
+    return list(record.audit.get("history") or ())
 
 
 def outcomes_by_phase(records: Sequence[TrialRecord]) -> dict[str, dict[str, int]]:

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from betanas.analysis import sections
+from betanas.analysis.evidence import history_of
 from betanas.analysis.figures.architecture import draw_architecture
 from betanas.analysis.figures.clusters import draw_cluster_means, draw_dendrogram
 from betanas.analysis.figures.costs import draw_pareto, draw_scaling
@@ -25,7 +26,7 @@ from betanas.analysis.figures.search import (
     draw_parallel_coordinates,
 )
 from betanas.analysis.figures.style import inline_svg, to_png, to_svg
-from betanas.analysis.figures.training import draw_training, history_of
+from betanas.analysis.figures.training import draw_training
 from betanas.analysis.findings import Findings
 from betanas.analysis.tables import Table
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from betanas.analysis.clusters import Clustering
-from betanas.analysis.figures.training import history_of
+from betanas.analysis.evidence import history_of
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
 from betanas.analysis.pareto import COSTS, pareto_front
 from betanas.architecture.layers import Architecture, Layer

@@ -162,8 +162,9 @@ def report(
     """Write everything a study has shown into one HTML file, its numbers and figures beside it."""
     definition, stored = load_begun(study, storage, set_)
     say("analysing ...", err, "dim")
-    from betanas.report import analyse, write_report
+    from betanas.report import analyse, make_folder, write_report
 
+    make_folder(output)
     findings = analyse(definition, stored, top, clusters)
     files = write_report(findings, output)
     if as_json:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from betanas.cli.options import storage_url
 from betanas.errors import InputError
+from betanas.loaded import storage_url
 
 if TYPE_CHECKING:  # optuna takes a second to import: only commands that need it wait for it
     from betanas.search.storage import StoredStudy

@@ -62,7 +62,7 @@ def test_a_fixed_parameter_does_no_harm(records, definition) -> None:
 def test_too_few_trials_are_an_error_that_says_what_to_do(records, definition) -> None:
     names = list(definition.parameters)
     few = complete_trials(records)[:3]
-    with pytest.raises(InputError, match="at least 4 complete trials.*there are 3"):
+    with pytest.raises(InputError, match=r"at least 4 complete trials.*there are 3"):
         cluster_best(few, names)
     assert len(cluster_best(few, names, clusters=2).clusters) == 2
     with pytest.raises(InputError, match="at least 2 complete"):

@@ -26,6 +26,7 @@ from betanas.analysis.figures.style import (
 )
 from betanas.trial import TrialRecord
 
+_LABEL = 24  # characters
 _RASTERISE_ABOVE = 800  # lines: beyond, a picture inside the SVG is smaller than its paths
 
 
@@ -60,7 +61,7 @@ def draw_history(records: Sequence[TrialRecord]) -> Figure:
     whole_numbers(axes)
     axes.set_ylabel("validation accuracy (%)")
     per_cent_axis(axes)
-    if records:
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=6)
     axes.margins(x=0.02, y=0.08)
     return figure
@@ -123,5 +124,6 @@ def draw_parallel_coordinates(
 
 
 def _plain(text: str) -> str:
-    """A label for a legend: Matplotlib leaves out labels that begin with an underscore."""
-    return text.lstrip("_") or "none"
+    """A label: short, and without the leading underscore that hides it from a legend."""
+    name = text.lstrip("_") or "none"
+    return name if len(name) <= _LABEL else name[: _LABEL - 1] + "…"

@@ -1,20 +1,15 @@
 """How trainings went: accuracy and loss against training time."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from betanas.analysis.clusters import complete_trials
+from betanas.analysis.evidence import history_of
 from betanas.analysis.figures.style import BLUE, MUTED, ORANGE, new_figure, per_cent_axis, styled
 from betanas.trial import TrialRecord
 
 _OTHERS = 60
-
-
-def history_of(record: TrialRecord) -> list[Mapping[str, Any]]:
-    """The evaluations of one training, in order; empty if none was recorded."""
-    return list(record.audit.get("history") or ())
 
 
 @styled

@@ -39,6 +39,8 @@ def generated_records(
     """The first points of the study's Sobol phase, then feasible points near the best."""
     phase = sobol_phase(definition, settings)
     sobol = min(number, definition.search.sobol_trials)
+    if not number:
+        return []
     kernels = np.concatenate([phase.points(0, sobol), _near_good(phase, number - sobol, seed)])
     verdicts = phase.feasibility.check(kernels)
     rng = np.random.default_rng(seed)
