@@ -1,7 +1,6 @@
 """A study analysed and written down: one HTML file, figures, and every number as CSV and JSON."""
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from betanas.analysis.evidence import (
     leave_one_out,
     outcomes_by_phase,
 )
+from betanas.analysis.files import make_folder, write_whole
 from betanas.analysis.findings import Findings, Network, Recommended
 from betanas.analysis.importance import (
     Dependence,
@@ -345,36 +345,6 @@ def write_report(findings: Findings, folder: Path) -> list[Path]:
     files |= {f"{name}.csv": table.to_csv() for name, table in tables.items()}
     files |= {f"figures/{name}": content for name, content in pictures.items()}
     return [write_whole(folder / name, content) for name, content in files.items()]
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the folder of a report; commands do so before they begin to work.
-
-    Raises:
-        InputError: If it cannot be made or written.
-    """
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "figures" / ".writable", b"").unlink()
-    except OSError as error:
-        raise InputError(
-            f"--output {folder} cannot be written ({error.strerror}); choose another folder"
-        ) from None
-
-
-def write_whole(path: Path, content: str | bytes) -> Path:
-    """Writes a file that is there in whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _finite(data: Any) -> Any:

@@ -7,7 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from betanas.analysis.clusters import Clustering, normalised
-from betanas.analysis.figures.style import CLUSTER_COLOURS, INK, MUTED, new_axes, styled
+from betanas.analysis.figures.style import (
+    CLUSTER_COLOURS,
+    INK,
+    MUTED,
+    legend_above,
+    new_axes,
+    styled,
+)
 
 
 def cluster_colour(label: int) -> str:
@@ -69,5 +76,5 @@ def draw_cluster_means(
     axes.set_xticks(x, list(ranges))
     axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("share of its range")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    legend_above(axes, 3)
     return figure

@@ -19,6 +19,7 @@ from betanas.analysis.figures.style import (
     PURPLE,
     RED,
     TEAL,
+    legend_above,
     new_axes,
     per_cent_axis,
     styled,
@@ -61,8 +62,7 @@ def draw_history(records: Sequence[TrialRecord]) -> Figure:
     whole_numbers(axes)
     axes.set_ylabel("validation accuracy (%)")
     per_cent_axis(axes)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=6)
+    legend_above(axes, 6)
     axes.margins(x=0.02, y=0.08)
     return figure
 
@@ -87,8 +87,7 @@ def draw_outcomes(outcomes: Mapping[str, Mapping[str, int]]) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("trials")
     whole_numbers(axes)
-    if outcomes:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5)
+    legend_above(axes, 5)
     return figure
 
 
@@ -119,7 +118,7 @@ def draw_parallel_coordinates(
     axes.set_xticks(x, [f"{n}\n{low:g}–{high:g}" for n, (low, high) in ranges.items()])
     axes.set_ylabel("share of its range")
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    legend_above(axes, 3)
     return figure
 
 

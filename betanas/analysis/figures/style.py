@@ -100,6 +100,17 @@ def per_cent_axis(axes: Axes, which: str = "y") -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
 
 
+def legend_above(axes: Axes, columns: int = 6) -> None:
+    """A legend over the axes, as many columns as fit."""
+    handles, names = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    width = 0.075 * max(len(name) for name in names) + 0.55  # inches of a column, about
+    figure = axes.get_figure(root=True)
+    fit = int(figure.get_figwidth() / width) if figure is not None else columns
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=max(1, min(columns, fit)))
+
+
 def few_ticks(axes: Axes) -> None:
     """Three or four ticks an axis, for small plots."""
     axes.locator_params(nbins=4)
