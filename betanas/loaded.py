@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from betanas.search.storage import StoredStudy
 
 
+RECORDED = Path(__file__).parent / "recorded"
+
+
 def storage_url(definition: StudyDefinition, storage: str | None) -> str:
     """The database of a study: the given one, environment, file, default, in this order."""
     return (
@@ -27,6 +30,26 @@ def storage_url(definition: StudyDefinition, storage: str | None) -> str:
         or definition.storage.url
         or f"sqlite:///storage/{definition.name}.db"
     )
+
+
+def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
+    """Opens the database of a study that has begun.
+
+    A study that ships with its trials (``recorded/NAME.db`` in the package) is copied to where its
+    database belongs when that is not there yet: SQLite writes beside what it reads.
+
+    Raises:
+        StorageError: If there is no such study.
+    """
+    from betanas.search.storage import StoredStudy, sqlite_file  # noqa: PLC0415 - optuna is slow
+
+    recorded, file = RECORDED / f"{definition.name}.db", sqlite_file(url)
+    if recorded.is_file() and file is not None and not file.exists():
+        from betanas.analysis.files import write_whole  # noqa: PLC0415
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, recorded.read_bytes())
+    return StoredStudy.load(url, definition.name)
 
 
 @dataclass(frozen=True)
@@ -96,9 +119,5 @@ def load_study(
     Raises:
         InputError: If there is no such study file or database.
     """
-    from betanas.search.storage import StoredStudy  # noqa: PLC0415 - optuna takes a second
-
     definition = load_definition(study, overrides)
-    return LoadedStudy(
-        definition, StoredStudy.load(storage_url(definition, storage), definition.name)
-    )
+    return LoadedStudy(definition, open_begun(definition, storage_url(definition, storage)))

@@ -57,7 +57,7 @@ from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord
 
 MODEL_TRIALS = 500  # an exact Gaussian process takes their number cubed
-FANOVA_TRIALS = 400
+FANOVA_TRIALS = 200  # its trees are Python's
 MIN_TRIALS = 8  # complete ones, before importance means anything
 
 

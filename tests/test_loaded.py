@@ -8,6 +8,7 @@ import pytest
 from generated import generate_database
 
 import betanas
+from betanas import loaded
 from betanas.errors import InputError
 
 
@@ -29,6 +30,17 @@ def test_a_study_as_a_dataframe(tmp_path: Path) -> None:
 def test_a_study_that_has_not_begun_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no study betanet2"):
         betanas.load_study("betanet2", f"sqlite:///{tmp_path}/none.db")
+
+
+def test_a_study_that_ships_with_its_trials_works_at_once(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "shipped").mkdir()
+    generate_database(tmp_path / "shipped" / "betanet2.db", 8)
+    monkeypatch.setattr(loaded, "RECORDED", tmp_path / "shipped")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BETANAS_STORAGE", raising=False)
+    assert len(betanas.load_study("betanet2").records()) == 8
+    assert (tmp_path / "storage" / "betanet2.db").exists()
+    assert len(betanas.load_study("betanet2").records()) == 8
 
 
 def test_importing_betanas_imports_nothing_heavy() -> None:

@@ -48,8 +48,8 @@
       .map(([x, v], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${height(axes[i], v).toFixed(1)}`);
     t.path = draw("path", { d: points.join("") });
     t.path.classList.add(t.state);
-    if (rank(t) < 50) t.path.classList.add("first");
-    else if (rank(t) < 100) t.path.classList.add("second");
+    if (rank(t) < data.highlight[0]) t.path.classList.add("first");
+    else if (rank(t) < data.highlight[1]) t.path.classList.add("second");
     t.path.dataset.trial = t.number;
   });
 

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from betanas.analysis import sections
+from betanas.analysis.clusters import complete_trials, highlighted
 from betanas.analysis.evidence import history_of
 from betanas.analysis.figures.architecture import draw_architecture
 from betanas.analysis.figures.clusters import draw_cluster_means, draw_dendrogram
@@ -143,7 +144,14 @@ def _data(findings: Findings) -> str:
         for r in findings.records
     ]
     ranges = [{"name": n, "low": low, "high": high} for n, (low, high) in findings.ranges.items()]
-    text = json.dumps({"parameters": ranges, "trials": trials}, separators=(",", ":"))
+    text = json.dumps(
+        {
+            "parameters": ranges,
+            "trials": trials,
+            "highlight": highlighted(len(complete_trials(findings.records))),
+        },
+        separators=(",", ":"),
+    )
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

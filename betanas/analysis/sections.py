@@ -1,15 +1,23 @@
 """The sections of the report's page, as HTML; whatever comes from a study is escaped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
+from betanas.analysis.cells import (
+    ShowCell,
+    duration,
+    kernel_cell,
+    per_cent,
+    plain_cell,
+    share_cell,
+)
+from betanas.analysis.clusters import complete_trials, highlighted
 from betanas.analysis.figures.clusters import cluster_colour
 from betanas.analysis.figures.style import short_count
 from betanas.analysis.findings import Findings
-from betanas.analysis.tables import Cell, Table
+from betanas.analysis.tables import Table
 from betanas.architecture.families import FAMILIES
 
-_COUNTS = ("num_params", "macs", "activation_bytes")
 _SECTIONS = (
     ("best", "The best"),
     ("search", "The search"),
@@ -68,7 +76,7 @@ def _tiles(findings: Findings) -> str:
         tiles.append(
             (
                 "best measured",
-                _per_cent(findings.observed.value),
+                per_cent(findings.observed.value),
                 f"trial {findings.observed.number}",
             )
         )
@@ -77,8 +85,8 @@ def _tiles(findings: Findings) -> str:
         tiles.append(
             (
                 "recommended",
-                _per_cent(r.predicted_value),
-                f"predicted, ± {_per_cent(r.predicted_std)}",
+                per_cent(r.predicted_value),
+                f"predicted, ± {per_cent(r.predicted_std)}",
             )
         )
     if findings.networks:
@@ -97,7 +105,7 @@ def _tiles(findings: Findings) -> str:
         )
     )  # fmt: skip
     seconds = float(findings.facts["training time in all (s)"])
-    tiles.append(("training time", _duration(seconds), "of all trials"))
+    tiles.append(("training time", duration(seconds), "of all trials"))
     return (
         '<dl class="tiles">'
         + "".join(
@@ -119,7 +127,7 @@ def _best(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str,
     parts = [intro]
     meanings = {p.name: p.meaning for p in FAMILIES[str(findings.facts["family"])].parameters}
     parts.append(
-        _table(tables["kernels"], _kernel_cell, rule_at=len(findings.ranges), hints=meanings)
+        _table(tables["kernels"], kernel_cell, rule_at=len(findings.ranges), hints=meanings)
     )
     for network in findings.networks:
         key = network.title.split()[0]
@@ -135,7 +143,7 @@ def _best(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str,
             f"multiply-adds, {cost.activation_bytes / 2**20:,.0f} MiB of activations for a batch; "
             f"{network.architecture.latent_channels} latent channels; fingerprint "
             f"{network.architecture.fingerprint}</p><details><summary>Layer table</summary>"
-            f"{_table(tables[f'layers_{key}'], _plain_cell)}</details>"
+            f"{_table(tables[f'layers_{key}'], plain_cell)}</details>"
         )
     return "\n".join(parts)
 
@@ -150,7 +158,7 @@ def _search(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
         + "<h3>What became of the trials</h3>"
         + _figure(figures["outcomes"], "By the part of the search that proposed them.")
         + "<details><summary>Numbers</summary>"
-        + _table(tables["rejections"], _plain_cell)
+        + _table(tables["rejections"], plain_cell)
         + "</details>"
     )
 
@@ -158,12 +166,21 @@ def _search(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
 def _trials(findings: Findings) -> str:
     if not findings.records:
         return ""
-    return """<p>Drag along an axis to select trials, click it to let go; several axes narrow
+    first, second = highlighted(len(complete_trials(findings.records)))
+    colours = (
+        ("blue", f"best {first}"),
+        ("orange", f"best {first + 1} to {second}"),
+        ("muted", "others"),
+        ("red", "rejected or failed"),
+    )
+    names = "".join(
+        f'<span><span class="swatch" style="background:var(--{c})"></span>{name}</span>'
+        for c, name in colours
+    )
+    legend = f'<div class="legend">{names}</div>'
+    return f"""<p>Drag along an axis to select trials, click it to let go; several axes narrow
 together. The table follows.</p>
-<div class="legend"><span><span class="swatch" style="background:var(--blue)"></span>best 50</span>
-<span><span class="swatch" style="background:var(--orange)"></span>best 51 to 100</span>
-<span><span class="swatch" style="background:var(--muted)"></span>others</span>
-<span><span class="swatch" style="background:var(--red)"></span>rejected or failed</span></div>
+{legend}
 <div class="scroll"><svg id="coordinates" role="group" aria-label="parallel coordinates"></svg>
 </div>
 <div class="controls"><input type="search" id="filter" aria-label="filter trials"
@@ -188,7 +205,7 @@ def _kinds(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str
         + _figure(figures["dendrogram"], "Trials that merge low down have similar kernels.")
         + _figure(figures["cluster_means"], "Mean kernel of each cluster, as shares of the ranges.")
         + _table(
-            tables["clusters"], _kernel_cell, rule_at=len(findings.ranges), colours=colours
+            tables["clusters"], kernel_cell, rule_at=len(findings.ranges), colours=colours
         )
     )  # fmt: skip
 
@@ -206,7 +223,7 @@ def _matters(findings: Findings, tables: Mapping[str, Table], figures: Mapping[s
         intro,
         _figure(figures["importance"], "Shares of each method sum to 100 %."),
         "<details><summary>Numbers</summary>",
-        _table(tables["importance"], _share_cell),
+        _table(tables["importance"], share_cell),
         "</details>",
     ]
     if "partial_dependence" in figures:
@@ -227,13 +244,13 @@ def _costs(tables: Mapping[str, Table], figures: Mapping[str, str]) -> str:
     return (
         _figure(figures["pareto"], "The stairs join the trials that nothing cheaper beats.")
         + "<details><summary>The fronts</summary>"
-        + _table(tables["pareto"], _plain_cell)
+        + _table(tables["pareto"], plain_cell)
         + "</details><h3>The observed best at other resolutions</h3>"
         + _figure(
             figures["scaling"], "The same kernel decoded again; grey: the study's resolution."
         )
         + "<details><summary>Numbers</summary>"
-        + _table(tables["scaling"], _plain_cell)
+        + _table(tables["scaling"], plain_cell)
         + "</details>"
     )
 
@@ -253,9 +270,9 @@ def _belief(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
             "<p>What it says of each trial when that trial is taken out of its data:</p>"
             f'<dl class="facts">{_fact("variance explained (R²)", f"{quality.r2:.3f}")}'
             f"{_fact('rank correlation', f'{quality.spearman:.3f}')}"
-            f"{_fact('root mean squared error', _per_cent(quality.rmse))}"
-            f"{_fact('inside the 95 % interval', _per_cent(quality.coverage))}"
-            f"{_fact('noise of one training', _per_cent(quality.noise_std))}</dl></div>"
+            f"{_fact('root mean squared error', per_cent(quality.rmse))}"
+            f"{_fact('inside the 95 % interval', per_cent(quality.coverage))}"
+            f"{_fact('noise of one training', per_cent(quality.noise_std))}</dl></div>"
             + _figure(figures["model_quality"], "Bars: 95 % intervals.", "narrow")
             + "</div>"
         )
@@ -266,10 +283,10 @@ def _belief(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
         parts.append(
             f"<p>{len(replicates.groups)} architectures were trained more than once: different "
             "kernels can decode to the same network. Their values differ by "
-            f"{_per_cent(replicates.noise_std)} (pooled standard deviation, {replicates.degrees} "
+            f"{per_cent(replicates.noise_std)} (pooled standard deviation, {replicates.degrees} "
             "degrees of freedom); smaller differences between trials mean nothing.</p>"
             "<details><summary>Numbers</summary>"
-            f"{_table(tables['replicates'], _plain_cell)}</details>"
+            f"{_table(tables['replicates'], plain_cell)}</details>"
         )
     warnings = list(findings.summary["warnings"])
     if warnings:
@@ -318,7 +335,7 @@ def _fact(name: str, value: str) -> str:
 
 def _table(
     table: Table,
-    show: "ShowCell",
+    show: ShowCell,
     rule_at: int | None = None,
     hints: Mapping[str, str] | None = None,
     colours: Mapping[str, str] | None = None,
@@ -344,55 +361,3 @@ def _table(
         rows += f"<tr{rule}>{cells}</tr>"
     body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
     return f'<div class="scroll"><table>{body}</table></div>'
-
-
-class ShowCell:
-    """How a kind of table shows its cells."""
-
-    def __call__(self, table: Table, row: Sequence[Cell], column: int) -> str:
-        """The text of one cell."""
-        value, name = row[column], table.columns[column]
-        if value is None:
-            return "–"
-        if isinstance(value, str):
-            return value
-        return self.number(float(value), name, str(row[0]))
-
-    def number(self, value: float, column: str, row: str) -> str:
-        """A number by its column's or its row's meaning."""
-        if column in _COUNTS:
-            return short_count(value)
-        if column == "value":
-            return _per_cent(value)
-        return f"{value:g}" if value == int(value) else f"{value:.3f}"
-
-
-class _KernelCell(ShowCell):
-    """A row a parameter, below them what the kernels reach and cost."""
-
-    def number(self, value: float, column: str, row: str) -> str:
-        if row in _COUNTS:
-            return short_count(value)
-        if row in ("accuracy", "mean evaluation"):
-            return _per_cent(value)
-        return f"{value:g}" if row == "trials" else f"{value:.3f}"
-
-
-class _ShareCell(ShowCell):
-    """Shares in per cent."""
-
-    def number(self, value: float, column: str, row: str) -> str:
-        return f"{100 * value:.1f} %"
-
-
-_plain_cell, _kernel_cell, _share_cell = ShowCell(), _KernelCell(), _ShareCell()
-
-
-def _per_cent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 7200:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"

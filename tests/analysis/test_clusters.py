@@ -8,7 +8,13 @@ from scipy.cluster.hierarchy import fcluster, ward
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.preprocessing import StandardScaler
 
-from betanas.analysis.clusters import cluster_best, complete_trials, kernel_matrix, normalised
+from betanas.analysis.clusters import (
+    cluster_best,
+    complete_trials,
+    highlighted,
+    kernel_matrix,
+    normalised,
+)
 from betanas.analysis.tables import cluster_table
 from betanas.errors import InputError
 
@@ -81,6 +87,13 @@ def test_the_table_has_the_published_layout(records, definition) -> None:
     assert table.rows[0][1] == definition.search_family.published["k"]
     assert table.rows[-2][1:3] == [0.71, found.clusters[0].mean_value]
     assert table.rows[-1][1] is None
+
+
+def test_the_published_numbers_stand_out_unless_there_are_few_trials() -> None:
+    assert highlighted(200) == highlighted(100) == (50, 100)
+    assert highlighted(40) == (10, 20)
+    assert highlighted(1) == (1, 1)
+    assert highlighted(0) == (0, 0)
 
 
 def test_kernels_normalise_to_their_ranges(records) -> None:

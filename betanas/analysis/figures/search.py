@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from betanas.analysis.clusters import complete_trials, normalised
+from betanas.analysis.clusters import complete_trials, highlighted, normalised
 from betanas.analysis.figures.style import (
     BLUE,
     FAINT,
@@ -95,13 +95,14 @@ def draw_outcomes(outcomes: Mapping[str, Mapping[str, int]]) -> Figure:
 def draw_parallel_coordinates(
     records: Sequence[TrialRecord], ranges: Mapping[str, tuple[float, float]]
 ) -> Figure:
-    """All kernels on normalised parameters; the best 50 and the best 100 stand out."""
+    """All kernels on normalised parameters; the best 50 and 100 stand out (of few, fewer)."""
     figure, axes = new_axes(8.4, 3.8)
     best = complete_trials(records)
+    first, second = highlighted(len(best))
     groups = (
-        ("others", [r for r in records if r.state != "complete"] + best[100:], FAINT, 0.55, 0.6),
-        ("best 51 to 100", best[50:100], ORANGE, 0.5, 0.8),
-        ("best 50", best[:50], BLUE, 0.6, 0.9),
+        ("others", [r for r in records if r.state != "complete"] + best[second:], FAINT, 0.55, 0.6),
+        (f"best {first + 1} to {second}", best[first:second], ORANGE, 0.5, 0.8),
+        (f"best {first}", best[:first], BLUE, 0.6, 0.9),
     )
     x = np.arange(len(ranges))
     for layer, (name, group, colour, alpha, width) in enumerate(groups):
