@@ -1,5 +1,6 @@
 """A study in a notebook, and an import that costs nothing."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,9 @@ def test_a_study_that_has_not_begun_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_study_that_ships_with_its_trials_works_at_once(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "shipped").mkdir()
-    generate_database(tmp_path / "shipped" / "betanet2.db", 8)
+    generate_database(tmp_path / "made.db", 8)
+    with sqlite3.connect(tmp_path / "made.db") as made:
+        made.execute("VACUUM INTO ?", [str(tmp_path / "shipped" / "betanet2.db")])
     monkeypatch.setattr(loaded, "RECORDED", tmp_path / "shipped")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BETANAS_STORAGE", raising=False)
