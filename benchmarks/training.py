@@ -8,7 +8,8 @@ limit: the same model and optimiser on one batch that is already augmented and i
 loop: torchvision's data set and transforms in a DataLoader with workers, the same model.
 
 All three run by turns on as many threads as there are cores. Shown are the medians of the turns,
-and of the ratios within each turn, which a busy machine disturbs less. The loop's workers stand idle while the others run, and fill their queue before they count.
+and of the ratios within each turn, which a busy machine disturbs less. The
+loop's workers stand idle while the others run, and fill their queue before they count.
 """
 
 import argparse

@@ -14,7 +14,11 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|optuna")
     signal.signal(signal.SIGTERM, _interrupt)
-    from betanas.cli import architecture_commands, study_commands  # noqa: F401 - they register
+    from betanas.cli import (  # noqa: F401 - they register
+        analysis_commands,
+        architecture_commands,
+        study_commands,
+    )
     from betanas.cli.app import app
 
     app(prog_name="betanas")

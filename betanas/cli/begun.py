@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from betanas.cli.options import storage_url
 from betanas.errors import InputError
+from betanas.loaded import open_begun, storage_url
 
 if TYPE_CHECKING:  # optuna takes a second to import: only commands that need it wait for it
     from betanas.search.storage import StoredStudy
@@ -22,10 +22,8 @@ def load_begun(
     url = storage_url(definition, storage)
     import optuna
 
-    from betanas.search.storage import StoredStudy
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return definition, StoredStudy.load(url, definition.name)
+    return definition, open_begun(definition, url)
 
 
 def trial_kernel(stored: StoredStudy, number: int | None) -> dict[str, float]:

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 
 from betanas.errors import BetaNASError
-from betanas.study.definition import StudyDefinition
 
 StudyOption = Annotated[
     str, typer.Option("--study", help="A built-in study's name, or a path to a TOML file.")
@@ -64,16 +63,6 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(0) from None
 
     return run
-
-
-def storage_url(definition: StudyDefinition, storage: str | None) -> str:
-    """The database of a study: option, environment, file, default, in this order."""
-    return (
-        storage
-        or os.environ.get("BETANAS_STORAGE")
-        or definition.storage.url
-        or f"sqlite:///storage/{definition.name}.db"
-    )
 
 
 def print_json(data: Any) -> None:

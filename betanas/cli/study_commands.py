@@ -23,9 +23,9 @@ from betanas.cli.options import (
     print_json,
     say,
     short,
-    storage_url,
 )
 from betanas.errors import InputError
+from betanas.loaded import storage_url
 
 if TYPE_CHECKING:
     from betanas.search.recommend import Recommendation
@@ -97,10 +97,17 @@ def status(
     study: StudyOption,
     storage: StorageOption = None,
     set_: SetOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the study until its target is met.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show where a study stands."""
     definition, stored = load_begun(study, storage, set_)
+    if watch:
+        from betanas.cli.watch import follow
+
+        follow(definition, stored, storage_url(definition, storage), err)
     summary = _status(definition, stored)
     if as_json:
         print_json(summary)
@@ -216,8 +223,14 @@ def dashboard(
             ) from None
     from optuna_dashboard import run_server
 
+    from betanas.browse import open_artifacts, prepare_in_background
+
+    artifacts = open_artifacts(storage_url(definition, storage), definition.name)
+    prepare_in_background(
+        definition, stored, artifacts, lambda text: say(f"warning: {text}", err, "yellow")
+    )
     say(f"{definition.name} on http://127.0.0.1:{port}/ - Ctrl-C ends it", err)
-    run_server(stored.database, host="127.0.0.1", port=port)
+    run_server(stored.database, host="127.0.0.1", port=port, artifact_store=artifacts)
 
 
 def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""What the model has learnt: importance, partial dependence, and how far to believe it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from betanas.analysis.evidence import ModelQuality
+from betanas.analysis.figures.style import (
+    BLUE,
+    CLUSTER_COLOURS,
+    MUTED,
+    ORANGE,
+    few_ticks,
+    new_axes,
+    new_figure,
+    per_cent_axis,
+    styled,
+)
+from betanas.analysis.importance import Dependence
+
+
+@styled
+def draw_importance(importance: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Every method's shares side by side, a group of bars a parameter.
+
+    Args:
+        importance: ``method -> {parameter: share}``; the first method's order is kept.
+    """
+    names = list(next(iter(importance.values()), {}))
+    figure, axes = new_axes(8.4, 3.2)
+    height = 0.8 / max(len(importance), 1)
+    for i, (method, own) in enumerate(importance.items()):
+        axes.bar(
+            np.arange(len(names)) - 0.4 + height * (i + 0.5),
+            [100 * own.get(name, 0.0) for name in names],
+            width=height * 0.9,
+            color=CLUSTER_COLOURS[i % len(CLUSTER_COLOURS)],
+            label=method,
+        )
+    axes.set_xticks(np.arange(len(names)), names)
+    axes.grid(axis="x", visible=False)
+    axes.set_ylabel("importance (%)")
+    axes.legend(loc="upper right")
+    return figure
+
+
+@styled
+def draw_partial_dependence(
+    dependence: Sequence[Dependence], recommended: Mapping[str, float] | None
+) -> Figure:
+    """The model's accuracy along each parameter, with one standard deviation either side."""
+    columns = 4
+    rows = -(-max(len(dependence), 1) // columns)
+    figure = new_figure(8.4, 0.3 + 1.55 * rows)
+    low = min((float((d.mean - d.std).min()) for d in dependence), default=0.0)
+    high = max((float((d.mean + d.std).max()) for d in dependence), default=1.0)
+    for i, d in enumerate(dependence):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.fill_between(
+            d.grid, d.mean - d.std, d.mean + d.std, color=BLUE, alpha=0.18, linewidth=0
+        )
+        axes.plot(d.grid, d.mean, color=BLUE)
+        if recommended is not None:
+            axes.axvline(recommended[d.name], color=ORANGE, linewidth=1, linestyle="--")
+        axes.set_ylim(low, high)
+        axes.set_title(d.name, pad=3)
+        few_ticks(axes)
+        per_cent_axis(axes)
+        if i % columns:
+            axes.tick_params(labelleft=False)
+        else:
+            axes.set_ylabel("accuracy (%)")
+    return figure
+
+
+@styled
+def draw_model_quality(quality: ModelQuality) -> Figure:
+    """What the model says of each trial without having seen it, against what was measured."""
+    figure, axes = new_axes(4.6, 4.0)
+    ends = [
+        min(quality.measured.min(), quality.predicted.min()),
+        max(quality.measured.max(), quality.predicted.max()),
+    ]
+    axes.plot(ends, ends, color=MUTED, linewidth=1)
+    axes.errorbar(
+        quality.measured, quality.predicted, yerr=1.96 * quality.std, fmt="o", markersize=3,
+        color=BLUE, ecolor=BLUE, elinewidth=0.5, alpha=0.5, linewidth=0,
+    )  # fmt: skip
+    axes.set_xlabel("measured accuracy (%)")
+    axes.set_ylabel("predicted without the trial (%)")
+    per_cent_axis(axes, "x")
+    per_cent_axis(axes, "y")
+    return figure

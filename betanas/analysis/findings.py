@@ -1,0 +1,150 @@
+"""All that a study has shown, as one piece of data: what reports are written from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from betanas.analysis.clusters import Clustering
+from betanas.analysis.evidence import ModelQuality, Replicates
+from betanas.analysis.importance import Dependence
+from betanas.analysis.pareto import COSTS, pareto_front
+from betanas.analysis.scaling import ScaledCost
+from betanas.architecture.complexity import Complexity
+from betanas.architecture.layers import Architecture
+from betanas.trial import TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A kernel worth showing in full.
+
+    Attributes:
+        title: ``observed best`` or ``recommended best``.
+        kernel: ``name -> value``.
+        architecture: What it decodes to at the study's resolution.
+        complexity: What that costs.
+    """
+
+    title: str
+    kernel: Mapping[str, float]
+    architecture: Architecture
+    complexity: Complexity
+
+
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """The kernel that the model holds for the best.
+
+    Attributes:
+        parameters: The kernel.
+        predicted_value: Posterior mean of its accuracy.
+        predicted_std: Posterior standard deviation.
+    """
+
+    parameters: Mapping[str, float]
+    predicted_value: float
+    predicted_std: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """A study, analysed.
+
+    Attributes:
+        summary: As ``betanas status`` tells it.
+        facts: The study file in short, ``name -> text or number``.
+        class_names: Of the data set, in label order.
+        ranges: ``parameter -> (low, high)``, in the family's order.
+        records: All trials, by number.
+        observed: The best trial; None if none is complete.
+        recommended: What the model recommends; None if it has too little to learn from.
+        networks: The best kernels in full.
+        clustering: Of the best trials; None if there are too few.
+        importance: ``method -> {parameter: share}``.
+        dependence: Of the model, a parameter each.
+        quality: The model's leave-one-out test.
+        replicates: Equal architectures.
+        outcomes: ``phase -> {outcome: count}``.
+        scaling: The observed best kernel at other resolutions.
+        notes: What is missing or was simplified, and why.
+    """
+
+    summary: Mapping[str, Any]
+    facts: Mapping[str, str | int | float]
+    class_names: tuple[str, ...]
+    ranges: Mapping[str, tuple[float, float]]
+    records: Sequence[TrialRecord]
+    observed: TrialRecord | None
+    recommended: Recommended | None
+    networks: tuple[Network, ...]
+    clustering: Clustering | None
+    importance: Mapping[str, Mapping[str, float]]
+    dependence: Sequence[Dependence]
+    quality: ModelQuality | None
+    replicates: Replicates
+    outcomes: Mapping[str, Mapping[str, int]]
+    scaling: Sequence[ScaledCost]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """The study's."""
+        return str(self.summary["study"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number, as plain data."""
+        observed, quality = self.observed, self.quality
+        return {
+            "summary": dict(self.summary),
+            "facts": dict(self.facts),
+            "classes": list(self.class_names),
+            "ranges": {name: list(r) for name, r in self.ranges.items()},
+            "observed": None
+            if observed is None
+            else {
+                "number": observed.number,
+                "value": observed.value,
+                "parameters": dict(observed.parameters),
+            },
+            "recommended": asdict(self.recommended) if self.recommended else None,
+            "networks": [
+                {
+                    "title": n.title,
+                    "parameters": dict(n.kernel),
+                    "architecture": n.architecture.to_json(),
+                    "fingerprint": n.architecture.fingerprint,
+                    **asdict(n.complexity),
+                }
+                for n in self.networks
+            ],
+            "clusters": self.clustering.to_json() if self.clustering else None,
+            "linkage": self.clustering.linkage.tolist() if self.clustering else None,
+            "importance": {method: dict(own) for method, own in self.importance.items()},
+            "partial_dependence": [
+                {
+                    "parameter": d.name,
+                    "grid": d.grid.tolist(),
+                    "mean": d.mean.tolist(),
+                    "std": d.std.tolist(),
+                }
+                for d in self.dependence
+            ],
+            "model_quality": None
+            if quality is None
+            else {key: getattr(quality, key) for key in QUALITY_FIGURES},
+            "replicates": {
+                "noise_std": self.replicates.noise_std,
+                "degrees_of_freedom": self.replicates.degrees,
+                "groups": {key: list(own) for key, own in self.replicates.groups.items()},
+            },
+            "outcomes": {phase: dict(counts) for phase, counts in self.outcomes.items()},
+            "pareto": {
+                cost: [r.number for r in pareto_front(self.records, cost)] for cost in COSTS
+            },
+            "scaling": [asdict(row) for row in self.scaling],
+            "trials": [r.to_json() for r in self.records],
+            "notes": list(self.notes),
+        }
+
+
+QUALITY_FIGURES = ("r2", "rmse", "spearman", "coverage", "noise_std")

@@ -1,0 +1,85 @@
+"""Which parameters matter, asked in several ways; and how the accuracy depends on each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from betanas.analysis.evidence import Predict
+from betanas.architecture.beta import FloatArray
+
+GRID = 21
+BACKGROUND = 32
+
+
+def shares(weights: Mapping[str, float]) -> dict[str, float]:
+    """Scales weights >= 0 to a sum of 1; all zero stay zero."""
+    total = sum(weights.values())
+    return {name: float(w) / total if total > 0 else 0.0 for name, w in weights.items()}
+
+
+def length_scale_importance(length_scales: Mapping[str, float]) -> dict[str, float]:
+    """Shares of the inverse length scales: a short one means that the accuracy changes quickly.
+
+    Args:
+        length_scales: Of each input of the Gaussian process, on the unit cube.
+    """
+    return shares({name: 1 / scale for name, scale in length_scales.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Dependence:
+    """How the model's accuracy depends on one parameter, all others as they were in the trials.
+
+    Attributes:
+        name: The parameter.
+        grid: Its values, ``m``.
+        mean: Mean prediction, ``m``.
+        std: Mean standard deviation of the predictions, ``m``: what the model does not know about
+            one kernel, which is more than what it does not know about their mean.
+    """
+
+    name: str
+    grid: FloatArray
+    mean: FloatArray
+    std: FloatArray
+
+
+def partial_dependence(
+    predict: Predict,
+    kernels: FloatArray,
+    ranges: Mapping[str, tuple[float, float]],
+    points: int = GRID,
+) -> list[Dependence]:
+    """Partial dependence (Friedman, 2001) of a model on each parameter that is not fixed.
+
+    Args:
+        predict: The model.
+        kernels: Measured kernels, ``n x d``; up to ``BACKGROUND`` of them, evenly chosen, are the
+            population over which predictions are averaged.
+        ranges: ``name -> (low, high)``, d of them in the order of the kernels' columns.
+        points: Values along each parameter.
+    """
+    chosen = np.unique(np.linspace(0, len(kernels) - 1, BACKGROUND).round().astype(np.int64))
+    background = kernels[chosen]
+    found = []
+    for column, (name, (low, high)) in enumerate(ranges.items()):
+        if low == high:
+            continue
+        grid = np.linspace(low, high, points)
+        asked = np.repeat(background[None], points, axis=0)
+        asked[:, :, column] = grid[:, None]
+        mean, std = predict(asked.reshape(-1, background.shape[1]))
+        shape = (points, len(background))
+        found.append(
+            Dependence(name, grid, mean.reshape(shape).mean(1), std.reshape(shape).mean(1))
+        )
+    return found
+
+
+def main_effects(dependence: Sequence[Dependence]) -> dict[str, float]:
+    """Shares of the variance along each partial dependence: what a parameter does by itself.
+
+    Unlike the length scales, this counts what a parameter does through the size of the network.
+    """
+    return shares({d.name: float(np.var(d.mean)) for d in dependence})

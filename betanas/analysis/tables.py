@@ -1,0 +1,226 @@
+"""Findings as tables: what stands in the report and in the CSV files beside it."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from betanas.analysis.clusters import Clustering
+from betanas.analysis.evidence import history_of
+from betanas.analysis.findings import QUALITY_FIGURES, Findings
+from betanas.analysis.pareto import COSTS, pareto_front
+from betanas.architecture.layers import Architecture, Layer
+from betanas.trial import TrialRecord
+
+Cell = str | int | float | None
+TRIAL_COLUMNS = (
+    "number", "state", "phase", "value", "reason", "num_params", "macs", "activation_bytes",
+    "fingerprint", "train_seconds", "epochs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows below named columns."""
+
+    columns: tuple[str, ...]
+    rows: list[list[Cell]]
+
+    def to_csv(self) -> str:
+        """Comma-separated values, a header first."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([self.columns, *self.rows])
+        return text.getvalue()
+
+
+def all_tables(findings: Findings) -> dict[str, Table]:
+    """Every table of a report, by the name of its CSV file."""
+    tables = {
+        "trials": trials_table(findings.records, findings.ranges),
+        "kernels": kernels_table(findings),
+        "rejections": outcomes_table(findings.outcomes),
+        "pareto": pareto_table(findings.records),
+        "replicates": replicates_table(findings),
+        "histories": histories_table(findings.records),
+        "scaling": _table(
+            ("resolution", "num_params", "macs", "activation_bytes", "layers"),
+            (
+                [s.resolution, s.num_params, s.macs, s.activation_bytes, s.layers]
+                for s in findings.scaling
+            ),
+        ),
+    }
+    for network in findings.networks:
+        key = "layers_" + network.title.split()[0]
+        tables[key] = layers_table(network.architecture)
+    if findings.clustering is not None:
+        recommended = findings.recommended
+        tables["clusters"] = cluster_table(
+            findings.clustering,
+            recommended.parameters if recommended else None,
+            recommended.predicted_value if recommended else None,
+        )
+        tables["cluster_trials"] = _table(
+            ("trial", "cluster"),
+            zip(findings.clustering.numbers, map(int, findings.clustering.labels), strict=True),
+        )
+    if findings.importance:
+        tables["importance"] = _table(
+            ("parameter", *findings.importance),
+            (
+                [name, *(own.get(name) for own in findings.importance.values())]
+                for name in findings.ranges
+            ),
+        )
+    if findings.dependence:
+        tables["partial_dependence"] = _table(
+            ("parameter", "value", "mean", "std"),
+            (
+                [d.name, *map(float, point)]
+                for d in findings.dependence
+                for point in zip(d.grid, d.mean, d.std, strict=True)
+            ),
+        )
+    if findings.quality is not None:
+        quality = findings.quality
+        tables["model_quality"] = _table(
+            ("figure", "value"), ([key, getattr(quality, key)] for key in QUALITY_FIGURES)
+        )
+        tables["leave_one_out"] = _table(
+            ("measured", "predicted", "std"),
+            (
+                list(map(float, row))
+                for row in zip(quality.measured, quality.predicted, quality.std, strict=True)
+            ),
+        )
+    return tables
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[Sequence[Cell]]) -> Table:
+    return Table(columns, [list(row) for row in rows])
+
+
+def trials_table(
+    records: Sequence[TrialRecord], ranges: Mapping[str, tuple[float, float]]
+) -> Table:
+    """All trials, a column a parameter."""
+    return _table(
+        (*TRIAL_COLUMNS, *ranges),
+        (
+            [*(getattr(r, c) for c in TRIAL_COLUMNS), *(r.parameters.get(p) for p in ranges)]
+            for r in records
+        ),
+    )
+
+
+def kernels_table(findings: Findings) -> Table:
+    """The best kernels side by side, a row a parameter, what they reach and cost below."""
+    networks = findings.networks
+    rows: list[list[Cell]] = [
+        [name, *(float(n.kernel[name]) for n in networks)] for name in findings.ranges
+    ]
+    values: dict[str, Cell] = {}
+    if findings.observed is not None:
+        values["observed best"] = findings.observed.value
+    if findings.recommended is not None:
+        values["recommended best"] = findings.recommended.predicted_value
+    rows.append(["measured or predicted accuracy", *(values.get(n.title) for n in networks)])
+    rows += [[cost, *(getattr(n.complexity, cost) for n in networks)] for cost in COSTS]
+    return Table(("parameter", *(n.title for n in networks)), rows)
+
+
+def cluster_table(
+    clustering: Clustering, recommended: Mapping[str, float] | None, predicted: float | None
+) -> Table:
+    """The published Tables 5 and 6: the recommended kernel beside the clusters' means."""
+    clusters = clustering.clusters
+    columns = ["parameter", *(f"cluster {c.label}" for c in clusters)]
+    rows: list[list[Cell]] = [
+        [name, *(c.mean_parameters[name] for c in clusters)] for name in clusters[0].mean_parameters
+    ]
+    rows.append(["mean evaluation", *(c.mean_value for c in clusters)])
+    rows.append(["trials", *(c.size for c in clusters)])
+    if recommended is not None:
+        columns.insert(1, "recommended")
+        for row in rows:
+            row.insert(1, recommended.get(str(row[0])))
+        rows[-2][1] = predicted
+    return Table(tuple(columns), rows)
+
+
+def outcomes_table(outcomes: Mapping[str, Mapping[str, int]]) -> Table:
+    """What became of the trials of each phase, a row a phase and outcome."""
+    return _table(
+        ("phase", "outcome", "trials"),
+        (
+            [phase, kind, count]
+            for phase, counts in outcomes.items()
+            for kind, count in counts.items()
+        ),
+    )
+
+
+def pareto_table(records: Sequence[TrialRecord]) -> Table:
+    """The fronts, a row a trial on each."""
+    return _table(
+        ("front", "trial", "value", *COSTS),
+        (
+            [cost, r.number, r.value, *(getattr(r, c) for c in COSTS)]
+            for cost in COSTS
+            for r in pareto_front(records, cost)
+        ),
+    )
+
+
+def replicates_table(findings: Findings) -> Table:
+    """Architectures that were trained more than once, a row a training."""
+    values = {r.number: r.value for r in findings.records}
+    return _table(
+        ("fingerprint", "trial", "value"),
+        (
+            [fingerprint, number, values[number]]
+            for fingerprint, numbers in findings.replicates.groups.items()
+            for number in numbers
+        ),
+    )
+
+
+def histories_table(records: Sequence[TrialRecord]) -> Table:
+    """Every evaluation of every training."""
+    columns = ("epoch", "steps", "train_seconds", "accuracy", "train_loss")
+    return _table(
+        ("trial", *columns),
+        ([r.number, *(e.get(c) for c in columns)] for r in records for e in history_of(r)),
+    )
+
+
+def layers_table(architecture: Architecture) -> Table:
+    """The published Tables A1 and A3: equal layers in a row are one row with mean ratios."""
+
+    def shape(layer: Layer) -> tuple[Any, ...]:
+        return layer.block, layer.in_channels, layer.out_channels, layer.stride
+
+    groups: list[list[Layer]] = []
+    for layer in architecture.layers:
+        if groups and shape(groups[-1][0]) == shape(layer):
+            groups[-1].append(layer)
+        else:
+            groups.append([layer])
+    return _table(
+        ("block", "in", "out", "expansion", "stride", "SE ratio", "side", "repeats"),
+        (
+            [
+                str(group[0].block),
+                group[0].in_channels,
+                group[0].out_channels,
+                sum(y.expansion_ratio for y in group) / len(group),
+                group[0].stride,
+                sum(y.se_ratio for y in group) / len(group),
+                group[0].out_resolution,
+                len(group),
+            ]
+            for group in groups
+        ),
+    )

@@ -1,0 +1,65 @@
+"""One generated study for all tests of the analysis, and a real browser."""
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+import pytest
+from generated import generated_records, settings_of
+
+from betanas.analysis.findings import Findings
+from betanas.report import analyse_records
+from betanas.search.storage import Settings
+from betanas.study.definition import StudyDefinition
+from betanas.study.loading import load_study
+from betanas.trial import TrialRecord
+
+CHROMIUM_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-quic", "--no-first-run", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture(scope="session")
+def definition() -> StudyDefinition:
+    return load_study("betanet2", ["search.sobol_trials=40"])
+
+
+@pytest.fixture(scope="session")
+def settings(definition: StudyDefinition) -> Settings:
+    return settings_of(definition)
+
+
+@pytest.fixture(scope="session")
+def records(definition: StudyDefinition, settings: Settings) -> list[TrialRecord]:
+    """150 trials, among them a failed one, a running one and a replicate."""
+    made = generated_records(definition, settings, 150)
+    made[100] = dataclasses.replace(made[100], state="fail", value=None, reason="diverged")
+    made[101] = dataclasses.replace(made[101], fingerprint=made[102].fingerprint)
+    made[149] = dataclasses.replace(made[149], state="running", value=None, audit={})
+    return made
+
+
+@pytest.fixture(scope="session")
+def findings(
+    definition: StudyDefinition, settings: Settings, records: list[TrialRecord]
+) -> Findings:
+    return analyse_records(definition, settings, records)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="the browser is driven by playwright: pip install playwright"
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield opened
+        opened.close()
