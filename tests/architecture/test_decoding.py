@@ -262,6 +262,13 @@ def test_collisions(a: float, b: float, layers_each: float, expected: list[int])
     assert contractions(kernel, 64) == expected
 
 
+def test_a_layer_at_the_depth_of_b_is_no_longer_fused() -> None:
+    # Four layers at depths 1/8, 3/8, 5/8, 7/8.
+    kernel = dict(BETANET2.published) | {"k": 5.0, "K": 2.0, "B": 0.625}
+    blocks = [str(y.block) for y in decode(BETANET2, kernel, 64, 10).layers]
+    assert blocks == ["CNA", "FMBC", "MBC", "MBC"]
+
+
 def test_even_spacing_without_collision() -> None:
     # Beta(1, 1) is uniform: 1 + int(9 * j / 5) for j = 1 .. 4.
     kernel = dict(BETANET2.published) | {"k": 1.5, "K": 2.0, "Da": 0.0, "Db": 0.0}
