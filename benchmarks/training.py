@@ -8,8 +8,8 @@ limit: the same model and optimiser on one batch that is already augmented and i
 loop: torchvision's data set and transforms in a DataLoader with workers, the same model.
 
 All three run by turns on as many threads as there are cores. Shown are the medians of the turns,
-and of the ratios within each turn, which a busy machine disturbs less. The
-loop's workers stand idle while the others run, and fill their queue before they count.
+and of the ratios within each turn, which a busy machine disturbs less. The loop's workers stand
+idle while the others run, and fill their queue before they count.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from betanas.trial import TrialTask
 
 MODELS = ("betanet2", "betanet3", "MobileNetV2")
 # Resolution: images in a batch, steps in a turn, turns.
-SIZES = {32: (100, 8, 7), 64: (100, 4, 5), 224: (32, 1, 5)}
+SIZES = {32: (100, 8, 7), 64: (100, 4, 5), 224: (32, 1, 3)}
 QUICK = {32: (100, 4, 3), 64: (50, 2, 3), 224: (16, 1, 1)}
 WORKERS = 2
 CLASSES = 10
