@@ -35,7 +35,7 @@ class _KernelCell(ShowCell):
     def number(self, value: float, column: str, row: str) -> str:
         if row in COUNTS:
             return short_count(value)
-        if row in ("measured or predicted accuracy", "mean evaluation"):
+        if row in ("accuracy", "mean evaluation"):
             return per_cent(value)
         return f"{value:g}" if row == "trials" else f"{value:.3f}"
 

@@ -126,6 +126,12 @@ def _best(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str,
     )
     parts = [intro]
     meanings = {p.name: p.meaning for p in FAMILIES[str(findings.facts["family"])].parameters}
+    meanings |= {
+        "accuracy": "measured; of the recommended best, predicted",
+        "num_params": "trainable weights",
+        "macs": "multiply-adds of one image",
+        "activation_bytes": "kept activations of a training step",
+    }
     parts.append(
         _table(tables["kernels"], kernel_cell, rule_at=len(findings.ranges), hints=meanings)
     )

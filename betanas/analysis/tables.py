@@ -126,7 +126,7 @@ def kernels_table(findings: Findings) -> Table:
         values["observed best"] = findings.observed.value
     if findings.recommended is not None:
         values["recommended best"] = findings.recommended.predicted_value
-    rows.append(["measured or predicted accuracy", *(values.get(n.title) for n in networks)])
+    rows.append(["accuracy", *(values.get(n.title) for n in networks)])
     rows += [[cost, *(getattr(n.complexity, cost) for n in networks)] for cost in COSTS]
     return Table(("parameter", *(n.title for n in networks)), rows)
 
