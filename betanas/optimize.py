@@ -17,7 +17,13 @@ from betanas.errors import InputError, RunError
 from betanas.search.leases import RENEWAL_SECONDS
 from betanas.search.plan import sobol_phase
 from betanas.search.sampler import KernelSampler
-from betanas.search.storage import ClaimedTrial, Settings, StoredStudy, sqlite_file
+from betanas.search.storage import (
+    ClaimedTrial,
+    Settings,
+    StoredStudy,
+    open_database,
+    sqlite_file,
+)
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import memory_bytes
 from betanas.training.device import Devices, find_devices
@@ -221,8 +227,9 @@ def optimize(
     sobol_phase(definition, fresh).check_feasible()
     folder = trials_folder(url, definition.name)
     with TrainerServer(definition.dataset, definition.resolution, cache_folder(folder)) as trainer:
-        stored = StoredStudy.begin(url, definition.name, fresh)
+        open_database(url)  # while the images are decoded: a wrong URL need not wait for them
         trainer.wait()
+        stored = StoredStudy.begin(url, definition.name, fresh)
         Search(definition, stored, devices, folder, reporter).run(trainer, more_trials)
     return stored
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +32,24 @@ def patient(ask: Callable[P, T]) -> Callable[P, T]:
             try:
                 return ask(*args, **kwargs)
             except (DBAPIError, StorageInternalError) as error:
-                cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+                told = error.__cause__ if isinstance(error, StorageInternalError) else error
+                if not _may_pass(told):
+                    raise
+                cause = str(getattr(told, "orig", None) or told).splitlines()[0]
                 logger.warning("the database does not answer (%s); again in %g s", cause, pause)
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_WAIT_SECONDS)
 
     return run
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether waiting helps: a lost connection or a lock, not a table of another shape."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    return isinstance(error, OperationalError | InterfaceError) and "no such" not in str(error.orig)
 
 
 def make_tables(make: Callable[[], T]) -> T:

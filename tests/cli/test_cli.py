@@ -30,7 +30,7 @@ from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.cli import architecture_commands, study_commands
 from betanas.cli.app import app
-from betanas.cli.options import storage_url
+from betanas.loaded import storage_url
 from betanas.search.storage import Settings, StoredStudy
 from betanas.study.loading import load_study
 from betanas.trial import Failure, TrainingResult
