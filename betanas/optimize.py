@@ -227,7 +227,9 @@ def optimize(
     sobol_phase(definition, fresh).check_feasible()
     folder = trials_folder(url, definition.name)
     with TrainerServer(definition.dataset, definition.resolution, cache_folder(folder)) as trainer:
-        open_database(url)  # while the images are decoded: a wrong URL need not wait for them
+        file = sqlite_file(url)
+        if file is None or file.exists():
+            open_database(url)  # a wrong URL need not wait until the images are decoded
         trainer.wait()
         stored = StoredStudy.begin(url, definition.name, fresh)
         Search(definition, stored, devices, folder, reporter).run(trainer, more_trials)

@@ -89,6 +89,15 @@ def test_eight_workers_with_kills_take_every_point_once(url: str, tmp_path: Path
     check_ledger(definition, url, log, POINTS)
 
 
+def test_workers_that_open_a_new_database_together_all_work(url: str, tmp_path: Path) -> None:
+    definition, log = write_definition(tmp_path), tmp_path / "log"
+    workers = [start_worker(definition, url, log, more=1) for _ in range(6)]
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    check_ledger(definition, url, log, 6)
+
+
 GAPS = [
     (Leases, "claim", 2, False),
     (Leases, "claim", 2, True),

@@ -130,9 +130,17 @@ def _opening(parsed: URL) -> Iterator[None]:
 
 def _prepare_sqlite(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _LOCK_SECONDS
     connection = sqlite3.connect(path, timeout=_LOCK_SECONDS)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        # Changing the mode does not wait for a lock, unlike all else: so we do.
+        while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
     finally:
         connection.close()
 

@@ -5,17 +5,16 @@
 that a comparison on a user's own data is fair: same first phase, same rules, same database.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, TPESampler
-from optuna_integration import BoTorchSampler
-from torch import Tensor
 
 from betanas.architecture.beta import FloatArray
 from betanas.errors import InputError
@@ -23,6 +22,9 @@ from betanas.search.acquisition import feasible_pool, keep_feasible
 from betanas.search.proposal import Evidence, Proposer
 from betanas.search.situation import Situation
 from betanas.search.space import Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LEAST_OBSERVATIONS = 2  # for a Gaussian process
 _MOST_DRAWS = 32  # of one of Optuna's samplers, before its draw is moved into the feasible set
@@ -56,6 +58,10 @@ class GaussianProcess:
             self._proposer = Proposer(self._space, situation.rules, self._seed)
         proposer = self._proposer
 
+        # BoTorch takes seconds to import: a search has begun to train by then.
+        from optuna_integration import BoTorchSampler
+        from torch import from_numpy
+
         def candidates(
             train_x: Tensor,
             train_obj: Tensor,
@@ -72,7 +78,7 @@ class GaussianProcess:
                 kernels[:0] if pending_x is None else self._whole(pending_x),
             )
             kernel = proposer.propose(evidence, rng)
-            return torch.from_numpy(kernel[None, self._space.free])
+            return from_numpy(kernel[None, self._space.free])
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
