@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from betanas.architecture.decoding import decode
+from betanas.architecture.limits import Rejection
 from betanas.data import DatasetFacts, describe_dataset
 from betanas.errors import InputError, RunError
 from betanas.search.leases import RENEWAL_SECONDS
@@ -66,6 +67,7 @@ class Search:
         definition: The study file.
         stored: Its database.
         devices: Where to train.
+        folder: Where trials leave their files.
         reporter: Who is told.
     """
 
@@ -119,7 +121,7 @@ class Search:
         verdicts = rules.check(space.vector(kernel)[None, :])
         reason = verdicts.reason(0)
         architecture = None
-        if verdicts.complexities.num_params[0] and reason != "no_contraction":
+        if reason is not Rejection.NO_CONTRACTION:
             architecture = decode(rules.family, kernel, rules.limits.resolution, rules.num_classes)
         self._stored.describe(
             claimed,
@@ -151,11 +153,9 @@ class Search:
         self, claimed: ClaimedTrial, task: TrialTask, trainer: TrainerServer
     ) -> TrainingResult:
         """Trains, unless a worker that was killed since has left the very same task's result."""
-        folder = Path(task.folder)
-        if read_json(folder / TASK_FILE) == task.to_json():
-            left = read_json(folder / RESULT_FILE)
-            if left is not None:
-                return TrainingResult.from_json(left)
+        left = left_result(task)
+        if left is not None:
+            return left
         renewed = time.monotonic()
 
         def follow(news: dict[str, Any]) -> None:
@@ -234,6 +234,19 @@ def optimize(
         stored = StoredStudy.begin(url, definition.name, fresh)
         Search(definition, stored, devices, folder, reporter).run(trainer, more_trials)
     return stored
+
+
+def left_result(task: TrialTask) -> TrainingResult | None:
+    """The result of this very task that was finished but not recorded, if there is one."""
+    folder = Path(task.folder)
+    told = read_json(folder / TASK_FILE)
+    if told is None or TrialTask.from_json(told) != task:
+        return None
+    left = read_json(folder / RESULT_FILE)
+    if left is None:
+        return None
+    result = TrainingResult.from_json(left)
+    return result if result.failure is None or result.failure.blames_kernel else None
 
 
 def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: Devices) -> Settings:

@@ -147,15 +147,26 @@ def start_worker(
     """Starts a worker; ``prepare`` runs in its process first (failpoints)."""
 
     def run() -> None:
-        os.setsid()
         # Kills here strike at random and may meet one trial often: it is not its kernel's fault.
         optimize.MAX_ATTEMPTS = 1000
         if lease_seconds is not None:
             leases.LEASE_SECONDS = lease_seconds
-        prepare()
         work(definition, url, log, seconds, more)
 
-    process = _FORK.Process(target=run, daemon=True)  # never outlives the tests
+    return start_process(run, prepare=prepare)
+
+
+def start_process(
+    run: Callable[[], object], *, prepare: Callable[[], None] = lambda: None
+) -> multiprocessing.process.BaseProcess:
+    """Runs something in a fork of this process; ``prepare`` comes first (failpoints)."""
+
+    def prepared() -> None:
+        os.setsid()
+        prepare()
+        run()
+
+    process = _FORK.Process(target=prepared, daemon=True)  # never outlives the tests
     process.start()
     return process
 

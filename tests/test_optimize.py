@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 from command import TINY, descendants, is_alive, run, run_json, start, wait_for, write_study
+from faults import AcknowledgedLog, fail_at, start_process
+
+from betanas.optimize import optimize
+from betanas.search.storage import StoredStudy
+from betanas.study.loading import load_study
 
 FIELDS = {
     "number", "state", "phase", "value", "reason", "parameters", "num_params", "macs",
@@ -104,6 +109,23 @@ def test_kill_9_in_mid_trial_loses_and_repeats_nothing(finished: Path, tmp_path:
     for ours, theirs in zip(trials(tmp_path), trials(finished), strict=True):
         for key in ("state", "phase", "value", "parameters", "fingerprint"):
             assert ours[key] == theirs[key], (ours["number"], key)
+
+
+def test_a_result_that_was_not_recorded_is_not_trained_again(tmp_path: Path) -> None:
+    definition = load_study(write_study(tmp_path))
+    url = f"sqlite:///{tmp_path}/storage/tiny.db"
+    log = tmp_path / "log"
+    run_killed = start_process(
+        lambda: optimize(definition, url, "cpu", 1, 1, AcknowledgedLog(log)),
+        prepare=fail_at(StoredStudy, "finish", 1, after=False),
+    )
+    run_killed.join(120)
+    assert run_killed.exitcode == -signal.SIGKILL
+    result = tmp_path / "storage" / "tiny" / "00000" / "result.json"
+    written = result.stat().st_mtime_ns
+    run(tmp_path, "optimize", "--study", "tiny.toml", "--trials", "1")
+    assert [row["state"] for row in trials(tmp_path)] == ["complete"]
+    assert result.stat().st_mtime_ns == written
 
 
 def test_interrupting_gives_the_trial_back(tmp_path: Path) -> None:
