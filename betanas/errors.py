@@ -33,6 +33,10 @@ class StorageError(InputError):
     """A database that cannot be reached, or that holds something else."""
 
 
+class NoStudyError(StorageError):
+    """A database without the study that was asked for."""
+
+
 class DeviceError(InputError):
     """A device that is not there, or more ranks than devices."""
 

@@ -6,6 +6,7 @@ Any process may be killed at any line of this file; the next ``optimize`` goes o
 import errno
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 from betanas.architecture.decoding import decode
 from betanas.architecture.limits import Rejection
 from betanas.data import DatasetFacts, describe_dataset
-from betanas.errors import InputError, RunError
+from betanas.errors import InputError, NoStudyError, RunError
 from betanas.search.leases import RENEWAL_SECONDS
 from betanas.search.plan import sobol_phase
 from betanas.search.sampler import KernelSampler
@@ -22,7 +23,6 @@ from betanas.search.storage import (
     ClaimedTrial,
     Settings,
     StoredStudy,
-    open_database,
     sqlite_file,
 )
 from betanas.study.definition import StudyDefinition
@@ -226,10 +226,12 @@ def optimize(
     fresh = new_settings(definition, facts, devices)
     sobol_phase(definition, fresh).check_feasible()
     folder = trials_folder(url, definition.name)
+    with suppress(NoStudyError):  # what can be known of a study that has begun needs no trainer
+        stored = StoredStudy.load(url, definition.name)
+        stored.refuse_change(fresh)
+        if more_trials is None and stored.complete() >= definition.search.trials:
+            return stored
     with TrainerServer(definition.dataset, definition.resolution, cache_folder(folder)) as trainer:
-        file = sqlite_file(url)
-        if file is None or file.exists():
-            open_database(url)  # a wrong URL need not wait until the images are decoded
         trainer.wait()
         stored = StoredStudy.begin(url, definition.name, fresh)
         Search(definition, stored, devices, folder, reporter).run(trainer, more_trials)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.family import Kernel
-from betanas.errors import StorageError
+from betanas.errors import NoStudyError, StorageError
 from betanas.search.leases import Lease, Leases, current_worker
 from betanas.search.patience import make_tables, patient
 from betanas.trial import TrainingResult, TrialRecord
@@ -190,14 +190,14 @@ class StoredStudy:
         """
         file = sqlite_file(url)
         if file is not None and not file.exists():
-            raise StorageError(_no_study(name, url))
+            raise NoStudyError(_no_study(name, url))
         database = open_database(url)
         try:
             with _opening(_parse(url)):
                 study = optuna.load_study(study_name=name, storage=database)
                 return cls(database, study, _read_settings(study, name))
         except KeyError:
-            raise StorageError(_no_study(name, url)) from None
+            raise NoStudyError(_no_study(name, url)) from None
 
     @classmethod
     def begin(cls, url: str, name: str, fresh: Settings) -> Self:
@@ -222,10 +222,11 @@ class StoredStudy:
                     break
                 time.sleep(0.1)
             stored = cls(database, study, _read_settings(study, name))
-        stored._refuse_change(fresh, name)
+        stored.refuse_change(fresh)
         return stored
 
-    def _refuse_change(self, fresh: Settings, name: str) -> None:
+    def refuse_change(self, fresh: Settings) -> None:
+        """Raises StorageError, naming the keys, if the study has begun with another meaning."""
         old, new = self.settings.meaning, fresh.to_json()["meaning"]
         changed = [
             f"{key} ({old.get(key)} -> {new.get(key)})"
@@ -236,8 +237,9 @@ class StoredStudy:
             changed.append("the images of the data set")
         if changed:
             raise StorageError(
-                f"study {name} has begun with other settings: {', '.join(changed)}; "
-                "change them back, or give the study file another name to begin a new study"
+                f"study {self.study.study_name} has begun with other settings: "
+                f"{', '.join(changed)}; change them back, or give the study file another name "
+                "to begin a new study"
             )
 
     @patient
