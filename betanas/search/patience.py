@@ -7,7 +7,13 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    PendingRollbackError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +37,7 @@ def patient(ask: Callable[P, T]) -> Callable[P, T]:
         while True:
             try:
                 return ask(*args, **kwargs)
-            except (DBAPIError, StorageInternalError) as error:
+            except (DBAPIError, PendingRollbackError, StorageInternalError) as error:
                 told = error.__cause__ if isinstance(error, StorageInternalError) else error
                 if not _may_pass(told):
                     raise
@@ -45,6 +51,8 @@ def patient(ask: Callable[P, T]) -> Callable[P, T]:
 
 def _may_pass(error: BaseException | None) -> bool:
     """Whether waiting helps: a lost connection or a lock, not a table of another shape."""
+    if isinstance(error, PendingRollbackError):  # what a session says after a lost connection
+        return True
     if not isinstance(error, DBAPIError):
         return False
     if error.connection_invalidated:
