@@ -24,21 +24,22 @@ _PEER_GONE = (
 )
 
 
-def write_failure(folder: Path, rank: int, error: Exception) -> None:
+def write_failure(folder: Path, rank: int, error: Exception) -> bool:
     """Leaves a rank's story.
 
     Args:
         folder: The trial's folder.
         rank: Whose.
         error: What ended it.
+
+    Returns:
+        Whether it only missed another rank, and so is not where the failure began.
     """
     message = f"rank {rank}: {type(error).__name__}: {error}".splitlines()[0]
-    story = {
-        "failure": _kind(error),
-        "message": message,
-        "peer": _peer_gone(error),
-    }
+    peer = _peer_gone(error)
+    story = {"failure": _kind(error), "message": message, "peer": peer}
     write_json(folder / f"rank-{rank}.failure.json", story)
+    return peer
 
 
 def conclude(folder: Path, exit_codes: Mapping[int, int]) -> None:

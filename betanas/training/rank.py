@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from betanas.training.processes import die_with_parent
 from betanas.training.ranks import Ranks
 from betanas.training.trainer import Diverged, Training
 from betanas.trial import Failure, TrainingResult, TrialTask, read_json
+
+_PEER_GONE_SECONDS = 5.0
 
 _loaded: dict[str, TrainingImages] = {}  # before the fork, so that all ranks share its pages
 
@@ -53,7 +56,9 @@ def run_rank(task_path: str, agent: int, launched: float) -> None:
         # All ranks come here together, so none of them has to be ended.
         result = TrainingResult(value=None, failure=Failure.DIVERGED, message=str(error))
     except Exception as error:
-        write_failure(folder, rank, error)
+        if write_failure(folder, rank, error):
+            # The agent looks at the first rank that ends: let that be the one that is to blame.
+            time.sleep(_PEER_GONE_SECONDS)
         raise
     if rank == 0:
         write_result(folder, result)

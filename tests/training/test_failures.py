@@ -65,6 +65,30 @@ def test_killed_rank_is_named(server: TrainerServer, make_task: TaskMaker, rank:
     assert not wait_until_gone(list(interrupt.pids.values()))
 
 
+def test_killed_rank_is_named_though_another_notices_before_the_agent(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    task = make_task(budget=LONG, ranks=2)
+    interrupt = Interrupt(task.folder, 1, signal.SIGKILL)
+
+    def kill_behind_the_agents_back(news: dict[str, Any]) -> None:
+        if interrupt.pids or news.get("steps", 0) < 2:
+            return
+        agent = int((Path(task.folder) / "agent.pid").read_text())
+        os.kill(agent, signal.SIGSTOP)
+        interrupt(news)
+        story = Path(task.folder) / "rank-0.failure.json"
+        deadline = time.monotonic() + 20
+        while not story.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(agent, signal.SIGCONT)
+
+    result = server.run(task, kill_behind_the_agents_back)
+    assert result.failure is Failure.KILLED, result.message
+    assert "rank 1" in result.message
+
+
 def test_hung_rank_is_named_and_ended(server: TrainerServer, make_task: TaskMaker) -> None:
     task = make_task(budget=LONG, ranks=2, stall_seconds=4.0)
     interrupt = Interrupt(task.folder, 1, signal.SIGSTOP)
