@@ -138,7 +138,7 @@ def trial_note(definition: StudyDefinition, settings: Settings, record: TrialRec
         ]
     try:
         family, classes = definition.search_family, len(settings.classes)
-        layers = layers_table(decode(family, record.parameters, definition.resolution, classes))
+        layers = layers_table(decode(family, record.kernel, definition.resolution, classes))
     except KernelError:  # nothing to build
         layers = None
     if layers is not None:
@@ -198,17 +198,17 @@ def attach_figures(
 
 def _figures(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Callable[[], Figure]]:
     """The figures that need no model: ready in a second or two."""
-    records, ranges = stored.records(), definition.parameters
+    records, ranges = stored.records(), definition.ranges
     best = observed_best(records)
     found: dict[str, Callable[[], Figure]] = {}
     if best is not None:
         network = decode(
             definition.search_family,
-            best.parameters,
+            best.kernel,
             definition.resolution,
             len(stored.settings.classes),
         )
-        found["best architecture.png"] = lambda: draw_architecture(network, best.parameters)
+        found["best architecture.png"] = lambda: draw_architecture(network, best.kernel)
     if records:
         found["history.png"] = lambda: draw_history(records)
         found["outcomes.png"] = lambda: draw_outcomes(outcomes_by_phase(records))

@@ -87,7 +87,7 @@ class LoadedStudy:
         from betanas.analysis.tables import trials_table  # noqa: PLC0415
 
         records = self.records()
-        table = trials_table(records, self.definition.parameters)
+        table = trials_table(records, self.definition.ranges)
         frame = pandas.DataFrame(table.rows, columns=list(table.columns))
         audit = sorted({k for r in records for k, v in r.audit.items() if _is_plain(v)})
         for key in audit:

@@ -6,6 +6,7 @@ Any process may be killed at any line of this file; the next ``optimize`` goes o
 import errno
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from betanas.data import DatasetFacts, describe_dataset
 from betanas.errors import InputError, NoStudyError, RunError
 from betanas.search.leases import RENEWAL_SECONDS
 from betanas.search.plan import sobol_phase
+from betanas.search.pruning import PRUNERS
 from betanas.search.sampler import KernelSampler
 from betanas.search.storage import (
     ClaimedTrial,
@@ -25,12 +27,13 @@ from betanas.search.storage import (
     StoredStudy,
     sqlite_file,
 )
-from betanas.study.definition import StudyDefinition
+from betanas.study.definition import StudyDefinition, kernel_of
 from betanas.study.feasibility import memory_bytes
 from betanas.training.device import Devices, find_devices
 from betanas.training.launch import TrainerServer
 from betanas.trial import (
     RESULT_FILE,
+    STOP_FILE,
     TASK_FILE,
     Failure,
     Phase,
@@ -88,6 +91,7 @@ class Search:
         search = definition.search
         self._sampler = KernelSampler(self._sobol, search.seed, search.sampler)
         stored.study.sampler = self._sampler
+        stored.study.pruner = PRUNERS[search.pruner]()
 
     def run(self, trainer: TrainerServer, more_trials: int | None) -> None:
         """Works until the study's target is met, or ``more_trials`` trials of any kind are added.
@@ -110,7 +114,7 @@ class Search:
     def _is_done(self, done: int, more_trials: int | None) -> bool:
         if more_trials is not None:
             return done >= more_trials
-        return self._stored.complete() >= self._definition.search.trials
+        return self._stored.counted() >= self._definition.search.trials
 
     def _work_on(self, claimed: ClaimedTrial, trainer: TrainerServer) -> None:
         """Proposes (unless an earlier worker has), checks, trains and records one trial."""
@@ -118,11 +122,13 @@ class Search:
         learns = self._sampler.phase(claimed.number) is not Phase.SOBOL
         kernel = self._stored.kernel(claimed, space.distributions, learns=learns)
         rules = self._sobol.feasibility
-        verdicts = rules.check(space.vector(kernel)[None, :])
+        verdicts = rules.check(space.architectural(space.vector(kernel)[None, :]))
         reason = verdicts.reason(0)
         architecture = None
         if reason is not Rejection.NO_CONTRACTION:
-            architecture = decode(rules.family, kernel, rules.limits.resolution, rules.num_classes)
+            architecture = decode(
+                rules.family, kernel_of(kernel), rules.limits.resolution, rules.num_classes
+            )
         self._stored.describe(
             claimed,
             self._sampler.phase(claimed.number),
@@ -139,7 +145,7 @@ class Search:
                 seed=trial_seed(self._definition.search.seed, claimed.number),
                 architecture=architecture,
                 dataset=self._definition.dataset,
-                recipe=self._definition.recipe,
+                recipe=self._definition.recipe_of(kernel),
                 budget=self._definition.budget,
                 nproc_per_node=self._devices.nproc_per_node,
                 device=self._devices.kind,
@@ -161,6 +167,9 @@ class Search:
         def follow(news: dict[str, Any]) -> None:
             nonlocal renewed
             self._reporter.progress(news)
+            step = _percent(news, task.recipe.evaluations)
+            if step is not None and self._stored.report(claimed, step, news["best"]) and step < 100:
+                (Path(task.folder) / STOP_FILE).touch()
             if time.monotonic() - renewed > RENEWAL_SECONDS:
                 renewed = time.monotonic()
                 self._stored.renew(claimed)
@@ -229,13 +238,25 @@ def optimize(
     with suppress(NoStudyError):  # what can be known of a study that has begun needs no trainer
         stored = StoredStudy.load(url, definition.name)
         stored.refuse_change(fresh)
-        if more_trials is None and stored.complete() >= definition.search.trials:
+        if more_trials is None and stored.counted() >= definition.search.trials:
             return stored
     with TrainerServer(definition.dataset, definition.resolution, cache_folder(folder)) as trainer:
         trainer.wait()
         stored = StoredStudy.begin(url, definition.name, fresh)
         Search(definition, stored, devices, folder, reporter).run(trainer, more_trials)
     return stored
+
+
+def _percent(news: Mapping[str, Any], evaluations: int) -> int | None:
+    """How much of its budget a training has spent when it tells of an evaluation; else None.
+
+    Where evaluations come at equal shares of the budget, trials are compared at those.
+    """
+    if "accuracy" not in news:
+        return None
+    shares = evaluations or 100
+    share = int(news["spent"] * shares + 1e-9)
+    return share * 100 // shares if share else None
 
 
 def left_result(task: TrialTask) -> TrainingResult | None:

@@ -54,7 +54,7 @@ from betanas.search.recommend import recommend
 from betanas.search.rules import ArchitectureRules
 from betanas.search.space import SobolPhase
 from betanas.search.storage import Settings, StoredStudy
-from betanas.study.definition import StudyDefinition
+from betanas.study.definition import StudyDefinition, kernel_of
 from betanas.trial import TrialRecord
 
 MODEL_TRIALS = 500  # an exact Gaussian process takes their number cubed
@@ -117,7 +117,7 @@ def analyse_records(
     """Analyses trials; see ``analyse``."""
     notes: list[str] = []
     phase = sobol_phase(definition, settings)
-    ranges = dict(definition.parameters)
+    ranges = definition.ranges
     best = complete_trials(records)
     learnt = _spread(best, MODEL_TRIALS)
     if len(learnt) < len(best):
@@ -151,7 +151,7 @@ def analyse_records(
         outcomes=outcomes_by_phase(records),
         scaling=scale(
             definition.search_family,
-            observed.parameters,
+            observed.kernel,
             sorted({*RESOLUTIONS, definition.resolution}),
             len(settings.classes),
             definition.recipe.batch_size,
@@ -287,8 +287,8 @@ def _networks(
 ) -> tuple[Network, ...]:
     found = []
     for title, kernel in (
-        ("observed best", observed.parameters if observed else None),
-        ("recommended best", recommended.parameters if recommended else None),
+        ("observed best", observed.kernel if observed else None),
+        ("recommended best", kernel_of(recommended.parameters) if recommended else None),
     ):
         if kernel is None:
             continue

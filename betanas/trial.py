@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from betanas.architecture.layers import Architecture
-from betanas.study.definition import Budget, DatasetConfig, Recipe
+from betanas.study.definition import Budget, DatasetConfig, Recipe, kernel_of
 
 TASK_FILE = "task.json"
 PROGRESS_FILE = "progress.jsonl"
 RESULT_FILE = "result.json"
 LOG_FILE = "log.txt"
+STOP_FILE = "stop"  # its presence tells a training that its result is not wanted any more
+
+STOPPED_EARLY = "stopped_early"  # the reason of a trial that ``search.pruner`` ended
 
 
 class Phase(StrEnum):
@@ -147,6 +150,7 @@ class TrainingResult:
         device: The device's name.
         ranks: Processes that trained together.
         history: The evaluations.
+        stopped: Whether it was told to stop before its budget was spent.
     """
 
     value: float | None
@@ -164,6 +168,7 @@ class TrainingResult:
     device: str = ""
     ranks: int = 0
     history: tuple[Evaluation, ...] = ()
+    stopped: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal result."""
@@ -188,7 +193,7 @@ class TrialRecord:
         phase: Which part of the search proposed it; None before it was.
         value: Best validation top-1 in [0, 1].
         reason: Why it was rejected, or why its training failed.
-        parameters: The kernel.
+        parameters: The kernel, and the recipe's values that were searched beside it.
         num_params: Trainable weights.
         macs: Multiply-adds of one image.
         activation_bytes: Kept activations of a training step on one rank.
@@ -211,6 +216,21 @@ class TrialRecord:
     train_seconds: float | None = None
     epochs: float | None = None
     audit: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kernel(self) -> dict[str, float]:
+        """The parameters that decide the architecture."""
+        return kernel_of(self.parameters)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the ``search.trials`` that a study is to train."""
+        return self.state == "complete" or self.reason == STOPPED_EARLY
+
+    @property
+    def rejected(self) -> bool:
+        """Whether a declared limit kept it from being trained."""
+        return self.state == "pruned" and self.reason != STOPPED_EARLY
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal record."""

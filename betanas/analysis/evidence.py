@@ -48,7 +48,10 @@ def find_replicates(records: Sequence[TrialRecord]) -> Replicates:
     values: dict[str, list[tuple[int, float]]] = {}
     for r in records:
         if r.state == "complete" and r.value is not None and r.fingerprint is not None:
-            values.setdefault(r.fingerprint, []).append((r.number, r.value))
+            # Under another recipe it is another experiment.
+            recipe = [r.parameters[n] for n in sorted(r.parameters) if n not in r.kernel]
+            same = " ".join([r.fingerprint, *(f"{value:g}" for value in recipe)])
+            values.setdefault(same, []).append((r.number, r.value))
     repeated = {key: group for key, group in values.items() if len(group) > 1}
     squares, degrees = 0.0, 0
     for group in repeated.values():

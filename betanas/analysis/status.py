@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from betanas.trial import TrialRecord
+from betanas.trial import STOPPED_EARLY, TrialRecord
 
 STATES = ("complete", "pruned", "fail", "running", "waiting")
 DATA_WAIT_WARNING = 0.05  # share of the training time
@@ -32,10 +32,11 @@ def summarize(name: str, records: Sequence[TrialRecord], target: int) -> dict[st
     return {
         "study": name,
         "trials": {state: states[state] for state in STATES},
-        "rejected": dict(Counter(str(r.reason) for r in records if r.state == "pruned")),
+        "rejected": dict(Counter(str(r.reason) for r in records if r.rejected)),
         "failed": dict(Counter(str(r.reason) for r in records if r.state == "fail")),
         "sobol": sum(r.phase == "sobol" for r in records),
-        "feasible": states["complete"],
+        "stopped_early": sum(r.reason == STOPPED_EARLY for r in records),
+        "feasible": sum(r.counts for r in records),
         "target": target,
         "best": {"number": best.number, "value": best.value} if best else None,
         "warnings": [w for r in records for w in audit_warnings(r)],

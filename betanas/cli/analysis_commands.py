@@ -52,7 +52,7 @@ def cluster(
 
     definition, stored = load_begun(study, storage, set_)
     records = stored.records()
-    found = cluster_best(records, list(definition.parameters), top, clusters)
+    found = cluster_best(records, list(definition.ranges), top, clusters)
     from betanas.search.plan import sobol_phase
     from betanas.search.recommend import recommend
 

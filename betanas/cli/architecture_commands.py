@@ -120,7 +120,7 @@ def check(
     )
     phase.check_feasible()
     fraction = phase.feasible_fraction()
-    ranges = {name: list(r) for name, r in definition.parameters.items()}
+    ranges = {name: list(r) for name, r in definition.ranges.items()}
     if as_json:
         print_json(
             {

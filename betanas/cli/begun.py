@@ -39,4 +39,4 @@ def trial_kernel(stored: StoredStudy, number: int | None) -> dict[str, float]:
         raise InputError(f"--trial must be in [0, {len(records) - 1}], but got {number}")
     else:
         record = records[number]
-    return dict(record.parameters)
+    return record.kernel

@@ -14,7 +14,7 @@ from betanas.analysis.status import observed_best, summarize
 from betanas.cli.options import per_cent, short
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
-from betanas.trial import TrialRecord
+from betanas.trial import STOPPED_EARLY, TrialRecord
 
 
 class SearchProgress:
@@ -84,9 +84,11 @@ class SearchProgress:
 
     def _line(self, record: TrialRecord) -> str:
         head = f"trial {record.number:>4} {record.phase or '-':<6}"
-        if record.state == "pruned":
+        if record.rejected:
             return f"{head} rejected: {record.reason}"
         cost = f"{short(record.num_params):>6} params {short(record.macs):>6} macs"
+        if record.reason == STOPPED_EARLY:
+            return f"{head} {cost}  stopped early after {record.train_seconds:.1f} s"
         if record.state == "fail":
             return f"{head} {cost}  failed: {record.reason} {record.audit.get('message', '')}"
         best = observed_best(self._records)
@@ -97,7 +99,7 @@ class SearchProgress:
         )
 
     def _seconds_left(self, feasible: int, target: int) -> float | None:
-        here = sum(r.state == "complete" for r in self._recorded_here)
+        here = sum(r.counts for r in self._recorded_here)
         if not here:
             return None
         return (time.monotonic() - self._began) / here * max(target - feasible, 0)
@@ -106,7 +108,7 @@ class SearchProgress:
         if self._live is None:
             return
         search = self._definition.search
-        feasible = sum(r.state == "complete" for r in self._records)
+        feasible = sum(r.counts for r in self._records)
         rows = Table.grid(padding=(0, 2))
         left = self._seconds_left(feasible, search.trials)
         best = observed_best(self._records)

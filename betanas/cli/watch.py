@@ -48,7 +48,7 @@ def follow(definition: StudyDefinition, stored: StoredStudy, url: str, console: 
                     if (record.number, record.state) not in seen:
                         say(line(record), console)
                     seen.add((record.number, record.state))
-            if sum(r.state == "complete" for r in records) >= definition.search.trials:
+            if sum(r.counts for r in records) >= definition.search.trials:
                 return
             time.sleep(EVERY_SECONDS)
     except KeyboardInterrupt:

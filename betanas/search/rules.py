@@ -17,6 +17,7 @@ from betanas.architecture.decoding import decode
 from betanas.architecture.family import BoolArray
 from betanas.architecture.limits import Feasibility
 from betanas.search.space import Space
+from betanas.study.definition import kernel_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,13 @@ class ArchitectureRules:
     space: Space
     feasibility: Feasibility
     memory_below: float | None = None
-    _identities: dict[bytes, str] = field(
+    _identities: dict[bytes, Hashable] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def assess(self, kernels: FloatArray) -> Assessment:
         """Assesses n kernels, ``n x d``."""
-        verdicts = self.feasibility.check(kernels)
+        verdicts = self.feasibility.check(self.space.architectural(kernels))
         costs = verdicts.complexities
         feasible = verdicts.feasible
         if self.memory_below is not None:
@@ -75,12 +76,13 @@ class ArchitectureRules:
         return Assessment(feasible, np.column_stack(traits))
 
     def identity(self, kernel: FloatArray) -> Hashable:
-        """The fingerprint of the architecture that a feasible kernel, ``d``, decodes to."""
+        """The architecture's fingerprint and the recipe's values of a feasible kernel, ``d``."""
         key = kernel.tobytes()
         if key not in self._identities:
-            rules, named = self.feasibility, self.space.kernel(kernel)
+            rules, named = self.feasibility, kernel_of(self.space.kernel(kernel))
             architecture = decode(rules.family, named, rules.limits.resolution, rules.num_classes)
-            self._identities[key] = architecture.fingerprint
+            recipe = tuple(kernel[len(named) :].tolist())
+            self._identities[key] = (architecture.fingerprint, recipe)
         return self._identities[key]
 
     def tightened(self, out_of_memory: FloatArray, complete: FloatArray) -> "ArchitectureRules":
@@ -100,5 +102,5 @@ class ArchitectureRules:
     def _step_bytes(self, kernels: FloatArray) -> FloatArray:
         if len(kernels) == 0:
             return np.zeros(0)
-        costs = self.feasibility.check(kernels).complexities
+        costs = self.feasibility.check(self.space.architectural(kernels)).complexities
         return step_bytes(costs, self.feasibility.optimizer_slots)

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from betanas.architecture.beta import FloatArray
 from betanas.search.rules import ArchitectureRules, Rules
 from betanas.search.space import Space
-from betanas.trial import Failure
+from betanas.trial import STOPPED_EARLY, Failure
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Situation:
         rules: What is feasible, as far as is known by now.
         complete: Trials with a value.
         failed: Feasible kernels whose training failed, ``f x d``: learnt as bad ones.
+        stopped: Trials that the pruner ended: learnt with what they had reached, which they would
+            hardly have left behind.
         pending: Kernels that are being trained, ``p x d``.
     """
 
@@ -34,6 +36,7 @@ class Situation:
     rules: Rules
     complete: tuple[FrozenTrial, ...]
     failed: FloatArray
+    stopped: tuple[FrozenTrial, ...]
     pending: FloatArray
 
     @classmethod
@@ -66,7 +69,12 @@ class Situation:
             learnt = learnt[rules.assess(learnt).feasible]
         running = [t for t in others if t.state == TrialState.RUNNING]
         pending = space.vectors([t.params for t in running])
-        return cls(study, trial, space, rules, tuple(complete), learnt, pending)
+        stopped = [
+            t
+            for t in others
+            if t.user_attrs.get("reason") == STOPPED_EARLY and t.intermediate_values
+        ]
+        return cls(study, trial, space, rules, tuple(complete), learnt, tuple(stopped), pending)
 
     @cached_property
     def kernels(self) -> FloatArray:
@@ -76,7 +84,19 @@ class Situation:
     @cached_property
     def known(self) -> set[Hashable]:
         """Identities of the measured and the pending kernels."""
-        return {self.rules.identity(kernel) for kernel in (*self.kernels, *self.pending)}
+        known = (*self.kernels, *self.stopped_kernels, *self.pending)
+        return {self.rules.identity(kernel) for kernel in known}
+
+    @cached_property
+    def stopped_kernels(self) -> FloatArray:
+        """Of the stopped trials, ``s x d``."""
+        return self.space.vectors([t.params for t in self.stopped])
+
+    @cached_property
+    def stopped_values(self) -> FloatArray:
+        """The best accuracies that the stopped trials had reached, ``s``."""
+        reached = [max(t.intermediate_values.values()) for t in self.stopped]
+        return np.array(reached, dtype=np.float64)
 
     @cached_property
     def values(self) -> FloatArray:

@@ -9,9 +9,10 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from scipy.stats import qmc
 
 from betanas.architecture.beta import FloatArray
+from betanas.architecture.family import BoolArray
 from betanas.architecture.limits import Feasibility
 from betanas.errors import InputError
-from betanas.study.definition import StudyDefinition
+from betanas.study.definition import RECIPE_PREFIX, StudyDefinition
 
 MAX_SOBOL_TRIALS = 20_000
 _PROBE = 2**17  # kernels to try before saying that nothing is feasible
@@ -19,23 +20,33 @@ _PROBE = 2**17  # kernels to try before saying that nothing is feasible
 
 @dataclass(frozen=True)
 class Space:
-    """The ranges of a study's kernel parameters; vectors are in the family's order.
+    """The ranges of all that a study searches.
+
+    Vectors carry the kernel's parameters in the family's order, then the recipe's values that are
+    searched beside it, if any; "kernel" means the whole vector here.
 
     Attributes:
         names: The d parameters.
         low: Lower ends, ``d``.
         high: Upper ends, ``d``; equal to ``low`` where a parameter is fixed.
+        log: Names of those whose logarithm is searched.
     """
 
     names: tuple[str, ...]
     low: FloatArray
     high: FloatArray
+    log: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, definition: StudyDefinition) -> "Space":
         """The space that a study file declares."""
-        low, high = np.array(list(definition.parameters.values()), dtype=np.float64).T
-        return cls(tuple(definition.parameters), low, high)
+        low, high = np.array(list(definition.ranges.values()), dtype=np.float64).T
+        log = {RECIPE_PREFIX + key for key, r in definition.recipe_ranges.items() if r.log}
+        return cls(tuple(definition.ranges), low, high, frozenset(log))
+
+    def architectural(self, kernels: FloatArray) -> FloatArray:
+        """The columns that decide the architecture, ``n x d`` to ``n x d'``."""
+        return kernels[:, : sum(not name.startswith(RECIPE_PREFIX) for name in self.names)]
 
     @property
     def free(self) -> list[int]:
@@ -46,7 +57,7 @@ class Space:
     def distributions(self) -> dict[str, FloatDistribution]:
         """Optuna's view of all parameters."""
         return {
-            name: FloatDistribution(float(low), float(high))
+            name: FloatDistribution(float(low), float(high), log=name in self.log)
             for name, low, high in zip(self.names, self.low, self.high, strict=True)
         }
 
@@ -55,16 +66,37 @@ class Space:
         """Optuna's view of the free parameters."""
         return {self.names[i]: self.distributions[self.names[i]] for i in self.free}
 
+    @property
+    def searched_linearly(self) -> dict[str, BaseDistribution]:
+        """The free parameters without their scales, for who is to see plain values."""
+        return {
+            self.names[i]: FloatDistribution(float(self.low[i]), float(self.high[i]))
+            for i in self.free
+        }
+
     def kernels(self, unit: FloatArray) -> FloatArray:
         """Maps the unit cube, ``n x d``, to kernels, ``n x d``."""
         # Optuna's samplers cut off a range's last float; a limit might lie exactly there.
         highest = np.nextafter(self.high, self.low)
-        return np.clip(self.low + (self.high - self.low) * unit, self.low, highest)
+        low, high = self._scaled(self.low), self._scaled(self.high)
+        scaled = low + (high - low) * unit
+        values = np.where(self._is_log, np.exp(scaled), scaled) if self.log else scaled
+        return np.clip(values, self.low, highest)
 
     def unit(self, kernels: FloatArray) -> FloatArray:
         """Maps kernels, ``n x d``, to the unit cube; fixed parameters become 0."""
-        width = self.high - self.low
-        return (kernels - self.low) / np.where(width > 0, width, 1.0)
+        low, width = self._scaled(self.low), self._scaled(self.high) - self._scaled(self.low)
+        return (self._scaled(kernels) - low) / np.where(width > 0, width, 1.0)
+
+    @cached_property
+    def _is_log(self) -> BoolArray:
+        return np.array([name in self.log for name in self.names])
+
+    def _scaled(self, values: FloatArray) -> FloatArray:
+        """On the scale that is searched evenly."""
+        if not self.log:
+            return values
+        return np.where(self._is_log, np.log(np.where(self._is_log, values, 1.0)), values)
 
     def kernel(self, vector: FloatArray) -> dict[str, float]:
         """Names the values of one vector, ``d``."""
@@ -120,9 +152,7 @@ class SobolPhase:
         sequence = qmc.Sobol(len(self.space.names), scramble=True, rng=self.seed)
         seen = np.zeros(0, dtype=bool)
         while len(seen) < MAX_SOBOL_TRIALS:
-            seen = np.concatenate(
-                [seen, self.feasibility.feasible(self.space.kernels(sequence.random(1024)))]
-            )
+            seen = np.concatenate([seen, self._feasible(sequence.random(1024))])
             found = int(seen[:end].sum())
             if found >= self.min_feasible:
                 return end
@@ -137,7 +167,11 @@ class SobolPhase:
     def feasible_fraction(self, number: int = 2**14) -> float:
         """Estimates the share of the space that may be trained, from the first Sobol points."""
         sequence = qmc.Sobol(len(self.space.names), scramble=True, rng=self.seed)
-        return float(self.feasibility.feasible(self.space.kernels(sequence.random(number))).mean())
+        return float(self._feasible(sequence.random(number)).mean())
+
+    def _feasible(self, unit: FloatArray) -> BoolArray:
+        kernels = self.space.kernels(unit)
+        return self.feasibility.feasible(self.space.architectural(kernels))
 
     def check_feasible(self) -> None:
         """Makes sure before the first trial that there is something to search.
@@ -152,7 +186,8 @@ class SobolPhase:
     def explain_infeasible(self) -> str:
         """Says which limits reject how much, and what to do about it."""
         sequence = qmc.Sobol(len(self.space.names), scramble=True, rng=self.seed)
-        verdicts = self.feasibility.check(self.space.kernels(sequence.random(_PROBE)))
+        kernels = self.space.kernels(sequence.random(_PROBE))
+        verdicts = self.feasibility.check(self.space.architectural(kernels))
         shares = ", ".join(
             f"{reason} rejects {count / _PROBE:.1%}"
             for reason, count in sorted(verdicts.counts().items(), key=lambda item: -item[1])

@@ -23,7 +23,8 @@ from betanas.architecture.family import Kernel
 from betanas.errors import NoStudyError, StorageError
 from betanas.search.leases import Lease, Leases, current_worker
 from betanas.search.patience import make_tables, patient
-from betanas.trial import TrainingResult, TrialRecord
+from betanas.study.definition import default_meaning
+from betanas.trial import STOPPED_EARLY, TrainingResult, TrialRecord
 
 SCHEMA = 1
 SETTINGS_KEY = "betanas"
@@ -227,7 +228,8 @@ class StoredStudy:
 
     def refuse_change(self, fresh: Settings) -> None:
         """Raises StorageError, naming the keys, if the study has begun with another meaning."""
-        old, new = self.settings.meaning, fresh.to_json()["meaning"]
+        old = default_meaning() | dict(self.settings.meaning)
+        new = default_meaning() | fresh.to_json()["meaning"]
         changed = [
             f"{key} ({old.get(key)} -> {new.get(key)})"
             for key in sorted(old | new)
@@ -286,12 +288,34 @@ class StoredStudy:
             if all(t.params.keys() >= space.keys() for t in before):
                 break
             time.sleep(0.1)
-        return {name: claimed.trial.suggest_float(name, d.low, d.high) for name, d in space.items()}
+        return {
+            name: claimed.trial.suggest_float(name, d.low, d.high, log=d.log)
+            for name, d in space.items()
+        }
 
     @patient
-    def complete(self) -> int:
-        """How many trials are complete."""
-        return len(self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    def counted(self) -> int:
+        """How many trials count towards ``search.trials``."""
+        return sum(record.counts for record in self.records())
+
+    def report(self, claimed: ClaimedTrial, step: int, accuracy: float) -> bool:
+        """Records an accuracy on the way; true if the study's pruner gives the trial up for it.
+
+        Args:
+            claimed: Which trial.
+            step: Per cent of the budget that is spent; what comes twice counts once.
+            accuracy: The best so far.
+        """
+        # A database that is away loses this point of the curve for pruner and dashboard; the
+        # result itself has them all.
+        with suppress(SQLAlchemyError, StorageInternalError, UpdateFinishedTrialError):
+            if (
+                step
+                not in self.study._storage.get_trial(claimed.trial._trial_id).intermediate_values
+            ):
+                claimed.trial.report(accuracy, step)
+            return claimed.trial.should_prune()
+        return False
 
     def renew(self, claimed: ClaimedTrial) -> None:
         """Keeps a claim alive; a database that is away at this moment is asked again next time."""
@@ -333,8 +357,10 @@ class StoredStudy:
     def finish(self, claimed: ClaimedTrial, result: TrainingResult) -> bool:
         """Records a result, once; False if the trial was another worker's by then."""
         facts = result.to_json()
-        for key in ("value", "failure", "message"):
+        for key in ("value", "failure", "message", "stopped"):
             facts.pop(key)
+        if result.stopped:
+            return self._end(claimed, facts | {"reason": STOPPED_EARLY}, TrialState.PRUNED, None)
         if result.value is not None and math.isfinite(result.value):
             return self._end(claimed, facts, TrialState.COMPLETE, result.value)
         facts |= {"reason": str(result.failure), "message": result.message}

@@ -73,8 +73,8 @@ class GaussianProcess:
             kernels, values = self._whole(train_x), train_obj[:, 0].numpy()
             worst = np.full(len(situation.failed), values.min())
             evidence = Evidence(
-                np.concatenate([kernels, situation.failed]),
-                np.concatenate([values, worst]),
+                np.concatenate([kernels, situation.stopped_kernels, situation.failed]),
+                np.concatenate([values, situation.stopped_values, worst]),
                 kernels[:0] if pending_x is None else self._whole(pending_x),
             )
             kernel = proposer.propose(evidence, rng)
@@ -87,7 +87,7 @@ class GaussianProcess:
             )
         try:
             proposed = sampler.sample_relative(
-                situation.study, situation.trial, self._space.searched
+                situation.study, situation.trial, self._space.searched_linearly
             )
         except (ArithmeticError, ValueError) as error:  # numpy's LinAlgError is a ValueError
             return None, f"the Gaussian process did not fit: {error}"

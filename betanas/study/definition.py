@@ -3,9 +3,17 @@
 ``studies/README.md`` documents every key for users; a test holds the two together.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.family import Family
@@ -85,6 +93,7 @@ class Recipe(Section):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: bool = False
     evaluate_every_epochs: Annotated[int, Field(ge=1)] = 1
+    evaluations: Annotated[int, Field(ge=0, le=100)] = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +115,37 @@ class Recipe(Section):
         if not 0 < low <= high:
             raise ValueError(f"0 < low <= high must hold, but got (low={low:g}, high={high:g})")
         return value
+
+
+# Values that cost no memory, so that a network's feasibility does not depend on them.
+SEARCHABLE = (
+    "learning_rate", "momentum", "weight_decay", "clip_gradient_norm", "label_smoothing",
+    "warm_up", "plateau_factor", "decay_factor", "mixup", "cutmix",
+)  # fmt: skip
+RECIPE_PREFIX = "recipe."  # of the names of searched recipe values beside the kernel's parameters
+
+
+class RecipeRange(Section):
+    """A recipe value that is searched beside the kernel."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _low_to_high(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(
+                f"low < high must hold, but got (low={self.low:g}, high={self.high:g})"
+            )
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be > 0 on a log scale, but got {self.low:g}")
+        return self
+
+
+def kernel_of(parameters: Mapping[str, float]) -> dict[str, float]:
+    """The kernel among a trial's parameters: all but the recipe values that were searched."""
+    return {n: value for n, value in parameters.items() if not n.startswith(RECIPE_PREFIX)}
 
 
 BudgetUnit = Literal["seconds", "steps", "epochs", "images"]
@@ -160,10 +200,14 @@ class LimitsConfig(Section):
     scaled: ScaledLimits | None = None
 
 
+MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to compare
+
+
 class SearchConfig(Section):
     """How the study chooses kernels, and when it is done."""
 
     sampler: Literal["gp", "tpe", "random", "cmaes", "evolution"] = "gp"
+    pruner: Literal["none", "median"] = "none"
     sobol_trials: Annotated[int, Field(ge=1)] = 100
     min_feasible: Annotated[int, Field(ge=2)] = 20
     trials: Annotated[int, Field(ge=1)] = 200
@@ -185,7 +229,8 @@ class StudyDefinition(Section):
         resolution: Input side of the networks in pixels.
         parameters: ``name -> (low, high)`` in the family's order; low = high fixes a parameter.
         dataset: Section ``[dataset]``.
-        recipe: Section ``[recipe]``.
+        recipe: Section ``[recipe]``; a value that is searched has its default here.
+        recipe_ranges: ``key -> range`` of the recipe values that are searched.
         budget: Section ``[budget]``.
         limits: Section ``[limits]``.
         search: Section ``[search]``.
@@ -198,10 +243,46 @@ class StudyDefinition(Section):
     parameters: dict[str, Range] = Field(default_factory=dict)
     dataset: DatasetConfig
     recipe: Recipe = Recipe()
+    recipe_ranges: dict[str, RecipeRange] = Field(default_factory=dict)
     budget: Budget
     limits: LimitsConfig = LimitsConfig()
     search: SearchConfig = SearchConfig()
     storage: StorageConfig = StorageConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_ranges(cls, given: Any) -> Any:
+        """Tells the recipe's ranges from its values."""
+        recipe = given.get("recipe") if isinstance(given, dict) else None
+        if not isinstance(recipe, dict):
+            return given
+        if "recipe_ranges" in given:
+            raise ValueError("recipe_ranges is no key; give ranges in recipe")
+        ranges = {key: value for key, value in recipe.items() if isinstance(value, dict)}
+        fixed = {key: value for key, value in recipe.items() if key not in ranges}
+        return {**given, "recipe": fixed, "recipe_ranges": ranges}
+
+    @model_validator(mode="after")
+    def _check_recipe_ranges(self) -> Self:
+        for key, found in self.recipe_ranges.items():
+            if key not in SEARCHABLE:
+                raise ValueError(
+                    f"recipe.{key} cannot be searched, give it one value; a range may be given to "
+                    f"{', '.join(SEARCHABLE)}"
+                )
+            for end in (found.low, found.high):
+                try:
+                    Recipe.model_validate({key: end})
+                except ValidationError as error:
+                    rule = error.errors()[0]["msg"]
+                    raise ValueError(f"recipe.{key}: {rule}, but got {end:g}") from None
+        if self.search.pruner != "none" and self.recipe.evaluations < MIN_EVALUATIONS:
+            raise ValueError(
+                f"search.pruner = {self.search.pruner} compares trials at equal shares of their "
+                f"budget: recipe.evaluations must be >= {MIN_EVALUATIONS}, but got "
+                f"{self.recipe.evaluations}"
+            )
+        return self
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -242,6 +323,17 @@ class StudyDefinition(Section):
         """The family itself, for its name."""
         return FAMILIES[self.family]
 
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """All that is searched: the kernel's parameters, then ``recipe.KEY``."""
+        searched = {RECIPE_PREFIX + k: (r.low, r.high) for k, r in self.recipe_ranges.items()}
+        return self.parameters | searched
+
+    def recipe_of(self, parameters: Mapping[str, float]) -> Recipe:
+        """The recipe of one trial: the file's, with the values that were proposed for it."""
+        found = {key: float(parameters[RECIPE_PREFIX + key]) for key in self.recipe_ranges}
+        return self.recipe.model_copy(update=found)
+
     def meaning(self) -> dict[str, Any]:
         """The keys that decide what a trial's value means, flat and dotted, as plain JSON.
 
@@ -251,6 +343,20 @@ class StudyDefinition(Section):
         free = {"name", "dataset.root", "dataset.download", "search.trials", "storage.url"}
         flat = _flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if key not in free}
+
+
+def default_meaning() -> dict[str, Any]:
+    """What a study means by the keys that it does not know, since it began before they were.
+
+    So a new key's default must stand for what was done without it.
+    """
+    return _flatten(
+        {
+            "recipe": Recipe().model_dump(mode="json"),
+            "limits": LimitsConfig().model_dump(mode="json"),
+            "search": SearchConfig().model_dump(mode="json"),
+        }
+    )
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from betanas.errors import InputError, StudyFileError
-from betanas.study.definition import Budget, StudyDefinition
+from betanas.study.definition import Budget, Recipe, RecipeRange, StudyDefinition
 
 _BARE_WORD = re.compile(r"[A-Za-z~./][\w~./:@+-]*")
 
@@ -139,6 +139,7 @@ _RULES = {
 def _sentence(error: ErrorDetails) -> str:
     """One rule broken: its place, the rule, the value."""
     steps = [str(step) for step in error["loc"] if not _is_union_branch(step)]
+    steps = ["recipe" if step == "recipe_ranges" else step for step in steps]
     place, kind, value = ".".join(steps), error["type"], error["input"]
     if kind == "missing" and isinstance(error["loc"][-1], int):
         place, kind = ".".join(steps[:-1]), "tuple_type"  # a list too short
@@ -160,6 +161,9 @@ def _is_union_branch(step: int | str) -> bool:
 def _suggestion(steps: list[str]) -> str:
     model: type[BaseModel] = StudyDefinition
     for step in steps[:-1]:
+        if model is Recipe:  # only a range has keys of its own there
+            model = RecipeRange
+            break
         annotation = model.model_fields[step].annotation
         model = next(a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields"))
     keys = [key for key in model.model_fields if key != "name" or len(steps) > 1]

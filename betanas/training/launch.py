@@ -20,6 +20,7 @@ from betanas.training.progress import NewsReader
 from betanas.trial import (
     LOG_FILE,
     RESULT_FILE,
+    STOP_FILE,
     TASK_FILE,
     Failure,
     TrainingResult,
@@ -193,7 +194,7 @@ def _clear(folder: Path, task: TrialTask) -> None:
     if read_json(folder / TASK_FILE) != json.loads(json.dumps(task.to_json())):
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in ("*.json", "*.jsonl", "*.beat", "*.tmp", "*.pid"):
+    for pattern in ("*.json", "*.jsonl", "*.beat", "*.tmp", "*.pid", STOP_FILE):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 

@@ -14,6 +14,23 @@ COLLECTIVE_TIMEOUT = timedelta(seconds=120)
 
 
 @dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a rank knows before a step.
+
+    Attributes:
+        progress: Share of the budget that is spent; rank 0's counts.
+        failed: Whether its loss is no longer finite; any rank's counts.
+        save: Whether a checkpoint is due; rank 0's counts.
+        stop: Whether the controller wants no more of this training; rank 0's counts.
+    """
+
+    progress: float = 0.0
+    failed: bool = False
+    save: bool = False
+    stop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Ranks:
     """This process among its peers, as torchrun's environment tells.
 
@@ -45,26 +62,19 @@ class Ranks:
         if self.size > 1:
             dist.destroy_process_group()
 
-    def agree(self, progress: float, *, failed: bool, save: bool) -> tuple[float, bool, bool]:
-        """One small collective before each step: rank 0's clock, anybody's failure.
-
-        Args:
-            progress: Share of the budget that is spent; only rank 0's counts.
-            failed: Whether this rank's loss is no longer finite.
-            save: Whether a checkpoint is due; only rank 0's word counts.
+    def agree(self, wishes: "Wishes") -> "Wishes":
+        """One small collective before each step: rank 0's wishes, and anybody's failure.
 
         Returns:
-            Rank 0's progress, whether any rank failed, and rank 0's ``save``: the same on all.
+            The same on all ranks.
         """
         if self.size == 1:
-            return progress, failed, save
-        first = self.rank == 0
-        news = torch.tensor(
-            [progress if first else 0.0, float(failed), float(save and first)], dtype=torch.float64
-        )
+            return wishes
+        own = [wishes.progress, wishes.save, wishes.stop] if self.rank == 0 else [0.0, 0.0, 0.0]
+        news = torch.tensor([*own, wishes.failed], dtype=torch.float64)
         dist.all_reduce(news, op=dist.ReduceOp.MAX)
-        progress, any_failed, due = news.tolist()
-        return progress, bool(any_failed), bool(due)
+        progress, save, stop, failed = news.tolist()
+        return Wishes(progress, bool(failed), bool(save), bool(stop))
 
     def total(self, *counts: float) -> list[float]:
         """Sums each count over the ranks, exactly for whole numbers below 2**53."""

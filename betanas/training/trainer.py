@@ -25,10 +25,10 @@ from betanas.training.images import TrainingImages
 from betanas.training.model import build_model
 from betanas.training.norms import synchronize_norms
 from betanas.training.progress import NewsWriter
-from betanas.training.ranks import Ranks
+from betanas.training.ranks import Ranks, Wishes
 from betanas.training.recipe import Precision, build_optimizer, parallel
 from betanas.training.schedule import LearningRate
-from betanas.trial import Evaluation, TrainingResult, TrialTask
+from betanas.trial import STOP_FILE, Evaluation, TrainingResult, TrialTask
 
 # A checkpoint waits until it costs at most this share of the time since the last one.
 _CHECKPOINT_SHARE = 0.02
@@ -86,6 +86,8 @@ class Training:
         self._data_wait = WorkTimer(ranks.device)
         self._evaluation_seconds = 0.0
         self._history: list[Evaluation] = []
+        self._share = 0  # of ``recipe.evaluations``, those that are behind
+        self._stopped = False
         self._saved, self._save_cost = time.monotonic(), 0.0
         self._restored_steps, self._restored_seconds = 0, 0.0
 
@@ -100,22 +102,25 @@ class Training:
         """
         self._restore()
         self._warm_up()
-        self._ranks.agree(0.0, failed=False, save=False)  # all ranks begin together
+        self._ranks.agree(Wishes())  # all ranks begin together
         self._ranks.synchronize()
         startup_seconds = time.time() - self._launched
         self._saved = time.monotonic()
         self._clock.resume()
         while True:
-            progress, save = self._agree()
-            over = progress >= 1 and self._clock.steps > 0
-            if over or self._evaluation_is_due():
-                self._evaluate(progress)
+            agreed = self._agree()
+            over = agreed.progress >= 1 and self._clock.steps > 0
+            self._stopped = agreed.stop and bool(self._history)
+            if self._stopped:
+                break
+            if over or self._evaluation_is_due(agreed.progress):
+                self._evaluate(agreed.progress)
                 over = over or self._has_stopped_rising()
             if over:
                 break
-            if save:
+            if agreed.save:
                 self._save()
-            self.step(progress)
+            self.step(agreed.progress)
         if self._task.keep_checkpoint:
             self._save()
         self._clock.pause()
@@ -151,25 +156,29 @@ class Training:
                 spent=min(progress, 1.0), epoch=clock.epochs, steps=clock.steps
             )
 
-    def _agree(self) -> tuple[float, bool]:
-        """What all ranks do next: rank 0's progress, and whether a checkpoint is due."""
+    def _agree(self) -> Wishes:
+        """What all ranks do next."""
         clock = self._clock
         # One step stays in a GPU's queue, except where it might run over the budget unseen.
         finite = self._losses.all_finite(unfinished=1 if clock.steps_left > 3 else 0)
         wait = max(self._task.checkpoint_seconds, self._save_cost / _CHECKPOINT_SHARE)
         due = time.monotonic() - self._saved >= wait
         self._beat()
-        progress, failed, save = self._ranks.agree(clock.progress, failed=not finite, save=due)
+        stop = self._ranks.rank == 0 and (self._folder / STOP_FILE).exists()
+        agreed = self._ranks.agree(Wishes(clock.progress, not finite, due, stop))
         self._beat()
-        if failed:
+        if agreed.failed:
             raise Diverged(f"the training loss is not finite after {clock.steps} steps")
-        return progress, save
+        return agreed
 
-    def _evaluation_is_due(self) -> bool:
+    def _evaluation_is_due(self, progress: float) -> bool:
+        """At the end of an epoch, and whenever the next share of the budget is spent."""
+        recipe, steps = self._task.recipe, self._clock.steps
         done = self._history[-1].steps if self._history else 0
-        epochs = self._task.recipe.evaluate_every_epochs
-        steps = self._clock.steps
-        return steps != done and steps % (self._batches.steps_per_epoch * epochs) == 0
+        share = int(progress * recipe.evaluations)
+        share_is_spent, self._share = share > self._share, share
+        epoch_ends = steps % (self._batches.steps_per_epoch * recipe.evaluate_every_epochs) == 0
+        return steps != done and (epoch_ends or share_is_spent)
 
     def _evaluate(self, progress: float) -> None:
         """Looks at the validation images while the clock stands still."""
@@ -250,6 +259,7 @@ class Training:
         if saved is None or saved["task"] != json.dumps(self._task.to_json()):
             return
         self._clock.restore(saved["steps"], saved["seconds"])
+        self._share = int(self._clock.progress * self._task.recipe.evaluations)
         self._restored_steps = saved["steps"]
         self._restored_seconds = saved["seconds"] + saved["evaluation_seconds"]
         self._data_wait.seconds = saved["data_wait_seconds"]
@@ -279,4 +289,5 @@ class Training:
             device=self._ranks.device_name,
             ranks=self._ranks.size,
             history=tuple(self._history),
+            stopped=self._stopped,
         )

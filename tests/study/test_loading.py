@@ -29,7 +29,7 @@ def loaded(folder: Path, *overrides: str, data: str | None = None) -> StudyDefin
 
 def test_built_in_studies_load() -> None:
     names = [path.stem for path in built_in_studies()]
-    assert names == ["betanet2", "betanet3", "cifar10", "digits", "pictures"]
+    assert names == ["betanet2", "betanet3", "cifar10", "demo", "digits", "pictures"]
     for name in names:
         definition = load_study(name)
         assert definition.name == name
@@ -54,7 +54,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_unknown_studies(tmp_path: Path) -> None:
-    known = "betanet2, betanet3, cifar10, digits, pictures"
+    known = "betanet2, betanet3, cifar10, demo, digits, pictures"
     with pytest.raises(StudyFileError, match=f"no study 'digitz': built-in are {known}, .*digits?"):
         load_study("digitz")
     with pytest.raises(StudyFileError) as caught:
@@ -332,3 +332,33 @@ def test_no_toml(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(StudyFileError, match=r"mine\.toml is not valid TOML: "):
         load_study(path)
+
+
+# -- recipe values that are searched --------------------------------------------------------------
+
+
+def test_a_recipe_value_may_be_searched(tmp_path: Path) -> None:
+    found = loaded(tmp_path, "recipe.learning_rate={low = 1e-4, high = 1e-2, log = true}")
+    assert list(found.ranges)[-1] == "recipe.learning_rate"
+    assert found.ranges["recipe.learning_rate"] == (1e-4, 1e-2)
+    assert found.recipe.learning_rate == 1e-3  # the default stands in where one is needed
+    assert found.recipe_of({"recipe.learning_rate": 0.004}).learning_rate == 0.004
+    assert found.meaning()["recipe_ranges.learning_rate.log"] is True
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("recipe.batch_size={low = 2, high = 9}", "recipe.batch_size cannot be searched"),
+        ("recipe.momentum={low = 0.5, high = 1.5}", "recipe.momentum: .*less than or equal to 1"),
+        ("recipe.mixup={low = 1, high = 0.5}", r"low < high must hold, but got \(low=1, high=0.5"),
+        ("recipe.mixup={low = 0, high = 1, log = true}", "low must be > 0 on a log scale"),
+        ("recipe.mixup={low = 0}", "recipe.mixup.high is required"),
+        ("recipe.mixup={low = 0, hihg = 1, high = 1}", "recipe.mixup.hihg .*did you mean high"),
+        ("recipe.learning_rat={low = 1, high = 2}", "recipe.learning_rat cannot be searched"),
+        ("search.pruner=median", "recipe.evaluations must be >= 2, but got 0"),
+    ],
+)
+def test_ranges_that_mean_nothing(tmp_path: Path, override: str, told: str) -> None:
+    with pytest.raises(StudyFileError, match=told):
+        loaded(tmp_path, override)

@@ -32,6 +32,8 @@ def sections(
     rows: dict[str, FieldInfo] = {}
     found = {f"[{place}]" if place else "Top level": rows}
     for name, field in model.model_fields.items():
+        if name == "recipe_ranges":  # written as values of [recipe]
+            continue
         inner = section_of(field.annotation)
         if inner is not None:
             found |= sections(inner, f"{place}.{name}" if place else name)

@@ -1,0 +1,85 @@
+"""Recipe values that are searched beside the kernel."""
+
+from collections.abc import Callable
+
+import numpy as np
+import optuna
+import pytest
+from small_search import accuracy
+
+from betanas.architecture.limits import Feasibility, Limits
+from betanas.search.rules import ArchitectureRules
+from betanas.search.space import SobolPhase, Space
+from betanas.study.definition import StudyDefinition
+
+RATE = "recipe.learning_rate"
+
+
+def definition() -> StudyDefinition:
+    return StudyDefinition.model_validate(
+        {
+            "name": "s",
+            "family": "betanet2",
+            "resolution": 64,
+            "dataset": {"name": "digits"},
+            "recipe": {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}},
+            "budget": {"steps": 1},
+        }
+    )
+
+
+def make_phase() -> SobolPhase:
+    limits = Limits(64, 6_000_000)
+    feasibility = Feasibility(definition().search_family, 10, 32, 2, limits)
+    return SobolPhase(Space.of(definition()), feasibility, 0, 24, 6)
+
+
+def test_the_unit_cube_is_even_in_the_logarithm() -> None:
+    space = make_phase().space
+    unit = np.random.default_rng(0).random((200, len(space.names)))
+    kernels = space.kernels(unit)
+    rate = kernels[:, space.names.index(RATE)]
+    assert rate.min() >= 1e-4
+    assert rate.max() <= 1e-1
+    assert 0.25 < np.mean(rate < 1e-3) < 0.42  # a third of three decades
+    np.testing.assert_allclose(space.unit(kernels), unit, atol=1e-9)
+    assert space.distributions[RATE].log
+
+
+def test_feasibility_is_the_architectures() -> None:
+    phase = make_phase()
+    kernels = phase.points(0, 64)
+    other = kernels.copy()
+    other[:, -1] = 0.05
+    rules = ArchitectureRules(phase.space, phase.feasibility)
+    assert np.array_equal(rules.assess(kernels).feasible, rules.assess(other).feasible)
+    one = kernels[rules.assess(kernels).feasible][0]
+    again = one.copy()
+    again[-1] = 0.05
+    assert rules.identity(one) != rules.identity(again)  # another experiment, not a duplicate
+    assert rules.identity(one) == rules.identity(one.copy())
+
+
+@pytest.mark.parametrize("strategy", ["gp", "tpe", "evolution"])
+def test_the_search_finds_the_learning_rate(
+    make_study: Callable[..., optuna.Study], strategy: str
+) -> None:
+    phase = make_phase()
+    study = make_study(phase, strategy)
+    values = []
+    for _ in range(phase.length + 24):
+        trial = study.ask()
+        kernel = {
+            name: trial.suggest_float(name, d.low, d.high, log=d.log)
+            for name, d in phase.space.distributions.items()
+        }
+        vector = phase.space.vector(kernel)[None, :]
+        if not phase.feasibility.feasible(phase.space.architectural(vector))[0]:
+            assert trial.number < phase.length
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            continue
+        value = accuracy(kernel) - (np.log10(kernel[RATE]) + 2) ** 2
+        values.append(value)
+        study.tell(trial, value)
+    rate = study.best_params[RATE]
+    assert abs(np.log10(rate) + 2) < 0.6, f"found {rate:g}, best is 0.01"
