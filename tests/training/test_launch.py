@@ -1,11 +1,13 @@
 """Whole trainings in real processes: budgets, seeds and ranks."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from betanas.training.launch import TrainerServer
-from betanas.trial import TrainingResult
+from betanas.trial import STOP_FILE, TrainingResult
 from tests.training.conftest import TaskMaker
 
 STEPS_PER_EPOCH = 16  # of 64 images
@@ -109,3 +111,29 @@ def test_training_stops_when_the_accuracy_does_not_rise(
     result = server.run(make_task(budget={"epochs": 50}, recipe=recipe))
     best = max(result.history, key=lambda e: e.accuracy)
     assert result.epochs == best.epoch + 2
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_training_that_is_told_to_stop_keeps_what_it_has(
+    server: TrainerServer, make_task: TaskMaker, ranks: int
+) -> None:
+    task = make_task(
+        budget={"steps": 4000},
+        ranks=ranks,
+        recipe={"evaluations": 100, "evaluate_every_epochs": 1000},
+    )
+
+    def stop(news: dict[str, Any]) -> None:
+        if "accuracy" in news:
+            (Path(task.folder) / STOP_FILE).touch()
+
+    result = server.run(task, stop)
+    assert result.failure is None
+    assert result.stopped
+    assert result.value == max(e.accuracy for e in result.history)
+    assert result.history[0].steps == 40  # the first hundredth of the budget
+    assert result.steps < 4000
+    # The same task again is not stopped by the file of before.
+    again = server.run(make_task(budget={"steps": 8}, recipe={"evaluations": 4}))
+    assert not again.stopped
+    assert [e.steps for e in again.history] == [2, 4, 6, 8]
