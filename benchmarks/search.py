@@ -32,11 +32,11 @@ SAMPLERS = ("betanas", "random", "tpe", "cmaes", "gpsampler", "botorch")
 def run(
     problem: Problem, sampler: str, seed: int, evaluations: int, patience: float
 ) -> dict[str, Any]:
-    """One run until so many feasible evaluations, or ``patience`` seconds of proposals.
+    """One run until so many feasible evaluations, or ``patience`` CPU seconds of proposals.
 
     Returns:
-        ``best``: after each feasible evaluation; ``rejections``, ``proposals`` and
-        ``median_seconds`` of a proposal after the Sobol phase.
+        ``best``: after each feasible evaluation; ``rejections``, ``proposals``, and the median
+        seconds of a proposal after the Sobol phase, by the wall and by the processor.
     """
     torch.set_num_threads(1)
     noise = np.random.default_rng([11, seed])
@@ -61,11 +61,13 @@ def run(
     peer = make_peer(sampler, problem, seed)
     peer.begin(told, values, violations)
     seconds: list[float] = []
+    cpu: list[float] = []
     rejections = 0
-    while len(best) < evaluations and sum(seconds) < patience:
-        start = time.perf_counter()
+    while len(best) < evaluations and sum(cpu) < patience:
+        start, cpu_start = time.perf_counter(), time.process_time()
         kernel = peer.ask()
         seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
         row = kernel[None, :]
         violation = None if problem.violation is None else float(problem.violation(row)[0])
         if not problem.rules.assess(row).feasible[0]:
@@ -81,6 +83,7 @@ def run(
         "rejections": rejections,
         "proposals": len(seconds),
         "median_seconds": round(statistics.median(seconds), 4),
+        "median_cpu_seconds": round(statistics.median(cpu), 4),
     }
 
 
@@ -146,6 +149,35 @@ def table(results: dict[str, Any], names: list[str], samplers: list[str], at: in
     return "\n".join(lines)
 
 
+def equal_counts(results: dict[str, Any], names: list[str], sampler: str, at: int) -> str:
+    """Ours and a peer whose runs were stopped, each pair of runs where the shorter one ended."""
+    lines = [
+        f"{sampler} and ours at equal counts, at most {at}: medians over seeds",
+        "",
+        f"| problem | evaluations | {sampler} | betanas |",
+        "|---|---|---|---|",
+    ]
+    for name in names:
+        theirs = {
+            k.split("|")[2]: r for k, r in results.items() if k.startswith(f"{name}|{sampler}|")
+        }
+        pairs = [
+            (results[key(name, "betanas", int(seed))]["best"], run["best"])
+            for seed, run in theirs.items()
+            if key(name, "betanas", int(seed)) in results
+        ]
+        if not pairs:
+            continue
+        counts = [min(at, len(ours), len(peers)) for ours, peers in pairs]
+        ours_there = [ours[n - 1] for (ours, _), n in zip(pairs, counts, strict=True)]
+        peers_there = [peers[n - 1] for (_, peers), n in zip(pairs, counts, strict=True)]
+        lines.append(
+            f"| {name} | {', '.join(map(str, counts))} | {statistics.median(peers_there):.3f} | "
+            f"{statistics.median(ours_there):.3f} |"
+        )
+    return "\n".join(lines)
+
+
 def costs(results: dict[str, Any], samplers: list[str]) -> str:
     """Rejections and seconds per proposal, over all problems."""
     lines = [
@@ -204,7 +236,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--evaluations", type=int, default=100, help="feasible ones of a run")
     parser.add_argument(
-        "--patience", type=float, default=600.0, help="seconds of proposals of a run"
+        "--patience", type=float, default=600.0, help="processor seconds of a run's proposals"
     )
     parser.add_argument("--report", action="store_true", help="tables of --output, no runs")
     parser.add_argument("--processes", type=int, default=1)
@@ -239,6 +271,11 @@ def main() -> None:
     for at in CHECKPOINTS:
         if at <= evaluations:
             print(table(results, names, samplers, at), end="\n\n")
+    for sampler in samplers:
+        if sampler != "betanas" and any(
+            len(r["best"]) < evaluations for k, r in results.items() if k.split("|")[1] == sampler
+        ):
+            print(equal_counts(results, names, sampler, evaluations), end="\n\n")
     print(costs({k: r for k, r in results.items() if k.split("|")[0] in names}, samplers))
 
 

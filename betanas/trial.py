@@ -41,11 +41,12 @@ class Failure(StrEnum):
     TIMED_OUT = "timed_out"
     DISK_FULL = "disk_full"
     DEVICE_LOST = "device_lost"
+    DATA = "data"
 
     @property
     def ends_worker(self) -> bool:
         """Whether it is this machine's own trouble: no other kernel would fare better here."""
-        return self in (Failure.DISK_FULL, Failure.DEVICE_LOST)
+        return self in (Failure.DISK_FULL, Failure.DEVICE_LOST, Failure.DATA)
 
     @property
     def blames_kernel(self) -> bool:
@@ -149,6 +150,7 @@ class TrainingResult:
         other_seconds: What is left of the wall time: checkpoints, and the way out.
         device: The device's name.
         ranks: Processes that trained together.
+        placement: Where the images were, in words.
         history: The evaluations.
         stopped: Whether it was told to stop before its budget was spent.
     """
@@ -167,6 +169,7 @@ class TrainingResult:
     other_seconds: float = 0.0
     device: str = ""
     ranks: int = 0
+    placement: str = ""
     history: tuple[Evaluation, ...] = ()
     stopped: bool = False
 

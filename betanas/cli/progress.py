@@ -32,6 +32,7 @@ class SearchProgress:
         self._records: list[TrialRecord] = []
         self._current: TrialRecord | None = None
         self._news: dict[str, Any] = {}
+        self._placement = ""
         self._sobol = 0
 
     def __enter__(self) -> Self:
@@ -69,6 +70,10 @@ class SearchProgress:
     def progress(self, news: dict[str, Any]) -> None:
         """The training told of itself."""
         self._news |= news
+        placement = news.get("placement")
+        if placement is not None and placement != self._placement:
+            self._placement = placement
+            self._say(f"images: {placement}")
         self._refresh()
 
     def recorded(self, record: TrialRecord) -> None:

@@ -54,7 +54,7 @@ def choose_side(files: Sequence[str], resolution: int) -> StoredSide:
     chunks = [files[i : i + _CHUNK_FILES] for i in range(0, len(files), _CHUNK_FILES)]
     sizes: set[tuple[int, int]] = set()
     failures: list[Failure] = []
-    for found, failed in _on_all_cores(_read_sizes, chunks):
+    for found, failed in _on_threads(_read_sizes, chunks, None):
         sizes |= found
         failures += failed
     if failures:
@@ -66,12 +66,15 @@ def choose_side(files: Sequence[str], resolution: int) -> StoredSide:
     return StoredSide(min(resized_side(resolution), largest), own=False)
 
 
-def decode_pictures(files: Sequence[str], side: int) -> Iterator[npt.NDArray[np.uint8]]:
+def decode_pictures(
+    files: Sequence[str], side: int, threads: int | None = None
+) -> Iterator[npt.NDArray[np.uint8]]:
     """Decodes pictures in order, some at a time.
 
     Args:
         files: Paths of ``n`` pictures.
         side: Width and height of each result in pixels.
+        threads: How many to decode on; None takes one for each core.
 
     Yields:
         uint8, ``m x side x side x 3``; ``m`` sums up to ``n``.
@@ -82,7 +85,7 @@ def decode_pictures(files: Sequence[str], side: int) -> Iterator[npt.NDArray[np.
     size = max(1, min(_CHUNK_FILES, _CHUNK_BYTES // (3 * side * side)))
     chunks = [files[i : i + size] for i in range(0, len(files), size)]
     failures: list[Failure] = []
-    for images, failed in _on_all_cores(lambda chunk: _decode_chunk(chunk, side), chunks):
+    for images, failed in _on_threads(lambda chunk: _decode_chunk(chunk, side), chunks, threads):
         failures += failed
         yield images
     if failures:
@@ -111,11 +114,13 @@ def _decode_chunk(files: Sequence[str], side: int) -> tuple[npt.NDArray[np.uint8
     return images, failures
 
 
-def _on_all_cores(
-    work: Callable[[Sequence[str]], Result], chunks: Iterable[Sequence[str]]
+def _on_threads(
+    work: Callable[[Sequence[str]], Result],
+    chunks: Iterable[Sequence[str]],
+    threads: int | None,
 ) -> Iterator[Result]:
     """Yields results in order; only a few chunks are under way, so that memory stays bounded."""
-    threads = _available_cores()
+    threads = threads or _available_cores()
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for chunk in chunks:

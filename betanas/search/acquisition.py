@@ -18,12 +18,15 @@ from betanas.search.rules import Rules
 from betanas.search.space import Space
 
 Utility = Callable[[FloatArray, FloatArray], FloatArray]
+Slope = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 
 _CHUNK = 2**14
 _MOST_TRIED = 2**20
 _ELITE = 24  # kernels that are refined
 _CHILDREN = 24  # perturbations of each elite kernel in a round
 _SCALES = (0.15, 0.08, 0.04, 0.02, 0.01, 0.005)  # of a perturbation, share of a range
+_LINE = (4.0, 2.0, 1.0, 0.5)  # lengths of gradient steps, in those scales
+_SECANT = 0.05  # along which the traits' own slopes are taken: they are steps, seen closely
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def maximize(
     pool: Candidates,
     starts: FloatArray,
     rng: np.random.Generator,
+    slope: Slope | None = None,
 ) -> tuple[Candidates, FloatArray]:
     """Looks for the feasible kernels of highest utility.
 
@@ -99,6 +103,7 @@ def maximize(
         pool: Feasible kernels from all over the space.
         starts: Promising kernels to look around, ``n x d``; they may be infeasible themselves.
         rng: Source of randomness.
+        slope: The utility's gradients in unit cube, ``n x d``, and traits, ``n x c``.
 
     Returns:
         Feasible kernels in falling order of utility, and their utilities.
@@ -111,12 +116,46 @@ def maximize(
         elite = np.argsort(-values, kind="stable")[:_ELITE]
         parents = np.repeat(pool.kernels[elite], _CHILDREN, axis=0)
         children = _perturbed(parents, space, rules, scale, rng)
+        if slope is not None:
+            children = children.and_also(_uphill(pool.take(elite), slope, space, rules, scale))
         pool, values = pool.take(elite), values[elite]
         if len(children):
             pool = pool.and_also(children)
             values = np.concatenate([values, utility(children.kernels, children.traits)])
     order = np.argsort(-values, kind="stable")
     return pool.take(order), values[order]
+
+
+def _uphill(
+    elite: Candidates, slope: Slope, space: Space, rules: Rules, scale: float
+) -> Candidates:
+    """Steps along the gradient from each kernel, those of them that are feasible.
+
+    Where a long step leaves the feasible set a shorter one may stay inside: a line search of all
+    lengths at once, which the utility then judges.
+    """
+    unit = space.unit(elite.kernels)
+    in_unit, in_traits = slope(elite.kernels, elite.traits)
+    if elite.traits.shape[1]:
+        in_unit = in_unit + np.einsum(
+            "mc,mdc->md", in_traits, _trait_slopes(unit, elite.traits, space, rules)
+        )
+    longest = np.abs(in_unit).max(axis=1, keepdims=True)
+    direction = in_unit / np.where(longest > 0, longest, 1.0)
+    steps = scale * np.array(_LINE)[:, None, None] * direction
+    points = np.clip(unit + steps, 0.0, 1.0).reshape(-1, unit.shape[1])
+    return keep_feasible(rules, space.kernels(points))
+
+
+def _trait_slopes(unit: FloatArray, traits: FloatArray, space: Space, rules: Rules) -> FloatArray:
+    """How the traits change along each parameter, ``m x d x c``, by secants into the cube."""
+    number, dimension = unit.shape
+    step = np.where(unit > 0.5, -_SECANT, _SECANT)
+    moved = np.repeat(unit[:, None, :], dimension, axis=1)
+    axis = np.arange(dimension)
+    moved[:, axis, axis] += step
+    there = rules.assess(space.kernels(moved.reshape(-1, dimension))).traits
+    return (there.reshape(number, dimension, -1) - traits[:, None, :]) / step[:, :, None]
 
 
 def _perturbed(

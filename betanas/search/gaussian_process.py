@@ -173,3 +173,28 @@ class GaussianProcess:
         half = solve_triangular(self._factor[0], cross.T, lower=True, check_finite=False)
         variance = self._signal - np.einsum("ij,ij->j", half, half)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    def slopes(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Gradients of what ``predict`` returns.
+
+        Args:
+            inputs: ``m x d``.
+
+        Returns:
+            ``m x d`` each.
+        """
+        scaled = inputs * np.exp(-self.hyperparameters.log_scales)
+        correlation, slope = _correlation(scaled, self._scaled)
+        # K^-1 k: how much each observation counts towards what is known at each input, m x n
+        counts = cho_solve(self._factor, self._signal * correlation.T).T
+        variance = self._signal * (1 - np.einsum("ij,ij->i", counts, correlation))
+        std = np.sqrt(np.maximum(variance, 1e-12))[:, None]
+        return (
+            self._weighted_slope(scaled, slope * self._weights),
+            -self._weighted_slope(scaled, slope * counts) / std,
+        )
+
+    def _weighted_slope(self, scaled: FloatArray, weights: FloatArray) -> FloatArray:
+        """Gradient of a weighted sum of the correlations with each observation, ``m x d``."""
+        towards = weights @ self._scaled - scaled * weights.sum(axis=1)[:, None]
+        return np.asarray(self._signal * towards * np.exp(-self.hyperparameters.log_scales))

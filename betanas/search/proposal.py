@@ -72,6 +72,7 @@ class Proposer:
             self.pool(),
             evidence.kernels[order],
             rng,
+            surrogate.log_expected_improvement_slope,
         )
         return self._first_new(surrogate, evidence, found, values)
 

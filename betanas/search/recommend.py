@@ -74,6 +74,7 @@ def recommend(
         proposer.pool(),
         best,
         rng,
+        surrogate.mean_slope,
     )
     mean, std = surrogate.predict(found.kernels[:1], found.traits[:1])
     predicted, inside = _cross_validated(proposer, kernels, values)

@@ -115,6 +115,35 @@ class Surrogate:
         mean, std = self._process.predict(self.inputs(kernels, traits))
         return np.asarray(np.log(std)) + log_h((mean - self._best) / std)
 
+    def log_expected_improvement_slope(
+        self, kernels: FloatArray, traits: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Gradient of ``log_expected_improvement``.
+
+        Returns:
+            In the kernels on the unit cube, ``m x d`` (0 for fixed parameters), and in the traits,
+            ``m x c``.
+        """
+        inputs = self.inputs(kernels, traits)
+        mean, std = self._process.predict(inputs)
+        mean_slope, std_slope = self._process.slopes(inputs)
+        z = (mean - self._best) / std
+        rising = np.exp(log_ndtr(z) - log_h(z))[:, None]  # d log_h / dz
+        relative = std_slope / std[:, None]
+        slope = relative + rising * (mean_slope / std[:, None] - z[:, None] * relative)
+        return self._split(slope)
+
+    def mean_slope(self, kernels: FloatArray, traits: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Gradient of the posterior mean, as ``log_expected_improvement_slope`` gives it."""
+        return self._split(self._process.slopes(self.inputs(kernels, traits))[0])
+
+    def _split(self, slope: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """From a gradient in the inputs to those in unit cube and traits."""
+        free = self._space.free
+        unit = np.zeros((len(slope), len(self._space.names)))
+        unit[:, free] = slope[:, : len(free)]
+        return unit, slope[:, len(free) :] / self._trait_width
+
     def log_replicate_factor(self, kernels: FloatArray, traits: FloatArray) -> FloatArray:
         """How much less a second measurement teaches where the noise, not the model, is unsure.
 

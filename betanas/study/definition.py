@@ -40,6 +40,7 @@ class DatasetConfig(Section):
     download: bool = False
     validation: Annotated[float, Field(gt=0)] = 0.1
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    placement: Literal["auto", "device", "host", "stream"] = "auto"
 
     @field_validator("validation")
     @classmethod
@@ -340,7 +341,10 @@ class StudyDefinition(Section):
         Left out: where images and database lie, and how many trials are wanted; those may change
         while a study runs.
         """
-        free = {"name", "dataset.root", "dataset.download", "search.trials", "storage.url"}
+        free = {
+            "name", "dataset.root", "dataset.download", "dataset.placement", "search.trials",
+            "storage.url",
+        }  # fmt: skip
         flat = _flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if key not in free}
 

@@ -1,15 +1,18 @@
 """Batches for training and for evaluation, the same whatever the number of ranks."""
 
+import os
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from betanas.training.augment import Draws, EvalTransform, TrainAugment
+from betanas.training.device_work import upload
 from betanas.training.images import TrainingImages
 from betanas.training.mixing import Mixing, Targets
 from betanas.training.ranks import Ranks
 from betanas.training.seeds import Stream, torch_generator
+from betanas.training.stream import PictureStream, ReadAhead
 from betanas.trial import TrialTask
 
 # Images whose random numbers are drawn at once: a draw for one small batch is all overhead.
@@ -54,6 +57,11 @@ class Batches:
         # Powers of two, so that no group of steps is made across the edge of one that is drawn.
         self.steps_drawn_at_once = _power_of_two(_DRAWN_AT_ONCE // self.per_step)
         self._steps_made_at_once = min(self.steps_drawn_at_once, _power_of_two(made))
+        self._ahead = (
+            ReadAhead(images.images, self._chosen, (os.cpu_count() or 1) // ranks.size)
+            if isinstance(images.images, PictureStream)
+            else None
+        )
         self._mixing = Mixing(recipe.mixup, recipe.cutmix, task.seed)
         self._epoch, self._order = -1, torch.empty(0)
         self._draws: tuple[int, Draws] | None = None
@@ -89,15 +97,26 @@ class Batches:
 
     def _make(self, group: int) -> tuple[Tensor, Tensor]:
         """Augments this rank's images of some steps: small batches are cheaper together."""
-        first = group * self._steps_made_at_once
-        steps = range(first, first + self._steps_made_at_once)
-        chosen = torch.cat([self.indices(step) for step in steps])
-        source, labels = self._images.take(chosen, self._device)
+        steps = self._steps_of(group)
+        first, chosen = steps.start, self._chosen(group)
+        if self._ahead is None:
+            source, labels = self._images.take(chosen, self._device)
+        else:
+            source = upload(self._ahead[group], self._device)
+            labels = upload(self._images.labels[chosen], self._device)
         offset = first % self.steps_drawn_at_once
         places = torch.arange(offset, offset + len(steps))[:, None] * self.per_step
         places = places + torch.arange(self.mine.start, self.mine.stop)
         draws = self._drawn(first // self.steps_drawn_at_once)
         return self._augment(source, draws[places.flatten()]), labels
+
+    def _steps_of(self, group: int) -> range:
+        first = group * self._steps_made_at_once
+        return range(first, first + self._steps_made_at_once)
+
+    def _chosen(self, group: int) -> Tensor:
+        """Which images this rank's share of some steps holds."""
+        return torch.cat([self.indices(step) for step in self._steps_of(group)])
 
     def _drawn(self, group: int) -> Draws:
         if self._draws is None or self._draws[0] != group:

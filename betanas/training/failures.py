@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from betanas.errors import DataError
 from betanas.trial import RESULT_FILE, Failure, TrainingResult, read_json, write_json
 
 # What gloo and NCCL say on the ranks that did nothing wrong when another one is gone.
@@ -84,6 +85,8 @@ def _kind(error: Exception) -> Failure:
     text = str(error)
     if _no_memory(error):
         return Failure.OUT_OF_MEMORY
+    if isinstance(error, DataError):
+        return Failure.DATA
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
         return Failure.DISK_FULL
     return Failure.DEVICE_LOST if any(w in text for w in _DEVICE_GONE) else Failure.CRASHED

@@ -21,7 +21,7 @@ class NewsWriter:
         self._file = (folder / PROGRESS_FILE).open("a", encoding="utf-8")
         self._last = 0.0
 
-    def tell(self, **news: float) -> None:
+    def tell(self, **news: float | str) -> None:
         """Adds a line."""
         self._file.write(json.dumps(news) + "\n")
         self._file.flush()

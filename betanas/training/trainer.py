@@ -62,7 +62,8 @@ class Training:
         self._heart = Heartbeat(self._folder, ranks.rank)
         self._news = NewsWriter(self._folder) if ranks.rank == 0 else None
 
-        placed = images.place(ranks.device)
+        placed = images.place(ranks.device, task.dataset.placement)
+        self._placement = placed.placement
         self._batches = batches = Batches(placed, task, ranks)
         torch.manual_seed(task.seed)
         model = (model or build_model(task.architecture)).to(ranks.device)
@@ -100,6 +101,8 @@ class Training:
         Raises:
             Diverged: On all ranks, if the loss of any is no longer finite.
         """
+        if self._news is not None:
+            self._news.tell(placement=self._placement)
         self._restore()
         self._warm_up()
         self._ranks.agree(Wishes())  # all ranks begin together
@@ -288,6 +291,7 @@ class Training:
             other_seconds=max(0.0, time.time() - self._launched - named),
             device=self._ranks.device_name,
             ranks=self._ranks.size,
+            placement=self._placement,
             history=tuple(self._history),
             stopped=self._stopped,
         )

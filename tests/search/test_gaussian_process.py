@@ -15,7 +15,8 @@ from betanas.search.gaussian_process import (
     _negative_posterior,
     fit,
 )
-from betanas.search.surrogate import log_h
+from betanas.search.space import Space
+from betanas.search.surrogate import Observations, Surrogate, log_h
 
 
 @pytest.fixture
@@ -86,3 +87,32 @@ def test_fit_finds_what_matters(data: tuple[np.ndarray, np.ndarray]) -> None:
     found = fit(*data, Hyperparameters.prior_mode(5), 60)
     assert found.log_scales[:2].max() < found.log_scales[2:].min()
     assert np.exp(found.log_noise) < 0.05
+
+
+def test_posterior_slopes_equal_differences(data: tuple[np.ndarray, np.ndarray]) -> None:
+    process = GaussianProcess(*data, HYPERPARAMETERS)
+    at = np.random.default_rng(1).random((6, 5))
+    slopes = process.slopes(at)
+    for k, step in enumerate(1e-5 * np.eye(5)):
+        higher, lower = process.predict(at + step), process.predict(at - step)
+        for ours, up, down in zip(slopes, higher, lower, strict=True):
+            np.testing.assert_allclose(ours[:, k], (up - down) / 2e-5, atol=1e-5)
+
+
+def test_slope_of_expected_improvement_equals_differences() -> None:
+    rng = np.random.default_rng(2)
+    space = Space(("a", "fixed", "b"), np.array([0.0, 3.0, -1.0]), np.array([2.0, 3.0, 5.0]))
+    kernels, traits = space.kernels(rng.random((30, 3))), rng.normal(5, 2, size=(30, 1))
+    values = np.sin(kernels[:, 0]) + 0.1 * traits[:, 0]
+    surrogate = Surrogate(space, Observations(kernels, traits, values))
+    unit, at = rng.random((5, 3)), rng.normal(5, 2, size=(5, 1))
+
+    def utility(u: np.ndarray, t: np.ndarray) -> np.ndarray:
+        return surrogate.log_expected_improvement(space.kernels(u), t)
+
+    in_unit, in_traits = surrogate.log_expected_improvement_slope(space.kernels(unit), at)
+    for k, step in enumerate(1e-5 * np.eye(3)):
+        difference = (utility(unit + step, at) - utility(unit - step, at)) / 2e-5
+        np.testing.assert_allclose(in_unit[:, k], difference, rtol=2e-3, atol=1e-4)
+    difference = (utility(unit, at + 1e-5) - utility(unit, at - 1e-5)) / 2e-5
+    np.testing.assert_allclose(in_traits[:, 0], difference, rtol=2e-3, atol=1e-4)

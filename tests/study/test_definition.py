@@ -87,7 +87,14 @@ def test_pictures_is_for_a_users_own() -> None:
 
 # -- what may change while a study runs ---------------------------------------------------------
 
-FREE = {"name", "dataset.root", "dataset.download", "search.trials", "storage.url"}
+FREE = {
+    "name",
+    "dataset.root",
+    "dataset.download",
+    "dataset.placement",
+    "search.trials",
+    "storage.url",
+}
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
