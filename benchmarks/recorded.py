@@ -1,5 +1,7 @@
 """A landscape from trials that were really trained: what benchmarks/data/*.csv recorded.
 
+    python benchmarks/recorded.py demo > benchmarks/data/demo.csv     # a study's complete trials
+
 One row a trial: ``family,resolution,num_classes,batch_size``, the kernel's parameters, ``value``.
 Nobody can look up a kernel that was not trained, so this is a surrogate benchmark: a random forest,
 fitted to the table, answers in place of a training. It keeps the landscape's large shape (which
@@ -9,12 +11,14 @@ forest's own out-of-bag residuals, at most 0.02.
 """
 
 import csv
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
+import betanas
 from betanas.architecture.beta import FloatArray
 from betanas.architecture.complexity import step_bytes
 from betanas.architecture.families import FAMILIES
@@ -23,6 +27,7 @@ from betanas.search.rules import ArchitectureRules
 from betanas.search.space import SobolPhase, Space
 
 SLOTS = 2
+COSTS = ("family", "resolution", "num_classes", "batch_size")
 
 
 def load(
@@ -71,3 +76,22 @@ def load(
 
     phase = SobolPhase(space, feasibility, seed, 100, 20)
     return phase, rules, objective, noise / (best - poor)
+
+
+def export(study: str) -> None:
+    """Prints the complete trials of a study that has begun, in the form that ``load`` reads."""
+    loaded = betanas.load_study(study)
+    definition = loaded.definition
+    names = definition.search_family.names
+    classes = len(loaded.stored.settings.classes)
+    facts = [definition.family, definition.resolution, classes, definition.recipe.batch_size]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*COSTS, *names, "value"])
+    for record in loaded.records():
+        if record.state == "complete":
+            kernel = [f"{record.kernel[name]:.6g}" for name in names]
+            writer.writerow([*facts, *kernel, f"{record.value:.5f}"])
+
+
+if __name__ == "__main__":
+    export(*sys.argv[1:])
