@@ -204,6 +204,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="a folder with train/CLASS/ in it")
+    parser.add_argument("--resolutions", default="", help="only these, such as 32,64")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller steps")
     arguments = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
@@ -218,7 +219,10 @@ def main() -> None:
         print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, images a second")
         print(f"{'R':>4} {'model':12} {'batch':>5} {'ours':>8} {'limit':>8} {'loop':>8}", end=" ")
         print(f"{'ours/limit':>10} {'ours/loop':>9}")
+        chosen = [int(r) for r in arguments.resolutions.split(",") if r] or list(SIZES)
         for resolution, size in (QUICK if arguments.quick else SIZES).items():
+            if resolution not in chosen:
+                continue
             for name in MODELS:
                 *rates, of_limit, of_loop = measure(
                     name, resolution, size, images, arguments.images

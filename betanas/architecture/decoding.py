@@ -88,7 +88,7 @@ def decode_table(family: Family, kernels: npt.ArrayLike, resolution: int) -> Lay
     block = np.where(body, np.where(fused, BlockCode.FMBC, BlockCode.MBC), BlockCode.NONE)
     block[present & (layer == 0)] = BlockCode.CNA
 
-    along = layer / np.maximum(depth - 1, 1)[:, None]
+    along = np.minimum(layer / np.maximum(depth - 1, 1)[:, None], 1.0)
     expansion_ratio = _between(parameter("E0"), parameter("E1"), along)
     se_ratio = _between(parameter("S0"), parameter("S1"), along)
     expanded = np.where(body, (in_channels * expansion_ratio).astype(np.int64), 0)

@@ -18,6 +18,7 @@ from betanas.architecture.beta import FloatArray
 
 _LEAST_NOISE = 1e-5  # variance, of standardised values
 _NOISE_PRIOR = (-4.0, 1.0)  # mean and deviation of log(noise variance)
+_SCALE_STD = float(np.sqrt(3.0))  # prior deviation of each log length scale (Hvarfner et al.)
 _BOUNDS = (np.log(0.02), np.log(100.0))  # of log(length scale) on the unit cube
 _SQRT5 = float(np.sqrt(5.0))
 
@@ -37,10 +38,9 @@ class Hyperparameters:
     log_noise: float
 
     @classmethod
-    def prior_mode(cls, dimension: int) -> "Hyperparameters":
-        """Where a fit starts that knows nothing better."""
-        mean, std = _scale_prior(dimension)
-        return cls(np.full(dimension, mean - std**2 / 2), 0.0, _NOISE_PRIOR[0])
+    def prior_mode(cls, scale_means: FloatArray) -> "Hyperparameters":
+        """Where a fit starts that knows nothing better than the prior; see ``fit``."""
+        return cls(scale_means - _SCALE_STD**2 / 2, 0.0, _NOISE_PRIOR[0])
 
     def vector(self) -> FloatArray:
         """All of them, ``d + 2``."""
@@ -52,8 +52,9 @@ class Hyperparameters:
         return cls(vector[:-2].copy(), float(vector[-2]), float(vector[-1]))
 
 
-def _scale_prior(dimension: int) -> tuple[float, float]:
-    return np.sqrt(2.0) + np.log(dimension) / 2, float(np.sqrt(3.0))
+def scale_prior_mean(dimension: int) -> float:
+    """Prior mean of each log length scale where ``dimension`` inputs matter alike (Hvarfner)."""
+    return float(np.sqrt(2.0) + np.log(dimension) / 2)
 
 
 def _correlation(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -69,13 +70,18 @@ def _correlation(first: FloatArray, second: FloatArray) -> tuple[FloatArray, Flo
 
 
 def fit(
-    inputs: FloatArray, targets: FloatArray, start: Hyperparameters, steps: int
+    inputs: FloatArray,
+    targets: FloatArray,
+    scale_means: FloatArray,
+    start: Hyperparameters,
+    steps: int,
 ) -> "Hyperparameters":
     """Maximises the marginal likelihood times the priors by L-BFGS.
 
     Args:
         inputs: ``n x d``, each about [0, 1].
         targets: Standardised values, ``n``.
+        scale_means: Prior means of the log length scales, ``d``.
         start: Where to begin.
         steps: Iterations at most.
     """
@@ -87,7 +93,7 @@ def fit(
     found = minimize(
         _negative_posterior,
         start.vector(),
-        args=(inputs, targets),
+        args=(inputs, targets, scale_means),
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
@@ -97,7 +103,7 @@ def fit(
 
 
 def _negative_posterior(
-    vector: FloatArray, inputs: FloatArray, targets: FloatArray
+    vector: FloatArray, inputs: FloatArray, targets: FloatArray, scale_means: FloatArray
 ) -> tuple[float, FloatArray]:
     """Minus the log of likelihood times priors, and its gradient, ``d + 2`` (R&W, eq. 5.9)."""
     h = Hyperparameters.of(vector)
@@ -125,9 +131,8 @@ def _negative_posterior(
             [-0.5 * signal * np.sum(outer * correlation), -0.5 * noise * np.trace(outer)],
         ]
     )
-    mean, std = _scale_prior(dimension)
-    centres = np.concatenate([np.full(dimension, mean), [0.0, _NOISE_PRIOR[0]]])
-    widths = np.concatenate([np.full(dimension, std), [1.0, _NOISE_PRIOR[1]]])
+    centres = np.concatenate([scale_means, [0.0, _NOISE_PRIOR[0]]])
+    widths = np.concatenate([np.full(dimension, _SCALE_STD), [1.0, _NOISE_PRIOR[1]]])
     # Densities of log-normal variables in the variables themselves, as in GPyTorch.
     flat = np.concatenate([np.ones(dimension), [0.0, 1.0]])
     off = (vector - centres) / widths

@@ -14,6 +14,7 @@ from betanas.search.gaussian_process import (
     Hyperparameters,
     _negative_posterior,
     fit,
+    scale_prior_mean,
 )
 from betanas.search.space import Space
 from betanas.search.surrogate import Observations, Surrogate, log_h
@@ -27,6 +28,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     return inputs, (targets - targets.mean()) / targets.std()
 
 
+MEANS = np.array([1.0, 2.0, scale_prior_mean(5), 2.5, 3.0])
 HYPERPARAMETERS = Hyperparameters(np.log([0.4, 0.9, 2.0, 3.0, 5.0]), np.log(1.3), np.log(0.02))
 
 
@@ -78,13 +80,14 @@ def test_log_h_is_smooth_down_to_where_nothing_is_expected() -> None:
 def test_gradient_equals_differences(data: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     rng = np.random.default_rng(seed)
     vector = HYPERPARAMETERS.vector() + 0.3 * rng.normal(size=7)
-    gradient = _negative_posterior(vector, *data)[1]
-    numeric = approx_fprime(vector, lambda v: _negative_posterior(v, *data)[0], 1e-6)
+    gradient = _negative_posterior(vector, *data, MEANS)[1]
+    numeric = approx_fprime(vector, lambda v: _negative_posterior(v, *data, MEANS)[0], 1e-6)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)
 
 
 def test_fit_finds_what_matters(data: tuple[np.ndarray, np.ndarray]) -> None:
-    found = fit(*data, Hyperparameters.prior_mode(5), 60)
+    means = np.full(5, scale_prior_mean(5))
+    found = fit(*data, means, Hyperparameters.prior_mode(means), 60)
     assert found.log_scales[:2].max() < found.log_scales[2:].min()
     assert np.exp(found.log_noise) < 0.05
 

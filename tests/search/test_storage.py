@@ -73,10 +73,18 @@ def test_changed_meaning_names_its_keys(url: str) -> None:
         begin(url, replace(SETTINGS, meaning=meaning))
     assert str(caught.value) == (
         "study mine has begun with other settings: family (betanet2 -> None), "
-        "recipe.flip (None -> False), resolution (32 -> 64); "
+        "recipe.flip (True -> False), resolution (32 -> 64); "
         "change them back, or give the study file another name to begin a new study"
     )
     assert begin(url).settings == SETTINGS  # nothing lost
+
+
+def test_a_study_older_than_a_key_means_its_default(url: str) -> None:
+    begin(url)
+    newer = {**SETTINGS.meaning, "search.pruner": "none", "recipe.evaluations": 0}
+    assert begin(url, replace(SETTINGS, meaning=newer)).settings == SETTINGS
+    with pytest.raises(StorageError, match=r"search.pruner \(none -> median\)"):
+        begin(url, replace(SETTINGS, meaning={**newer, "search.pruner": "median"}))
 
 
 def test_changed_images(url: str) -> None:
@@ -301,7 +309,7 @@ def test_a_failed_trial(url: str, value: float | None) -> None:
     record = StoredStudy.load(url, NAME).record(0)
     assert (record.state, record.reason, record.value) == ("fail", "diverged", None)
     assert record.audit["message"] == "loss is nan"
-    assert stored.complete() == 0
+    assert stored.counted() == 0
 
 
 def test_a_result_is_recorded_once(url: str) -> None:
@@ -312,7 +320,7 @@ def test_a_result_is_recorded_once(url: str) -> None:
     assert [r.value for r in stored.records()] == [0.875]
     assert not stored.finish(claimed, replace(RESULT, value=None, failure=Failure.CRASHED))
     assert stored.record(0).state == "complete"
-    assert stored.complete() == 1
+    assert stored.counted() == 1
 
 
 def test_optunas_own_tools_see_the_trials(url: str) -> None:
