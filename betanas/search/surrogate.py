@@ -1,8 +1,8 @@
 """The Gaussian process over kernels: what it is told, and what the search asks it.
 
-Inputs are the free parameters on the unit cube and the rules' traits, for the families costs and
-profile of the decoded network: accuracy within a budget of training time depends on these, and the
-kernel determines them in ways that a smooth prior does not guess.
+It is the sum of a process of the free parameters on the unit cube and one of the rules' traits, for
+the families costs and profile of the decoded network: accuracy within a budget of training time
+depends on these, and the kernel determines them in ways that a smooth prior does not guess.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,10 @@ from betanas.search.gaussian_process import (
     GaussianProcess,
     Hyperparameters,
     fit,
-    scale_prior_mean,
+    grouped,
 )
 from betanas.search.space import Space
-from betanas.study.definition import RECIPE_PREFIX
 
-_BEHIND_TRAITS = 2.0  # of a kernel parameter's log length scale, where traits speak for it
 _COLD_STEPS = 60
 _WARM_STEPS = 20
 
@@ -60,29 +58,15 @@ class Surrogate:
         self._centre = float(np.mean(observed.values))
         self._scale = float(np.std(observed.values)) or 1.0
         targets = (observed.values - self._centre) / self._scale
-        means = self._scale_prior_means(observed.traits.shape[1])
-        begin = Hyperparameters.prior_mode(means) if start is None else start
+        self._groups = grouped(len(space.free), observed.traits.shape[1])
+        begin = Hyperparameters.prior_mode(self._groups) if start is None else start
         steps = _COLD_STEPS if start is None else _WARM_STEPS
-        self.hyperparameters = fit(inputs, targets, means, begin, steps)
+        self.hyperparameters = fit(inputs, targets, self._groups, begin, steps)
         self._observed_inputs, self._targets = inputs, targets
-        self._process = GaussianProcess(inputs, targets, self.hyperparameters)
+        self._process = GaussianProcess(inputs, targets, self._groups, self.hyperparameters)
         self._best = float(self._process.predict(inputs)[0].max())
         if not np.isfinite(self._best):
             raise ArithmeticError("the Gaussian process's posterior is not finite")
-
-    def _scale_prior_means(self, traits: int) -> FloatArray:
-        """Prior means of the log length scales of all inputs.
-
-        Where traits tell what a kernel decodes to, they are expected to matter, and the kernel's
-        own parameters little beside them; a recipe's values have no traits to speak for them.
-        """
-        free = self._space.free
-        if traits == 0:
-            return np.full(len(free), scale_prior_mean(len(free)))
-        recipe = [self._space.names[i].startswith(RECIPE_PREFIX) for i in free]
-        mean = scale_prior_mean(traits + sum(recipe))
-        own = [mean if is_recipe else mean + _BEHIND_TRAITS for is_recipe in recipe]
-        return np.array([*own, *[mean] * traits])
 
     def inputs(self, kernels: FloatArray, traits: FloatArray) -> FloatArray:
         """From kernels, ``n x d``, and traits, ``n x c``, to inputs, ``n x (free + c)``."""
@@ -100,6 +84,7 @@ class Surrogate:
         self._process = GaussianProcess(
             np.concatenate([self._observed_inputs, inputs]),
             np.concatenate([self._targets, believed]),
+            self._groups,
             self.hyperparameters,
         )
 

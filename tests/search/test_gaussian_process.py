@@ -1,20 +1,23 @@
 """The Gaussian process in closed form against GPyTorch, differences and plain definitions."""
 
+from dataclasses import replace
+
 import gpytorch
 import numpy as np
 import pytest
 import torch
 from botorch.acquisition.analytic import LogExpectedImprovement
 from botorch.models import SingleTaskGP
-from gpytorch.kernels import MaternKernel, ScaleKernel
+from gpytorch.kernels import AdditiveKernel, MaternKernel, ScaleKernel
 from scipy.optimize import approx_fprime
 
 from betanas.search.gaussian_process import (
     GaussianProcess,
+    Groups,
     Hyperparameters,
     _negative_posterior,
     fit,
-    scale_prior_mean,
+    grouped,
 )
 from betanas.search.space import Space
 from betanas.search.surrogate import Observations, Surrogate, log_h
@@ -28,14 +31,29 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     return inputs, (targets - targets.mean()) / targets.std()
 
 
-MEANS = np.array([1.0, 2.0, scale_prior_mean(5), 2.5, 3.0])
-HYPERPARAMETERS = Hyperparameters(np.log([0.4, 0.9, 2.0, 3.0, 5.0]), np.log(1.3), np.log(0.02))
+ONE = grouped(5)
+HYPERPARAMETERS = Hyperparameters(
+    np.log([0.4, 0.9, 2.0, 3.0, 5.0]), np.log([1.3]), float(np.log(0.02))
+)
+TWO = grouped(2, 3)
+SUM = replace(HYPERPARAMETERS, log_signals=np.log([0.8, 0.5]))
 
 
-def gpytorch_twin(inputs: np.ndarray, targets: np.ndarray, mean: float) -> SingleTaskGP:
-    kernel = ScaleKernel(MaternKernel(nu=2.5, ard_num_dims=inputs.shape[1])).double()
-    kernel.base_kernel.lengthscale = torch.from_numpy(np.exp(HYPERPARAMETERS.log_scales))
-    kernel.outputscale = float(np.exp(HYPERPARAMETERS.log_signal))
+def gpytorch_twin(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    groups: Groups,
+    hyperparameters: Hyperparameters,
+    mean: float,
+) -> SingleTaskGP:
+    kernels = []
+    for group, log_signal in zip(groups, hyperparameters.log_signals, strict=True):
+        dims = tuple(range(group.start, group.stop))
+        matern = MaternKernel(nu=2.5, ard_num_dims=len(dims), active_dims=dims)
+        matern.lengthscale = torch.from_numpy(np.exp(hyperparameters.log_scales[group]))
+        kernels.append(ScaleKernel(matern).double())
+        kernels[-1].outputscale = float(np.exp(log_signal))
+    kernel = AdditiveKernel(*kernels)
     model = SingleTaskGP(
         torch.from_numpy(inputs),
         torch.from_numpy(targets)[:, None],
@@ -48,9 +66,12 @@ def gpytorch_twin(inputs: np.ndarray, targets: np.ndarray, mean: float) -> Singl
     return model.eval()
 
 
-def test_posterior_equals_gpytorch(data: tuple[np.ndarray, np.ndarray]) -> None:
-    process = GaussianProcess(*data, HYPERPARAMETERS)
-    twin = gpytorch_twin(*data, process.mean)
+@pytest.mark.parametrize(("groups", "hyperparameters"), [(ONE, HYPERPARAMETERS), (TWO, SUM)])
+def test_posterior_equals_gpytorch(
+    data: tuple[np.ndarray, np.ndarray], groups: Groups, hyperparameters: Hyperparameters
+) -> None:
+    process = GaussianProcess(*data, groups, hyperparameters)
+    twin = gpytorch_twin(*data, groups, hyperparameters, process.mean)
     at = np.random.default_rng(1).random((7, 5))
     mean, std = process.predict(at)
     posterior = twin.posterior(torch.from_numpy(at))
@@ -59,8 +80,8 @@ def test_posterior_equals_gpytorch(data: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 def test_expected_improvement_equals_botorch(data: tuple[np.ndarray, np.ndarray]) -> None:
-    process = GaussianProcess(*data, HYPERPARAMETERS)
-    twin = gpytorch_twin(*data, process.mean)
+    process = GaussianProcess(*data, ONE, HYPERPARAMETERS)
+    twin = gpytorch_twin(*data, ONE, HYPERPARAMETERS, process.mean)
     at = np.random.default_rng(1).random((50, 5))
     mean, std = process.predict(at)
     theirs = LogExpectedImprovement(twin, best_f=1.0)(torch.from_numpy(at)[:, None, :])
@@ -79,21 +100,21 @@ def test_log_h_is_smooth_down_to_where_nothing_is_expected() -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_gradient_equals_differences(data: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    vector = HYPERPARAMETERS.vector() + 0.3 * rng.normal(size=7)
-    gradient = _negative_posterior(vector, *data, MEANS)[1]
-    numeric = approx_fprime(vector, lambda v: _negative_posterior(v, *data, MEANS)[0], 1e-6)
+    groups, near = (TWO, SUM) if seed else (ONE, HYPERPARAMETERS)
+    vector = near.vector() + 0.3 * rng.normal(size=len(near.vector()))
+    gradient = _negative_posterior(vector, *data, groups)[1]
+    numeric = approx_fprime(vector, lambda v: _negative_posterior(v, *data, groups)[0], 1e-6)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)
 
 
 def test_fit_finds_what_matters(data: tuple[np.ndarray, np.ndarray]) -> None:
-    means = np.full(5, scale_prior_mean(5))
-    found = fit(*data, means, Hyperparameters.prior_mode(means), 60)
+    found = fit(*data, ONE, Hyperparameters.prior_mode(ONE), 60)
     assert found.log_scales[:2].max() < found.log_scales[2:].min()
     assert np.exp(found.log_noise) < 0.05
 
 
 def test_posterior_slopes_equal_differences(data: tuple[np.ndarray, np.ndarray]) -> None:
-    process = GaussianProcess(*data, HYPERPARAMETERS)
+    process = GaussianProcess(*data, TWO, SUM)
     at = np.random.default_rng(1).random((6, 5))
     slopes = process.slopes(at)
     for k, step in enumerate(1e-5 * np.eye(5)):
