@@ -30,6 +30,7 @@ from torchvision import datasets, models, transforms
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.study.definition import Budget, DatasetConfig, Recipe
+from betanas.training.batches import Batches
 from betanas.training.images import TrainingImages
 from betanas.training.model import build_model
 from betanas.training.ranks import Ranks
@@ -200,6 +201,31 @@ def measure(
     return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
+def peak_memory(images: TrainingImages, resolution: int, steps: int = 200) -> float:
+    """What making batches takes beside the images themselves, as a share of their bytes (Linux)."""
+    with tempfile.TemporaryDirectory() as folder:
+        task = make_task("betanet2", resolution, 100, folder)
+        batches = Batches(images, task, Ranks(0, 1, CPU))
+        images.images.sum()  # all of a memory map's pages count from the beginning
+        batches[0]  # torch's own first needs
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+        for step in range(1, steps):
+            batches[step]
+        return (_status("VmHWM") - before + task_bytes(batches)) / images.images.nbytes
+
+
+def task_bytes(batches: Batches) -> int:
+    """The batches that are ready: they were there before the measurement began."""
+    inputs, _ = batches[0]
+    return inputs.untyped_storage().nbytes()
+
+
+def _status(key: str) -> int:
+    text = Path("/proc/self/status").read_text()
+    return 1024 * int(text.split(f"{key}:")[1].split()[0])
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -216,6 +242,9 @@ def main() -> None:
             if arguments.images
             else random_images(5000)
         )
+        for resolution in (32, 64):
+            share = peak_memory(images, resolution)
+            print(f"R={resolution}: batches take {share:.1%} of the images' memory beside them")
         print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, images a second")
         print(f"{'R':>4} {'model':12} {'batch':>5} {'ours':>8} {'limit':>8} {'loop':>8}", end=" ")
         print(f"{'ours/limit':>10} {'ours/loop':>9}")

@@ -77,6 +77,7 @@ class Batches:
         """
         group, place = divmod(step, self._steps_made_at_once)
         if self._made is None or self._made[0] != group:
+            self._made = None  # its memory first
             self._made = (group, *self._make(group))
         _, inputs, labels = self._made
         part = slice(place * self.per_rank, (place + 1) * self.per_rank)

@@ -1,12 +1,17 @@
 """Whole trainings in real processes: budgets, seeds and ranks."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from betanas.training.images import TrainingImages
 from betanas.training.launch import TrainerServer
+from betanas.training.ranks import Ranks
+from betanas.training.trainer import Training
 from betanas.trial import STOP_FILE, TrainingResult
 from tests.training.conftest import TaskMaker
 
@@ -137,3 +142,26 @@ def test_a_training_that_is_told_to_stop_keeps_what_it_has(
     again = server.run(make_task(budget={"steps": 8}, recipe={"evaluations": 4}))
     assert not again.stopped
     assert [e.steps for e in again.history] == [2, 4, 6, 8]
+
+
+def test_a_budget_in_seconds_is_overshot_by_one_step_at_most(make_task: TaskMaker) -> None:
+    begun: list[float] = []
+
+    class Watched(Training):
+        def step(self, progress: float) -> None:
+            begun.append(progress)
+            super().step(progress)
+
+    task = make_task(budget={"seconds": 1.0}, recipe={"evaluations": 3})
+    Path(task.folder).mkdir(parents=True)
+    images = TrainingImages.load(task.dataset, 16, Path(task.cache))
+    result = Watched(task, images, Ranks(0, 1, torch.device("cpu")), time.time()).run()
+    assert len(begun) == result.steps
+    assert max(begun) < 1 <= result.train_seconds
+    assert begun == sorted(begun)
+    # Evaluations stand outside: they happen, and none of their time was counted.
+    assert len(result.history) >= 3
+    assert [e.train_seconds for e in result.history] == sorted(
+        e.train_seconds for e in result.history
+    )
+    assert result.history[-1].train_seconds == pytest.approx(result.train_seconds, abs=1e-3)
