@@ -6,8 +6,9 @@ Any process may be killed at any line of this file; the next ``optimize`` goes o
 import errno
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +31,11 @@ from betanas.search.storage import (
 from betanas.study.definition import StudyDefinition, kernel_of
 from betanas.study.feasibility import memory_bytes
 from betanas.training.device import Devices, find_devices
+from betanas.training.following import Follower
 from betanas.training.launch import TrainerServer
+from betanas.training.leading import LeadingTrainer
+from betanas.training.link import introduction
+from betanas.training.rendezvous import Node
 from betanas.trial import (
     RESULT_FILE,
     STOP_FILE,
@@ -148,6 +153,7 @@ class Search:
                 recipe=self._definition.recipe_of(kernel),
                 budget=self._definition.budget,
                 nproc_per_node=self._devices.nproc_per_node,
+                nnodes=self._devices.nnodes,
                 device=self._devices.kind,
                 folder=str(folder),
                 cache=str(cache_folder(self._folder)),
@@ -188,6 +194,8 @@ class Search:
                     f"trial {task.number} cannot train here: {result.failure}, {result.message}; "
                     "the trial is given back, and the same command goes on once that is mended"
                 )
+            told = f"trial {task.number}: {result.failure}, {result.message}; it is tried again"
+            self._reporter.progress({"note": told})
             claimed = self._stored.count_attempt(claimed)
         message = f"its processes were killed or hung {claimed.lease.attempts} times"
         return TrainingResult(None, Failure.KILLED, message)
@@ -213,6 +221,7 @@ def optimize(
     nproc_per_node: int | None,
     more_trials: int | None,
     reporter: Reporter,
+    node: Node | None = None,
 ) -> StoredStudy:
     """Starts a study, or goes on with it.
 
@@ -223,6 +232,7 @@ def optimize(
         nproc_per_node: Ranks of a trial on this machine; None lets the device decide.
         more_trials: How many trials of any kind to add; None works towards ``search.trials``.
         reporter: Who is told how it goes.
+        node: This node 0, if other machines train each trial with it.
 
     Raises:
         InputError: For data, device, database or limits that do not work; nothing has begun then.
@@ -230,7 +240,7 @@ def optimize(
     """
     if more_trials is not None and more_trials < 1:
         raise InputError(f"--trials must be >= 1, but got {more_trials}")
-    devices = find_devices(device, nproc_per_node)
+    devices = replace(find_devices(device, nproc_per_node), nnodes=node.nnodes if node else 1)
     facts = describe_dataset(definition.dataset)
     fresh = new_settings(definition, facts, devices)
     sobol_phase(definition, fresh).check_feasible()
@@ -238,9 +248,15 @@ def optimize(
     with suppress(NoStudyError):  # what can be known of a study that has begun needs no trainer
         stored = StoredStudy.load(url, definition.name)
         stored.refuse_change(fresh)
-        if more_trials is None and stored.counted() >= definition.search.trials:
+        if not node and more_trials is None and stored.counted() >= definition.search.trials:
             return stored
-    with TrainerServer(definition.dataset, definition.resolution, cache_folder(folder)) as trainer:
+    cache = cache_folder(folder)
+    server = (
+        LeadingTrainer(definition, cache, node, introduction(node, devices, definition, facts))
+        if node
+        else TrainerServer(definition.dataset, definition.resolution, cache)
+    )
+    with server as trainer:
         trainer.wait()
         stored = StoredStudy.begin(url, definition.name, fresh)
         Search(definition, stored, devices, folder, reporter).run(trainer, more_trials)
@@ -257,6 +273,37 @@ def _percent(news: Mapping[str, Any], evaluations: int) -> int | None:
     shares = evaluations or 100
     share = int(news["spent"] * shares + 1e-9)
     return share * 100 // shares if share else None
+
+
+def follow(
+    definition: StudyDefinition,
+    url: str,
+    device: str,
+    nproc_per_node: int | None,
+    node: Node,
+    say: Callable[[str], None],
+) -> int:
+    """Trains, with node 0, the trials of the study that it runs; touches no database.
+
+    Args:
+        definition: The study file, the same as node 0's.
+        url: Its database; only tells beside which file this node leaves its own.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        nproc_per_node: Ranks of a trial on this machine, as many as on node 0.
+        node: This node.
+        say: Told how it goes, a line each.
+
+    Returns:
+        How many trainings this node took part in.
+    """
+    devices = find_devices(device, nproc_per_node)
+    own = introduction(node, devices, definition, describe_dataset(definition.dataset))
+    folder = trials_folder(url, definition.name)
+    # A folder of its own: nodes may share a file system.
+    mine = folder / f"node-{node.node_rank}"
+    follower = Follower(definition, node, own, mine, cache_folder(folder), say)
+    follower.run()
+    return follower.trainings
 
 
 def left_result(task: TrialTask) -> TrainingResult | None:

@@ -42,6 +42,7 @@ class Failure(StrEnum):
     DISK_FULL = "disk_full"
     DEVICE_LOST = "device_lost"
     DATA = "data"
+    NODE_LOST = "node_lost"
 
     @property
     def ends_worker(self) -> bool:
@@ -72,6 +73,7 @@ class TrialTask:
         checkpoint_seconds: Least time between two checkpoints; a shorter training writes none.
         stall_seconds: Silence after which a rank counts as hung.
         keep_checkpoint: Whether the last checkpoint stays when the training is done.
+        nnodes: Machines that train together, each with ``nproc_per_node`` ranks.
     """
 
     number: int
@@ -87,6 +89,7 @@ class TrialTask:
     checkpoint_seconds: float = 30.0
     stall_seconds: float = 45.0
     keep_checkpoint: bool = False
+    nnodes: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal task."""

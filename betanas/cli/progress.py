@@ -69,6 +69,8 @@ class SearchProgress:
 
     def progress(self, news: dict[str, Any]) -> None:
         """The training told of itself."""
+        if "note" in news:
+            self._say(news["note"])
         self._news |= news
         placement = news.get("placement")
         if placement is not None and placement != self._placement:

@@ -50,17 +50,37 @@ def optimize(
         str, typer.Option(metavar="N|auto", help="Ranks that train one model together.")
     ] = "auto",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    nnodes: Annotated[
+        int, typer.Option(help="Machines that train one model together; see docs/nodes.md.")
+    ] = 1,
+    rdzv_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Of node 0; the port after it is used too."),
+    ] = None,
+    node_rank: Annotated[
+        int | None, typer.Option(help="Which node this is; node 0 owns the study.")
+    ] = None,
     storage: StorageOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start or resume a study until its target of trials is met."""
     from betanas.study.loading import load_study
+    from betanas.training.rendezvous import Node
 
     definition = load_study(study, set_ or (), data)
     url = storage_url(definition, storage)
     ranks = _ranks(nproc_per_node)
+    node = Node.from_options(nnodes, rdzv_endpoint, node_rank)
     say("loading ...", err, "dim")
+    if node is not None and node.node_rank > 0:
+        from betanas.optimize import follow
+
+        trainings = follow(definition, url, device, ranks, node, lambda text: say(text, err))
+        say(f"node 0 has ended; this node took part in {trainings} trainings", err)
+        if as_json:
+            print_json({"node_rank": node.node_rank, "trainings": trainings})
+        return
     import optuna
 
     from betanas.analysis.status import observed_best
@@ -69,7 +89,7 @@ def optimize(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with SearchProgress(err) as progress:
-        stored = run(definition, url, device, ranks, trials, progress)
+        stored = run(definition, url, device, ranks, trials, progress, node)
     best = observed_best(stored.records())
     same = f"--study {study}" + (f" --storage {storage}" if storage else "")
     if best is not None:

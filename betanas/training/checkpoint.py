@@ -1,5 +1,6 @@
 """Checkpoints of one training: whole files, tensors and plain numbers only, the last two kept."""
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -48,6 +49,21 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
         assert isinstance(state, dict)  # noqa: S101 - what write_checkpoint was given
         return state
     return None
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """A checkpoint's state as bytes, for another rank."""
+    packed = io.BytesIO()
+    torch.save(state, packed)
+    return packed.getvalue()
+
+
+def unpack(packed: bytes) -> dict[str, Any] | None:
+    """What ``pack`` was given; None for no bytes."""
+    if not packed:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+    return state
 
 
 def remove_checkpoints(folder: Path, *, keep_newest: bool = False) -> None:

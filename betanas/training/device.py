@@ -21,11 +21,13 @@ class Devices:
         kind: ``cpu`` or ``cuda``.
         nproc_per_node: Ranks.
         memory_bytes: What a training step of one rank may plan with.
+        nnodes: Machines that train together, each with so many ranks.
     """
 
     kind: Literal["cpu", "cuda"]
     nproc_per_node: int
     memory_bytes: int
+    nnodes: int = 1
 
 
 def find_devices(device: str, nproc_per_node: int | None) -> Devices:

@@ -43,7 +43,7 @@ def write_failure(folder: Path, rank: int, error: Exception) -> bool:
     return peer
 
 
-def conclude(folder: Path, exit_codes: Mapping[int, int]) -> None:
+def conclude(folder: Path, exit_codes: Mapping[int, int], nnodes: int = 1) -> None:
     """Writes the failed result of a training whose ranks have ended, unless there is a result.
 
     A rank's own error comes first, then a rank that was killed, then ranks that missed another.
@@ -51,6 +51,7 @@ def conclude(folder: Path, exit_codes: Mapping[int, int]) -> None:
     Args:
         folder: The trial's folder.
         exit_codes: Of the ranks that failed; negative for a signal.
+        nnodes: Machines that trained together; where it began may be on another one.
     """
     if read_json(folder / RESULT_FILE) is not None:
         return
@@ -65,7 +66,8 @@ def conclude(folder: Path, exit_codes: Mapping[int, int]) -> None:
         message = f"rank {killed[0]} was ended by {name}"
         failure = Failure.KILLED if name == "SIGKILL" else Failure.CRASHED
     elif stories:
-        failure, message = Failure.CRASHED, stories[0]["message"]
+        failure = Failure.CRASHED if nnodes == 1 else Failure.NODE_LOST
+        message = stories[0]["message"]
     else:
         rank, code = next(iter(exit_codes.items()), (0, 1))
         failure, message = Failure.CRASHED, f"rank {rank} ended with exit code {code}"

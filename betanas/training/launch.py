@@ -17,6 +17,7 @@ from betanas.errors import DataError, RunError
 from betanas.study.definition import DatasetConfig
 from betanas.training.heartbeat import HungRank
 from betanas.training.progress import NewsReader
+from betanas.training.rendezvous import Rendezvous
 from betanas.trial import (
     LOG_FILE,
     RESULT_FILE,
@@ -88,8 +89,17 @@ class TrainerServer:
             raise DataError(answer["error"])
         self._ready = True
 
+    def revive(self) -> None:
+        """Starts the server again if it has ended."""
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+
     def run(
-        self, task: TrialTask, on_progress: Callable[[dict[str, Any]], None] = lambda _: None
+        self,
+        task: TrialTask,
+        on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+        rendezvous: Rendezvous | None = None,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> TrainingResult:
         """Trains one task in fresh processes; returns a result whatever happens to them.
 
@@ -97,6 +107,8 @@ class TrainerServer:
             task: What to train; a training of the same task that was interrupted goes on from its
                 last checkpoint, and anything else in its folder is removed.
             on_progress: Called with each line of news (``spent``, ``epoch``, ``best``, ...).
+            rendezvous: Where this node meets the others of ``task.nnodes``; None for one node.
+            trouble: Asked again and again; says, in words, when another node is lost.
 
         Raises:
             DataError: If the images cannot be loaded.
@@ -105,13 +117,15 @@ class TrainerServer:
         folder = Path(task.folder)
         _clear(folder, task)
         write_json(folder / TASK_FILE, task.to_json())
-        if self._process is None or self._process.poll() is not None:
-            self._start()
+        self.revive()
         self.wait()
         launched = time.time()
-        self._send({"do": "train", "task": str(folder / TASK_FILE), "launched": launched})
+        meeting = (rendezvous or Rendezvous()).to_json()
+        request = {"task": str(folder / TASK_FILE), "launched": launched, "rendezvous": meeting}
+        self._send({"do": "train", **request})
         try:
-            result = self._follow(folder, HungRank(folder, task.stall_seconds), on_progress)
+            hung = HungRank(folder, task.stall_seconds)
+            result = self._follow(folder, hung, trouble, on_progress)
         except BaseException:
             self.close()
             raise
@@ -163,7 +177,11 @@ class TrainerServer:
         return json.loads(line) if line else None
 
     def _follow(
-        self, folder: Path, hung: HungRank, on_progress: Callable[[dict[str, Any]], None]
+        self,
+        folder: Path,
+        hung: HungRank,
+        trouble: Callable[[], str | None],
+        on_progress: Callable[[dict[str, Any]], None],
     ) -> TrainingResult:
         news = NewsReader(folder)
         while True:
@@ -175,18 +193,27 @@ class TrainerServer:
                 if (message := hung.message()) is not None:
                     self.close()
                     return TrainingResult(None, Failure.TIMED_OUT, message)
+                if (message := trouble()) is not None:
+                    self.close()
+                    return _written(folder) or TrainingResult(None, Failure.NODE_LOST, message)
                 continue
             for line in news.read():
                 on_progress(line)
             if answer is None:
                 self.close()  # it may still be on its way out; the next trial starts a new one
-            written = read_json(folder / RESULT_FILE)
+            written = _written(folder)
             if written is not None:
-                return TrainingResult.from_json(written)
+                return written
             how = f"exit code {answer['exit']}" if answer else "the trainer server"
             return TrainingResult(
                 None, Failure.CRASHED, f"the launcher ended with {how}: {_tail(folder / LOG_FILE)}"
             )
+
+
+def _written(folder: Path) -> TrainingResult | None:
+    """The result that the ranks or their agent left, if they did."""
+    written = read_json(folder / RESULT_FILE)
+    return None if written is None else TrainingResult.from_json(written)
 
 
 def _clear(folder: Path, task: TrialTask) -> None:

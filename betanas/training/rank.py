@@ -31,13 +31,14 @@ def shared_images(dataset: DatasetConfig, resolution: int, cache: str) -> Traini
     return _loaded[key]
 
 
-def run_rank(task_path: str, agent: int, launched: float) -> None:
+def run_rank(task_path: str, agent: int, launched: float, first: int) -> None:
     """Trains as one rank; the environment tells which (torchrun's variables).
 
     Args:
         task_path: The task's file; its folder receives what the rank tells.
         agent: Process id of the agent, with which the rank ends.
         launched: When the trial was launched, ``time.time()`` seconds.
+        first: The lowest rank of this node.
     """
     die_with_parent(agent)
     # The agent's own handler came along with the fork; it would make a story of being ended.
@@ -47,7 +48,9 @@ def run_rank(task_path: str, agent: int, launched: float) -> None:
     folder = Path(task.folder)
     cores = os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // task.nproc_per_node))
-    rank = int(os.environ["RANK"])
+    local_rank = int(os.environ["LOCAL_RANK"])
+    rank = first + local_rank
+    os.environ["RANK"] = str(rank)
     try:
         ranks = Ranks.join(task.device)
         images = shared_images(task.dataset, task.architecture.resolution, task.cache)
@@ -60,7 +63,7 @@ def run_rank(task_path: str, agent: int, launched: float) -> None:
             # The agent looks at the first rank that ends: let that be the one that is to blame.
             time.sleep(_PEER_GONE_SECONDS)
         raise
-    if rank == 0:
+    if local_rank == 0:  # all ranks have the same; each node keeps it
         write_result(folder, result)
         remove_checkpoints(folder, keep_newest=task.keep_checkpoint)
     ranks.leave()

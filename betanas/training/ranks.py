@@ -105,6 +105,19 @@ class Ranks:
         dist.all_gather(gathered, own)
         return gathered
 
+    def share(self, data: bytes) -> bytes:
+        """Rank 0's bytes, on all ranks."""
+        if self.size == 1:
+            return data
+        length = torch.tensor([len(data)])
+        dist.broadcast(length, src=0)
+        shared = torch.empty(int(length), dtype=torch.uint8)
+        if self.rank == 0 and data:
+            shared = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        if len(shared):
+            dist.broadcast(shared, src=0)
+        return bytes(shared.numpy())
+
     def random_state(self) -> Tensor:
         """State of torch's global generator of this rank's device, for what draws from that."""
         if self.device.type == "cuda":

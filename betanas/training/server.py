@@ -22,10 +22,11 @@ from torch.numa.binding import AffinityMode, NumaOptions
 
 from betanas.errors import BetaNASError
 from betanas.study.definition import DatasetConfig
-from betanas.training.failures import conclude
+from betanas.training.failures import conclude, write_result
 from betanas.training.processes import die_with_parent
 from betanas.training.rank import run_rank, shared_images
-from betanas.trial import LOG_FILE, TrialTask, read_json
+from betanas.training.rendezvous import Rendezvous
+from betanas.trial import LOG_FILE, Failure, TrainingResult, TrialTask, read_json
 
 
 def main() -> None:
@@ -55,7 +56,8 @@ def _train(request: dict[str, Any]) -> dict[str, Any]:
     if agent == 0:
         code = 1
         try:
-            code = _run_agent(task_file, server, request["launched"])
+            meeting = Rendezvous.from_json(request["rendezvous"])
+            code = _run_agent(task_file, server, request["launched"], meeting)
         except BaseException:  # a fork must never return into the server's loop
             traceback.print_exc()
         finally:
@@ -67,7 +69,7 @@ def _train(request: dict[str, Any]) -> dict[str, Any]:
     return {"exit": os.waitstatus_to_exitcode(status)}
 
 
-def _run_agent(task_file: Path, server: int, launched: float) -> int:
+def _run_agent(task_file: Path, server: int, launched: float, meeting: Rendezvous) -> int:
     """Runs torchrun's elastic agent in this fork, and through it the ranks; returns exit code."""
     die_with_parent(server)
     folder = task_file.parent
@@ -75,15 +77,35 @@ def _run_agent(task_file: Path, server: int, launched: float) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     task = TrialTask.from_json(read_json(task_file))
+    # torchrun numbers nodes by their addresses, so each rank is told its own number.
+    first = meeting.node_rank * task.nproc_per_node
+    try:
+        launch = elastic_launch(_launch_config(task, meeting), run_rank)
+        launch(str(task_file), os.getpid(), launched, first)
+    except ChildFailedError as error:
+        failed = {first + f.local_rank: f.exitcode for f in error.failures.values()}
+        conclude(folder, failed, task.nnodes)
+        return 1
+    except Exception as error:
+        if task.nnodes == 1:
+            raise
+        told = f"the nodes did not meet: {type(error).__name__}: {error}"
+        write_result(folder, TrainingResult(None, Failure.NODE_LOST, told))
+        return 1
+    return 0
+
+
+def _launch_config(task: TrialTask, meeting: Rendezvous) -> LaunchConfig:
     on_gpu = task.device == "cuda"
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+    return LaunchConfig(
+        min_nodes=task.nnodes,
+        max_nodes=task.nnodes,
         nproc_per_node=task.nproc_per_node,
-        run_id=f"trial-{task.number}-{os.getpid()}",
+        run_id=meeting.run_id,
         rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
+        rdzv_endpoint=meeting.endpoint,
+        rdzv_configs={"is_host": meeting.node_rank == 0},
+        local_addr=meeting.address,
         max_restarts=0,
         monitor_interval=0.05,
         # A process that has used a GPU cannot be forked; this one has not, unless torch changed.
@@ -92,12 +114,6 @@ def _run_agent(task_file: Path, server: int, launched: float) -> int:
         numa_options=NumaOptions(affinity_mode=AffinityMode.NODE) if on_gpu else None,
         shutdown_timeout=5,
     )
-    try:
-        elastic_launch(config, run_rank)(str(task_file), os.getpid(), launched)
-    except ChildFailedError as error:
-        conclude(folder, {rank: failed.exitcode for rank, failed in error.failures.items()})
-        return 1
-    return 0
 
 
 def _has_used_gpu() -> bool:

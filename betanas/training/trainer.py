@@ -16,7 +16,7 @@ from torch import nn
 from betanas.training.average import WeightAverage
 from betanas.training.batches import Batches, HeldOut
 from betanas.training.budget import TrainingClock
-from betanas.training.checkpoint import read_checkpoint, write_checkpoint
+from betanas.training.checkpoint import pack, read_checkpoint, unpack, write_checkpoint
 from betanas.training.depth import DepthNoise
 from betanas.training.device_work import LossWatch, WorkTimer
 from betanas.training.evaluation import Validation
@@ -258,8 +258,8 @@ class Training:
 
     def _restore(self) -> None:
         """Goes on where an interrupted training of the very same task left its last checkpoint."""
-        saved: dict[str, Any] | None = read_checkpoint(self._folder)
-        if saved is None or saved["task"] != json.dumps(self._task.to_json()):
+        saved = self._saved_state()
+        if saved is None:
             return
         self._clock.restore(saved["steps"], saved["seconds"])
         self._share = int(self._clock.progress * self._task.recipe.evaluations)
@@ -274,6 +274,17 @@ class Training:
         self._optimizer.load_state_dict(saved["optimizer"])
         self._learning_rate.plateau.state = tuple(saved["plateau"])
         self._ranks.set_random_state(saved["random_states"][self._ranks.rank])
+
+    def _saved_state(self) -> dict[str, Any] | None:
+        """What rank 0 finds in its folder: other nodes have none, or an older one."""
+        found: dict[str, Any] | None = None
+        if self._ranks.rank == 0:
+            found = read_checkpoint(self._folder)
+            if found is not None and found["task"] != json.dumps(self._task.to_json()):
+                found = None
+        if self._ranks.size == 1:
+            return found
+        return unpack(self._ranks.share(b"" if found is None else pack(found)))
 
     def _result(self, startup_seconds: float) -> TrainingResult:
         clock = self._clock

@@ -1,10 +1,12 @@
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command import free_endpoint
 
 from betanas.training.checkpoint import (
     CHECKPOINT_FILE,
@@ -13,7 +15,8 @@ from betanas.training.checkpoint import (
     write_checkpoint,
 )
 from betanas.training.launch import TrainerServer
-from betanas.trial import RESULT_FILE, Failure
+from betanas.training.rendezvous import Rendezvous
+from betanas.trial import RESULT_FILE, Failure, TrainingResult
 from tests.training.conftest import TaskMaker
 from tests.training.test_launch import learnt
 
@@ -72,6 +75,46 @@ def test_interrupted_training_ends_in_the_same_weights(
     states = [read_checkpoint(Path(t.folder)) for t in (whole, broken)]
     for key in ("model", "average", "optimizer", "plateau", "random_states"):
         assert_equal(*(state[key] for state in states if state))
+
+
+def test_two_nodes_go_on_from_the_first_ones_checkpoint(
+    server: TrainerServer, make_task: TaskMaker, tmp_path: Path
+) -> None:
+    """The second node starts anew in an empty folder, as on another machine."""
+    budget, recipe = {"steps": 60}, {"preset": "fast", "batch_size": 32, "weight_average": 0.9}
+    expected = server.run(make_task("whole", budget=budget, recipe=recipe, ranks=2))
+
+    def run_nodes(run_id: str, first: Any = lambda _: None) -> TrainingResult:
+        def node(rank: int, trainer: TrainerServer, on_progress: Any) -> TrainingResult:
+            shared = {"budget": budget, "recipe": recipe, "nnodes": 2, "checkpoint_seconds": 0.1}
+            task = make_task(f"node{rank}" + run_id * rank, **shared)
+            meeting = Rendezvous(rank, endpoint, run_id=run_id)
+            return trainer.run(task, on_progress, meeting)
+
+        with (
+            TrainerServer(make_task().dataset, 16, tmp_path / "cache") as other,
+            ThreadPoolExecutor() as pool,
+        ):
+            other.wait()
+            there = pool.submit(node, 1, other, lambda _: None)
+            here = node(0, server, first)
+            there.result()
+            return here
+
+    endpoint, folder = free_endpoint(), tmp_path / "node0"
+
+    def kill(news: dict[str, Any]) -> None:
+        if news["steps"] >= 20 and (folder / CHECKPOINT_FILE).exists():
+            os.kill(parent_of(int((folder / "agent.pid").read_text())), signal.SIGKILL)
+
+    assert run_nodes("a", kill).value is None
+    saved = read_checkpoint(folder)
+    assert saved is not None
+    news: list[dict[str, Any]] = []
+    resumed = run_nodes("b", news.append)
+    assert resumed.failure is None, resumed.message
+    assert all(n["steps"] > saved["steps"] for n in news)
+    assert learnt(resumed) == learnt(expected)
 
 
 def assert_equal(a: Any, b: Any) -> None:

@@ -1,0 +1,91 @@
+"""Which machines train a trial together, and where they meet: torchrun's options, checked."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from betanas.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This machine among those that train every trial together.
+
+    Attributes:
+        nnodes: How many machines.
+        node_rank: Which one this is; 0 leads: it owns the study, the others train with it.
+        host: Address of node 0 that the others reach.
+        port: Where torchrun's rendezvous listens on node 0 during a trial; on ``port + 1`` node 0
+            tells the others what to train.
+    """
+
+    nnodes: int
+    node_rank: int
+    host: str
+    port: int
+
+    @classmethod
+    def from_options(cls, nnodes: int, endpoint: str | None, node_rank: int | None) -> Self | None:
+        """What ``--nnodes``, ``--rdzv-endpoint`` and ``--node-rank`` say; None for one machine.
+
+        Raises:
+            InputError: If they contradict each other.
+        """
+        if nnodes < 1:
+            raise InputError(f"--nnodes must be >= 1, but got {nnodes}")
+        if nnodes == 1:
+            for option, value in (("--rdzv-endpoint", endpoint), ("--node-rank", node_rank)):
+                if value is not None:
+                    raise InputError(f"{option} {value} needs --nnodes >= 2, but got --nnodes 1")
+            return None
+        if endpoint is None or node_rank is None:
+            missing = "--rdzv-endpoint HOST:PORT" if endpoint is None else "--node-rank RANK"
+            raise InputError(f"--nnodes {nnodes} needs {missing}, on every node")
+        if not 0 <= node_rank < nnodes:
+            raise InputError(
+                f"--node-rank must be in [0, {nnodes - 1}] with --nnodes {nnodes}, "
+                f"but got {node_rank}"
+            )
+        host, _, port = endpoint.rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= 65534:
+            raise InputError(
+                "--rdzv-endpoint must be HOST:PORT of node 0 with a port in [1, 65534], "
+                f"such as host0:29400, but got {endpoint!r}"
+            )
+        return cls(nnodes, node_rank, host.strip("[]"), int(port))
+
+    @property
+    def endpoint(self) -> str:
+        """Where torchrun's agents meet."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def control(self) -> tuple[str, int]:
+        """Where node 0 tells the others what to train."""
+        return self.host, self.port + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rendezvous:
+    """How the agents of one training find each other.
+
+    Attributes:
+        node_rank: Which node asks.
+        endpoint: ``HOST:PORT`` of node 0; port 0 takes any that is free.
+        address: Where the other nodes reach this one.
+        run_id: The training's own, the same on all nodes.
+    """
+
+    node_rank: int = 0
+    endpoint: str = "127.0.0.1:0"
+    address: str = "127.0.0.1"
+    run_id: str = "trial"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``from_json`` gives back an equal rendezvous."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        return cls(**data)
