@@ -1,5 +1,19 @@
 """What can go wrong, by whose hand: the user's input, or the run itself."""
 
+import re
+
+_PASSWORDS = (
+    re.compile(r"(://[^:/@\s]*:)[^\s]*(?=@)"),
+    re.compile(r"([?&]password=)[^&\s]*"),
+)
+
+
+def without_password(text: str) -> str:
+    """A text in which no database URL shows its password."""
+    for pattern in _PASSWORDS:
+        text = pattern.sub(r"\1***", text)
+    return text
+
 
 class BetaNASError(Exception):
     """An error a user can act on: its text names place, rule, value and cure.

@@ -2,13 +2,17 @@
 
 import os
 import signal
+import sys
 import warnings
 from types import FrameType
 from typing import NoReturn
 
+from betanas.errors import without_password
+
 
 def main() -> None:
     """The ``betanas`` command."""
+    _hide_password()
     # Spinning threads make everything 20 times slower as soon as a core has other work too; the
     # variable is read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -22,6 +26,23 @@ def main() -> None:
     from betanas.cli.app import app
 
     app(prog_name="betanas")
+
+
+def _hide_password() -> None:
+    """Begins anew without a password on the command line, where all users of a machine see it."""
+    arguments = list(sys.orig_argv)
+    for i, argument in enumerate(arguments):
+        option, _, url = argument.partition("=")
+        width = 1 if url else 2
+        url = url or "".join(arguments[i + 1 : i + 2])
+        if option == "--storage" and without_password(url) != url:
+            print(
+                "note: a password on the command line is for everybody to see; "
+                "export BETANAS_STORAGE=URL instead of --storage URL",
+                file=sys.stderr,
+            )
+            os.environ["BETANAS_STORAGE"] = url
+            os.execv(sys.executable, arguments[:i] + arguments[i + width :])  # noqa: S606
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

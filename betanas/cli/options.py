@@ -10,7 +10,7 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from rich.console import Console
 
-from betanas.errors import BetaNASError
+from betanas.errors import BetaNASError, without_password
 
 StudyOption = Annotated[
     str, typer.Option("--study", help="A built-in study's name, or a path to a TOML file.")
@@ -38,8 +38,10 @@ err = Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
 
 
 def say(text: str, console: Console = out, style: str | None = None) -> None:
-    """Prints one line as it is, however long."""
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    """Prints one line as it is, however long; but no password of a database."""
+    console.print(
+        without_password(text), style=style, highlight=False, markup=False, soft_wrap=True
+    )
 
 
 P = ParamSpec("P")

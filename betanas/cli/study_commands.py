@@ -225,22 +225,25 @@ def best(
 @ends_well
 def dashboard(
     study: StudyOption,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on 127.0.0.1.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; only 127.0.0.1 without --allow-remote.")
+    ] = "127.0.0.1",
+    allow_remote: Annotated[
+        bool,
+        typer.Option(
+            "--allow-remote",
+            help="Let other machines in. There is no password: whoever reaches the address reads, "
+            "changes and deletes what the database holds.",
+        ),
+    ] = False,
     storage: StorageOption = None,
     set_: SetOption = None,
 ) -> None:
     """Browse the study with optuna-dashboard, on this machine only."""
-    import socket
-
+    _check_host(host, allow_remote=allow_remote)
     definition, stored = load_begun(study, storage, set_)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise InputError(
-                f"--port {port} cannot be used ({error.strerror}); choose another"
-            ) from None
+    _check_port(host, port)
     from optuna_dashboard import run_server
 
     from betanas.browse import open_artifacts, prepare_in_background
@@ -249,8 +252,35 @@ def dashboard(
     prepare_in_background(
         definition, stored, artifacts, lambda text: say(f"warning: {text}", err, "yellow")
     )
-    say(f"{definition.name} on http://127.0.0.1:{port}/ - Ctrl-C ends it", err)
-    run_server(stored.database, host="127.0.0.1", port=port, artifact_store=artifacts)
+    if allow_remote:
+        say(f"warning: whoever reaches {host} port {port} can change the study", err, "yellow")
+    say(f"{definition.name} on http://{host}:{port}/ - Ctrl-C ends it", err)
+    run_server(stored.database, host=host, port=port, artifact_store=artifacts)
+
+
+def _check_host(host: str, *, allow_remote: bool) -> None:
+    """Refuses to let other machines in, unless that is what the user asks for by name."""
+    if host not in ("127.0.0.1", "localhost", "::1") and not allow_remote:
+        raise InputError(
+            f"--host must be 127.0.0.1, but got {host}: the dashboard has no password, and "
+            "whoever reaches it can change the study; from elsewhere use "
+            "ssh -L 8080:127.0.0.1:8080, or add --allow-remote on a network that you trust"
+        )
+
+
+def _check_port(host: str, port: int) -> None:
+    import socket
+
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        told = f"({error.strerror or error})"
+        raise InputError(
+            f"--host {host} --port {port} cannot be used {told}; choose another"
+        ) from None
 
 
 def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import socket
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -171,14 +172,19 @@ def _download(root: Path, published: Published) -> None:
 
 @contextmanager
 def _downloading() -> Iterator[None]:
-    """Keeps stdout for data, and gives up on a server that falls silent."""
-    before = socket.getdefaulttimeout()
+    """Keeps stdout for data, gives up on a server that falls silent, and unpacks with care.
+
+    torchvision leaves it to Python what an archive's members may do; before 3.14, that is anything.
+    """
+    before, unpack = socket.getdefaulttimeout(), tarfile.TarFile.extraction_filter
     socket.setdefaulttimeout(_STALLED_SECONDS)
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
         socket.setdefaulttimeout(before)
+        tarfile.TarFile.extraction_filter = unpack
 
 
 def _read_cifar(

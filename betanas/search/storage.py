@@ -1,7 +1,6 @@
 """A study in its database: the only place that translates between Optuna's words and ours."""
 
 import math
-import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.family import Kernel
-from betanas.errors import NoStudyError, StorageError
+from betanas.errors import NoStudyError, StorageError, without_password
 from betanas.search.leases import Lease, Leases, current_worker
 from betanas.search.patience import make_tables, patient
 from betanas.study.definition import default_meaning
@@ -101,17 +100,16 @@ def _parse(url: str) -> URL:
     try:
         return make_url(url)
     except (ArgumentError, ValueError):  # a port that is no number is a ValueError
-        shown = re.sub(r":[^:/@]*@", ":***@", url)
         raise StorageError(
             "storage.url must be a database URL such as sqlite:///storage/study.db, "
-            f"but got {shown!r}"
+            f"but got {without_password(url)!r}"
         ) from None
 
 
 @contextmanager
 def _opening(parsed: URL) -> Iterator[None]:
     """Turns what drivers say of a database into one line, without the password."""
-    shown = parsed.render_as_string(hide_password=True)
+    shown = without_password(parsed.render_as_string(hide_password=False))
     try:
         yield
     except ImportError:
@@ -124,8 +122,8 @@ def _opening(parsed: URL) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError, sqlite3.Error, OSError) as error:
         told = error.__cause__ if isinstance(error, StorageInternalError) else error
         cause = str(getattr(told, "orig", None) or told).splitlines()[0]
-        if parsed.password:
-            cause = cause.replace(str(parsed.password), "***")
+        for password in filter(None, (parsed.password, parsed.query.get("password"))):
+            cause = cause.replace(str(password), "***")
         raise StorageError(f"storage {shown} cannot be opened: {cause}") from None
 
 
@@ -431,5 +429,5 @@ def _read_settings(study: optuna.Study, name: str) -> Settings:
 
 
 def _no_study(name: str, url: str) -> str:
-    shown = _parse(url).render_as_string(hide_password=True)
+    shown = without_password(url)
     return f"{shown} has no study {name}; begin it with: betanas optimize --study {name}"
