@@ -6,6 +6,7 @@ value is a function of the architecture, so that any two runs of a study can be 
 
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -24,12 +25,14 @@ from betanas import optimize
 from betanas.data import describe_dataset
 from betanas.optimize import Search, new_settings
 from betanas.search import leases
+from betanas.search.leases import Leases
 from betanas.search.plan import sobol_phase
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_study
 from betanas.training.device import Devices
 from betanas.training.launch import TrainerServer
+from betanas.training.processes import die_with_parent
 from betanas.trial import TrainingResult, TrialRecord, TrialTask
 
 DEVICES = Devices("cpu", 1, 2**30)
@@ -161,12 +164,15 @@ def start_process(
 ) -> multiprocessing.process.BaseProcess:
     """Runs something in a fork of this process; ``prepare`` comes first (failpoints)."""
 
+    parent = os.getpid()
+
     def prepared() -> None:
         os.setsid()
+        die_with_parent(parent)
         prepare()
         run()
 
-    process = _FORK.Process(target=prepared, daemon=True)  # never outlives the tests
+    process = _FORK.Process(target=prepared, daemon=True)
     process.start()
     return process
 
@@ -202,6 +208,34 @@ def fail_at(owner: type, method: str, call: int, *, after: bool) -> Callable[[],
         setattr(owner, method, killed)
 
     return prepare
+
+
+def end_at_trial(number: int) -> Callable[[], None]:
+    """A failpoint: the process is killed while it trains one trial."""
+
+    def prepare() -> None:
+        original = CheapTrainer.run
+
+        def killed(self: CheapTrainer, task: TrialTask, *args: Any) -> TrainingResult:
+            if task.number >= number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(self, task, *args)
+
+        CheapTrainer.run = killed  # type: ignore[method-assign]
+
+    return prepare
+
+
+# Where a worker may die in a trial's life: a method, its how manyeth call, before or after it.
+GAPS: list[tuple[type, str, int, bool]] = [
+    (Leases, "claim", 2, False),
+    (Leases, "claim", 2, True),
+    (optuna.Trial, "suggest_float", 20, True),
+    (StoredStudy, "describe", 2, False),
+    (optuna.Trial, "set_user_attr", 7, True),
+    (optuna.Study, "tell", 2, False),
+    (optuna.Study, "tell", 2, True),
+]
 
 
 class PostgresServer:
@@ -268,6 +302,31 @@ def find_postgres() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("initdb")
     return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+@contextmanager
+def full_disk(folder: Path, free_bytes: int) -> Iterator[Callable[[], None]]:
+    """A folder on a disk of so many bytes; where nobody may mount one, files are cut at a size.
+
+    Yields:
+        What a process that shall meet the full disk calls first.
+    """
+    size = f"size={free_bytes}"
+    command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+    mounted = os.geteuid() == 0 and not subprocess.run(command, check=False).returncode
+    if mounted:
+        try:
+            yield lambda: None
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        return
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        most = free_bytes % 200_000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    yield limit
 
 
 @contextmanager

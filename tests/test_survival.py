@@ -12,6 +12,7 @@ import optuna
 import pytest
 from command import wait_for
 from faults import (
+    GAPS,
     STUDY,
     PostgresServer,
     acknowledged,
@@ -25,7 +26,6 @@ from faults import (
     write_definition,
 )
 
-from betanas.search.leases import Leases
 from betanas.search.plan import sobol_phase
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
@@ -96,17 +96,6 @@ def test_workers_that_open_a_new_database_together_all_work(url: str, tmp_path: 
         worker.join(60)
         assert worker.exitcode == 0
     check_ledger(definition, url, log, 6)
-
-
-GAPS = [
-    (Leases, "claim", 2, False),
-    (Leases, "claim", 2, True),
-    (optuna.Trial, "suggest_float", 20, True),
-    (StoredStudy, "describe", 2, False),
-    (optuna.Trial, "set_user_attr", 7, True),
-    (optuna.Study, "tell", 2, False),
-    (optuna.Study, "tell", 2, True),
-]
 
 
 @pytest.mark.parametrize(

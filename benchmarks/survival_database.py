@@ -1,0 +1,307 @@
+"""Promises that a study's database keeps, each broken at as often as is asked.
+
+A failure is a trial that was lost, told twice, changed after it was acknowledged, or left running.
+"""
+
+import os
+import random
+import signal
+import socket
+import time
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from command import start
+from faults import (
+    DEVICES,
+    GAPS,
+    STUDY,
+    AcknowledgedLog,
+    PostgresServer,
+    acknowledged,
+    begun,
+    end_at_trial,
+    fail_at,
+    kill,
+    locked_sqlite,
+    start_worker,
+    with_target,
+    write_definition,
+)
+
+from betanas.optimize import Search
+from betanas.search.plan import sobol_phase
+from betanas.search.storage import StoredStudy
+from betanas.study.definition import StudyDefinition
+from betanas.training.launch import TrainerServer
+from betanas.trial import TrainingResult, TrialTask
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one promise was tried with.
+
+    Attributes:
+        promise: In words.
+        n: How often it was tried.
+        failures: How often it was broken; None where a time is measured instead.
+        note: What else was seen.
+    """
+
+    promise: str
+    n: int
+    failures: int | None
+    note: str = ""
+
+
+def wrong_trials(definition: StudyDefinition, url: str, log: Path, points: int) -> int:
+    """Counts trials that were lost, told twice, changed, misplaced or left running."""
+    stored = StoredStudy.load(url, definition.name)
+    records = stored.records()
+    phase = sobol_phase(definition, stored.settings)
+    wrong = max(0, points - len(records))
+    for record, point in zip(records, phase.points(0, len(records)), strict=True):
+        kernel = phase.space.kernel(point)
+        wrong += record.state not in ("complete", "pruned") or record.parameters != kernel
+    told = acknowledged(log)
+    wrong += sum(n - 1 for n in Counter(number for number, _, _ in told).values())
+    wrong += sum((records[n].state, records[n].value) != (s, v) for n, s, v in told)
+    return wrong
+
+
+def different_trials(definition: StudyDefinition, url: str, folder: Path, points: int) -> int:
+    """Counts the first trials in which a study differs from one that nobody disturbed."""
+    calm = folder / "calm"
+    calm.mkdir()
+    other = f"sqlite:///{calm}/cheap.db"
+    start_worker(definition, other, calm / "log", seconds=0.0, more=points).join(600)
+    here, there = (
+        [(r.state, r.value, r.parameters) for r in StoredStudy.load(u, definition.name).records()]
+        for u in (url, other)
+    )
+    return sum(a != b for a, b in zip(here[:points], there, strict=True))
+
+
+def finish(definition: StudyDefinition, url: str, log: Path) -> None:
+    """One last worker, which finds nothing but what the dead have left."""
+    running = sum(r.state == "running" for r in StoredStudy.load(url, definition.name).records())
+    start_worker(definition, url, log, more=running + 1).join(120)
+
+
+def kills(url: str, folder: Path, number: int) -> Row:
+    """Kill -9 of the one worker at random moments."""
+    definition, log = write_definition(folder), folder / "log"
+    begun(definition, url)
+    rng = random.Random(1)
+    for _ in range(number):
+        worker = start_worker(definition, url, log)
+        time.sleep(rng.uniform(0.1, 1.5))
+        kill(worker)
+    finish(definition, url, log)
+    told = f"{len(acknowledged(log))} results acknowledged"
+    return Row("nothing acknowledged is lost", number, wrong_trials(definition, url, log, 1), told)
+
+
+def workers(url: str, folder: Path, number: int) -> Row:
+    """Eight workers, killed and replaced, on so many Sobol points."""
+    definition, log = with_target(write_definition(folder), url, number), folder / "log"
+    rng, struck = random.Random(2), 0
+    team = [start_worker(definition, url, log) for _ in range(8)]
+    while any(w.is_alive() for w in team) and struck < number // 4:
+        time.sleep(rng.uniform(0.1, 0.5))
+        i = rng.randrange(len(team))
+        if team[i].is_alive():
+            kill(team[i])
+            team[i], struck = start_worker(definition, url, log), struck + 1
+    for worker in team:
+        worker.join(600)
+    finish(definition, url, log)
+    wrong = wrong_trials(definition, url, log, number)
+    wrong += different_trials(definition, url, folder, number)
+    return Row("8 workers take every Sobol point once", number, wrong, f"{struck} kills")
+
+
+def gaps(url: str, folder: Path, number: int) -> Row:
+    """A kill before or after each step of a trial's life, then one lease and one sweep."""
+    definition, log, left = write_definition(folder), folder / "log", 0
+    stored = begun(definition, url)
+    for i in range(number):
+        owner, method, call, after = GAPS[i % len(GAPS)]
+        prepare = fail_at(owner, method, call, after=after)
+        victim = start_worker(definition, url, log, lease_seconds=0.5, prepare=prepare)
+        victim.join(60)
+        left += victim.exitcode != -signal.SIGKILL
+        time.sleep(0.6)
+        start_worker(definition, url, log, more=2, lease_seconds=0.5).join(60)
+        left += sum(r.state == "running" for r in stored.records())
+    wrong = left + wrong_trials(definition, url, log, 1)
+    return Row("a kill in any gap leaves no zombie", number, wrong, f"{len(GAPS)} gaps")
+
+
+def fencing(url: str, folder: Path, number: int) -> Row:
+    """A worker is frozen past its lease, its trial taken over, then it thaws."""
+    failures = 0
+    unlimited = STUDY.replace("num_params = 300_000", "")  # every trial trains
+    definition, log = write_definition(folder, unlimited), folder / "log"
+    stored = begun(definition, url)
+    for _ in range(number):
+        worker = start_worker(definition, url, log, seconds=0.6, more=1, lease_seconds=0.5)
+        held = _wait_for_training(stored)
+        if held is None or worker.pid is None:
+            worker.join()
+            failures += 1
+            continue
+        os.kill(worker.pid, signal.SIGSTOP)
+        time.sleep(0.6)
+        start_worker(definition, url, log, more=1).join(60)
+        taken = stored.record(held)
+        os.kill(worker.pid, signal.SIGCONT)
+        worker.join(60)
+        kept = taken.state == "complete" and stored.record(held) == taken
+        failures += not kept or worker.exitcode != 0
+    return Row("a late write is refused, the worker lives", number, failures)
+
+
+def _wait_for_training(stored: StoredStudy) -> int | None:
+    """The number of the trial that trains now; None if none does within half a minute."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        running = [r for r in stored.records() if r.state == "running" and r.fingerprint]
+        if running:
+            time.sleep(0.1)
+            return running[0].number
+        time.sleep(0.02)
+    return None
+
+
+def outage(server: PostgresServer, folder: Path, number: int) -> Row:
+    """The server stops as in a crash, and comes back."""
+    definition, log = write_definition(folder), folder / "log"
+    begun(definition, server.url)
+    worker = start_worker(definition, server.url, log)
+    while not acknowledged(log):  # a database that is away at the start is a wrong call
+        time.sleep(0.1)
+    rng = random.Random(3)
+    for _ in range(number):
+        time.sleep(rng.uniform(0.2, 1.0))
+        server.stop()
+        time.sleep(rng.uniform(0.0, 0.5))
+        server.start()
+    before, deadline = len(acknowledged(log)), time.monotonic() + 120
+    while worker.is_alive() and len(acknowledged(log)) == before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    ended = not worker.is_alive() or len(acknowledged(log)) == before
+    kill(worker)
+    finish(definition, server.url, log)
+    wrong = ended + wrong_trials(definition, server.url, log, 1)
+    return Row("restarts end no search", number, wrong)
+
+
+def lock(url: str, folder: Path, number: int) -> Row:
+    """Another process holds the file's write lock for so many seconds."""
+    definition, log = write_definition(folder), folder / "log"
+    begun(definition, url)
+    worker = start_worker(definition, url, log)
+    time.sleep(2)
+    with locked_sqlite(folder / "cheap.db", float(number)):
+        pass
+    before, deadline = len(acknowledged(log)), time.monotonic() + 120
+    while worker.is_alive() and len(acknowledged(log)) == before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    ended = not worker.is_alive() or len(acknowledged(log)) == before
+    kill(worker)
+    finish(definition, url, log)
+    wrong = ended + wrong_trials(definition, url, log, 1)
+    return Row(f"a lock of {number} s ends no search", 1, wrong)
+
+
+def crash(url: str, folder: Path, number: int) -> Row:
+    """The trainer takes its worker along in one trial of so many; the same study goes on."""
+    definition, log = with_target(write_definition(folder), url, number), folder / "log"
+    at = max(0, round(number * 215 / 300) - 1)
+    victim = start_worker(definition, url, log, prepare=end_at_trial(at))
+    victim.join(600)
+    struck = victim.exitcode == -signal.SIGKILL
+    start_worker(definition, url, log).join(600)
+    wrong = (not struck) + wrong_trials(definition, url, log, number)
+    wrong += different_trials(definition, url, folder, number)
+    return Row(f"a crash at trial {at} of {number} changes nothing", 1, wrong)
+
+
+def dashboard(url: str, folder: Path, number: int) -> Row:
+    """The dashboard, polled every second while workers are killed."""
+    definition, log = write_definition(folder), folder / "log"
+    begun(definition, url)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    where = ("--study", "cheap.toml", "--storage", url, "--port", port)
+    browser = start(folder, "dashboard", *where)
+    address, rng, failures = f"http://127.0.0.1:{port}/api/studies", random.Random(4), 0
+    while not _answers(address):
+        time.sleep(0.2)
+    for i in range(number):
+        worker = start_worker(definition, url, log)
+        time.sleep(1.0)
+        failures += not _answers(f"{address}/1" if i % 2 else address)
+        if rng.random() < 0.5:
+            time.sleep(rng.uniform(0.0, 0.5))
+        kill(worker)
+    browser.send_signal(signal.SIGINT)
+    out, err = browser.communicate(timeout=60)
+    failures += (out + err).count("is locked")
+    finish(definition, url, log)
+    wrong = failures + wrong_trials(definition, url, log, 1)
+    return Row("the dashboard neither disturbs nor is disturbed", number, wrong)
+
+
+class _Instant(TrainerServer):
+    """Stands where the trainer server does, and takes no time."""
+
+    def __init__(self) -> None:
+        """Starts nothing."""
+
+    def run(self, task: TrialTask, *_: object) -> TrainingResult:  # type: ignore[override]
+        """Returns a value at once."""
+        return TrainingResult(value=0.5, steps=1, ranks=1)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310
+            return bool(answer.status == 200 and answer.read())
+    except OSError:
+        return False
+
+
+def scale(url: str, folder: Path, number: int) -> Row:
+    """The time that a trial's records take when the study has so many, 100 intermediates each."""
+    definition = write_definition(folder)
+    stored = begun(definition, url)
+    space = sobol_phase(definition, stored.settings).space
+    points = sobol_phase(definition, stored.settings).points(0, number)
+    for point in points:
+        stored.database.create_new_trial(
+            stored.study._study_id,  # noqa: SLF001 - there is no public way
+            optuna.trial.create_trial(
+                params=dict(space.kernel(point)),
+                distributions=dict(space.distributions),
+                value=0.5,
+                intermediate_values=dict.fromkeys(range(100), 0.5),
+                user_attrs={"phase": "sobol"},
+            ),
+        )
+    stored = StoredStudy.load(url, definition.name)
+    search = Search(definition, stored, DEVICES, folder, AcknowledgedLog(folder / "log"))
+    trainer, taken = _Instant(), []
+    for _ in range(max(20, number // 20)):
+        began = time.perf_counter()
+        search.run(trainer, 1)
+        taken.append(time.perf_counter() - began)
+    taken = sorted(taken[1:])  # the first reads the whole study, once a worker
+    p95 = 1000 * taken[int(0.95 * len(taken))]
+    note = f"{len(taken)} trials: median {1000 * taken[len(taken) // 2]:.0f} ms, p95 {p95:.0f} ms"
+    return Row(f"a study of {number} trials answers at once", number, None, note)
