@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from betanas.analysis.clusters import Clustering
+from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import history_of
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
 from betanas.analysis.pareto import COSTS, pareto_front
@@ -83,6 +84,8 @@ def all_tables(findings: Findings) -> dict[str, Table]:
                 for point in zip(d.grid, d.mean, d.std, strict=True)
             ),
         )
+    if findings.confirmed is not None:
+        tables |= confirmed_tables(findings.confirmed)
     if findings.quality is not None:
         quality = findings.quality
         tables["model_quality"] = _table(
@@ -194,6 +197,23 @@ def histories_table(records: Sequence[TrialRecord]) -> Table:
         ("trial", *columns),
         ([r.number, *(e.get(c) for c in columns)] for r in records for e in history_of(r)),
     )
+
+
+def confirmed_tables(found: Confirmed) -> dict[str, Table]:
+    """Models that were trained again, and how surely each beats each other."""
+    columns = (
+        "num_params", "macs", "searched", "mean", "std", "failed", "probability_best",
+    )  # fmt: skip
+    return {
+        "confirmed": _table(
+            ("model", *columns),
+            ([m.title, *(getattr(m, column) for column in columns)] for m in found.models),
+        ),
+        "confirmed_pairs": _table(
+            ("better", "other", "difference", "low", "high", "probability"),
+            ([d.better, d.other, d.mean, d.low, d.high, d.probability] for d in found.differences),
+        ),
+    }
 
 
 def layers_table(architecture: Architecture) -> Table:

@@ -12,13 +12,16 @@ import typer
 from betanas.cli.app import app, example
 from betanas.cli.begun import load_begun, trial_kernel
 from betanas.cli.options import (
+    DeviceOption,
     JsonOption,
+    RanksOption,
     SetOption,
     StorageOption,
     StudyOption,
     ends_well,
     err,
     out,
+    parse_ranks,
     per_cent,
     print_json,
     say,
@@ -46,10 +49,8 @@ def optimize(
         int | None,
         typer.Option(help="Add so many trials of any kind, instead of working towards the target."),
     ] = None,
-    nproc_per_node: Annotated[
-        str, typer.Option(metavar="N|auto", help="Ranks that train one model together.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    nproc_per_node: RanksOption = "auto",
+    device: DeviceOption = "auto",
     storage: StorageOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -59,7 +60,7 @@ def optimize(
 
     definition = load_study(study, set_ or (), data)
     url = storage_url(definition, storage)
-    ranks = _ranks(nproc_per_node)
+    ranks = parse_ranks(nproc_per_node)
     say("loading ...", err, "dim")
     import optuna
 
@@ -123,6 +124,8 @@ def status(
     if summary["best"]:
         best = summary["best"]
         say(f"best      {per_cent(best['value'])} (trial {best['number']})")
+    if summary["replicates"]:
+        say(f"repeated  {summary['replicates']} trainings with other seeds")
     _print_warnings(summary["warnings"])
 
 
@@ -247,14 +250,6 @@ def _quality(recommended: Recommendation) -> str:
         "on trials it had not seen the model ranks with correlation "
         f"{recommended.rank_correlation:.2f}, {recommended.coverage:.0%} are in its 95 % interval"
     )
-
-
-def _ranks(nproc_per_node: str) -> int | None:
-    if nproc_per_node == "auto":
-        return None
-    if not nproc_per_node.isdecimal() or int(nproc_per_node) < 1:
-        raise InputError(f"--nproc-per-node must be auto or >= 1, but got {nproc_per_node!r}")
-    return int(nproc_per_node)
 
 
 def _print_trial(definition: StudyDefinition, stored: StoredStudy, number: int) -> None:
