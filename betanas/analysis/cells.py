@@ -27,6 +27,8 @@ class ShowCell:
             return short_count(value)
         if column in ACCURACIES:
             return per_cent(value)
+        if column == "latency_seconds":
+            return f"{1000 * value:.2f} ms"
         return f"{value:g}" if value == int(value) else f"{value:.3f}"
 
 

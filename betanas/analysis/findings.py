@@ -8,7 +8,7 @@ from betanas.analysis.clusters import Clustering
 from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import ModelQuality, Replicates
 from betanas.analysis.importance import Dependence
-from betanas.analysis.pareto import COSTS, pareto_front
+from betanas.analysis.pareto import known_costs, pareto_front
 from betanas.analysis.scaling import ScaledCost
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture
@@ -142,7 +142,8 @@ class Findings:
             },
             "outcomes": {phase: dict(counts) for phase, counts in self.outcomes.items()},
             "pareto": {
-                cost: [r.number for r in pareto_front(self.records, cost)] for cost in COSTS
+                cost: [r.number for r in pareto_front(self.records, cost)]
+                for cost in known_costs(self.records)
             },
             "scaling": [asdict(row) for row in self.scaling],
             "trials": [r.to_json() for r in self.records],

@@ -10,7 +10,7 @@ from betanas.analysis.clusters import Clustering
 from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import history_of
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
-from betanas.analysis.pareto import COSTS, pareto_front
+from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.architecture.layers import Architecture, Layer
 from betanas.trial import TrialRecord
 
@@ -167,11 +167,12 @@ def outcomes_table(outcomes: Mapping[str, Mapping[str, int]]) -> Table:
 
 def pareto_table(records: Sequence[TrialRecord]) -> Table:
     """The fronts, a row a trial on each."""
+    costs = known_costs(records)
     return _table(
-        ("front", "trial", "value", *COSTS),
+        ("front", "trial", "value", *costs),
         (
-            [cost, r.number, r.value, *(getattr(r, c) for c in COSTS)]
-            for cost in COSTS
+            [cost, r.number, r.value, *(cost_of(r, c) for c in costs)]
+            for cost in costs
             for r in pareto_front(records, cost)
         ),
     )

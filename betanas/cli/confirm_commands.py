@@ -1,4 +1,4 @@
-"""Commands that measure a study's winners again: with other seeds.
+"""Commands that measure a study's winners again: with other seeds, and by the clock.
 
 Each imports what it needs when it runs, so that ``--help`` answers at once.
 """
@@ -60,7 +60,7 @@ def confirm(
     import optuna
 
     from betanas.analysis.confirmation import confirmed
-    from betanas.cli.progress import ConfirmProgress
+    from betanas.cli.progress import ConfirmProgress, tracked
     from betanas.confirm import Wanted
     from betanas.confirm import confirm as run
 
@@ -68,7 +68,8 @@ def confirm(
     wanted = Wanted(top, seeds, largest)
     stored = open_begun(definition, url)
     with ConfirmProgress(err) as progress:
-        run(definition, stored, url, device, ranks, wanted, progress)
+        reporter = tracked(definition, url, progress)
+        run(definition, stored, url, device, ranks, wanted, reporter)
     records = stored.records()
     running = sum(r.is_replicate and r.state == "running" for r in records)
     found = confirmed(records)
@@ -84,6 +85,45 @@ def confirm(
         return
     _print_models(found)
     say(_verdict(found))
+
+
+@app.command(epilog=example("betanas latency --study digits --top 30 --batch 1"))
+@ends_well
+def latency(
+    study: StudyOption,
+    top: Annotated[int, typer.Option(help="How many of the best trials to measure.")] = 30,
+    batch: Annotated[int, typer.Option(help="Images of one pass.")] = 1,
+    device: DeviceOption = "auto",
+    storage: StorageOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long the best trials' networks take to answer, and note it on the trials."""
+    from betanas.cli.begun import load_begun
+
+    definition, stored = load_begun(study, storage, set_)
+    say("measuring ...", err, "dim")
+    from betanas.latency import Measured, measure, to_json
+
+    def tell(m: Measured) -> None:
+        say(f"trial {m.record.number:>4}  {1000 * m.latency.seconds:8.2f} ms", err)
+
+    found, name = measure(definition, stored, top, batch, device, tell)
+    if as_json:
+        print_json(to_json(found, batch, name))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("trial", "accuracy", "params", "macs", "latency", "quartiles"):
+        table.add_column(column, justify="right")
+    for m in found:
+        r, took = m.record, m.latency
+        quartiles = f"{1000 * took.low:.2f} to {1000 * took.high:.2f} ms"
+        cells = (per_cent(r.value), short(r.num_params), short(r.macs))
+        table.add_row(str(r.number), *cells, f"{1000 * took.seconds:.2f} ms", quartiles)
+    out.print(table)
+    say(f"batch {batch} on {name}; noted on the trials: the report has one more Pareto front")
 
 
 def _print_models(found: Confirmed) -> None:

@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from betanas.analysis.status import observed_best, summarize
-from betanas.cli.options import per_cent, short
+from betanas.cli.options import err, per_cent, say, short
+from betanas.optimize import trials_folder
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
+from betanas.tracking import Tracked, trackers
 from betanas.trial import REPEATS, SEED_INDEX, STOPPED_EARLY, TrialRecord
 
 
@@ -148,6 +150,12 @@ class ConfirmProgress(SearchProgress):
         self._live = None
         done = sum(r.is_replicate and r.state == "complete" for r in self._records)
         self._say(f"study {definition.name}: trains its best again, {done} trainings are done")
+
+
+def tracked(definition: StudyDefinition, url: str, progress: SearchProgress) -> Tracked:
+    """Progress that the study file's trackers are told of as well."""
+    makers = trackers(definition, trials_folder(url, definition.name))
+    return Tracked(progress, makers, lambda text: say(f"warning: {text}", err, "yellow"))
 
 
 def _duration(seconds: float) -> str:

@@ -65,12 +65,13 @@ def optimize(
     import optuna
 
     from betanas.analysis.status import observed_best
-    from betanas.cli.progress import SearchProgress
+    from betanas.cli.progress import SearchProgress, tracked
     from betanas.optimize import optimize as run
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with SearchProgress(err) as progress:
-        stored = run(definition, url, device, ranks, trials, progress)
+        reporter = tracked(definition, url, progress)
+        stored = run(definition, url, device, ranks, trials, reporter)
     best = observed_best(stored.records())
     same = f"--study {study}" + (f" --storage {storage}" if storage else "")
     if best is not None:
