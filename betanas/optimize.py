@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from betanas.architecture.decoding import decode
+from betanas.architecture.layers import Architecture
 from betanas.architecture.limits import Rejection
 from betanas.data import DatasetFacts, describe_dataset
 from betanas.errors import InputError, NoStudyError, RunError
@@ -28,7 +29,7 @@ from betanas.search.storage import (
     StoredStudy,
     sqlite_file,
 )
-from betanas.study.definition import StudyDefinition, kernel_of
+from betanas.study.definition import Recipe, StudyDefinition, kernel_of
 from betanas.study.feasibility import memory_bytes
 from betanas.training.device import Devices, find_devices
 from betanas.training.following import Follower
@@ -144,22 +145,29 @@ class Search:
             self._stored.reject(claimed, str(reason))
         else:
             self._reporter.proposed(self._record(claimed.number))
-            folder = self._folder / f"{claimed.number:05d}"
-            task = TrialTask(
-                number=claimed.number,
-                seed=trial_seed(self._definition.search.seed, claimed.number),
-                architecture=architecture,
-                dataset=self._definition.dataset,
-                recipe=self._definition.recipe_of(kernel),
-                budget=self._definition.budget,
-                nproc_per_node=self._devices.nproc_per_node,
-                nnodes=self._devices.nnodes,
-                device=self._devices.kind,
-                folder=str(folder),
-                cache=str(cache_folder(self._folder)),
-            )
+            seed = trial_seed(self._definition.search.seed, claimed.number)
+            recipe = self._definition.recipe_of(kernel)
+            task = self._task(claimed.number, seed, architecture, recipe)
             self._stored.finish(claimed, self._train(claimed, task, trainer))
         self._reporter.recorded(self._record(claimed.number))
+
+    def _task(
+        self, number: int, seed: int, architecture: Architecture, recipe: Recipe
+    ) -> TrialTask:
+        """What the ranks of a trial are told."""
+        return TrialTask(
+            number=number,
+            seed=seed,
+            architecture=architecture,
+            dataset=self._definition.dataset,
+            recipe=recipe,
+            budget=self._definition.budget,
+            nproc_per_node=self._devices.nproc_per_node,
+            nnodes=self._devices.nnodes,
+            device=self._devices.kind,
+            folder=str(self._folder / f"{number:05d}"),
+            cache=str(cache_folder(self._folder)),
+        )
 
     def _train(
         self, claimed: ClaimedTrial, task: TrialTask, trainer: TrainerServer
@@ -173,8 +181,7 @@ class Search:
         def follow(news: dict[str, Any]) -> None:
             nonlocal renewed
             self._reporter.progress(news)
-            step = _percent(news, task.recipe.evaluations)
-            if step is not None and self._stored.report(claimed, step, news["best"]) and step < 100:
+            if self._gives_up(claimed, task, news):
                 (Path(task.folder) / STOP_FILE).touch()
             if time.monotonic() - renewed > RENEWAL_SECONDS:
                 renewed = time.monotonic()
@@ -199,6 +206,13 @@ class Search:
             claimed = self._stored.count_attempt(claimed)
         message = f"its processes were killed or hung {claimed.lease.attempts} times"
         return TrainingResult(None, Failure.KILLED, message)
+
+    def _gives_up(self, claimed: ClaimedTrial, task: TrialTask, news: Mapping[str, Any]) -> bool:
+        """Whether the study's pruner ends a training for what it has just told."""
+        step = _percent(news, task.recipe.evaluations)
+        if step is None:
+            return False
+        return self._stored.report(claimed, step, news["best"]) and step < 100
 
     def _record(self, number: int) -> TrialRecord:
         return self._stored.record(number)

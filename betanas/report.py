@@ -25,6 +25,7 @@ from betanas.analysis.clusters import (
     complete_trials,
     kernel_matrix,
 )
+from betanas.analysis.confirmation import confirmed
 from betanas.analysis.evidence import (
     ModelQuality,
     Predict,
@@ -125,7 +126,8 @@ def analyse_records(
             f"the model of this report has learnt from {len(learnt)} of {len(best)} complete "
             "trials, chosen evenly over their ranks"
         )
-    recommended = _recommended(phase, learnt, definition.search.seed)
+    replicates = [r for r in records if r.is_replicate and r.state == "complete"]
+    recommended = _recommended(phase, [*learnt, *replicates], definition.search.seed)
     model = fit_model(phase, learnt) if len(learnt) >= MIN_TRIALS else None
     if model is None:
         notes.append(
@@ -158,6 +160,7 @@ def analyse_records(
         )
         if observed
         else [],
+        confirmed=confirmed(records),
         notes=tuple(notes),
     )
 

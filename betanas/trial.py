@@ -18,10 +18,14 @@ LOG_FILE = "log.txt"
 STOP_FILE = "stop"  # its presence tells a training that its result is not wanted any more
 
 STOPPED_EARLY = "stopped_early"  # the reason of a trial that ``search.pruner`` ended
+# User attributes of a replicate: what it repeats (a trial's number, or ``largest ...``), and which
+# of its replicates it is.
+REPEATS, SEED_INDEX = "repeats", "seed_index"
+LARGEST = "largest"  # how the name of a kernel begins that no trial had
 
 
 class Phase(StrEnum):
-    """Which part of the search proposed a trial's kernel."""
+    """Which part of the search proposed a trial's kernel; ``confirm`` repeats others' trials."""
 
     SOBOL = "sobol"
     GP = "gp"
@@ -29,6 +33,7 @@ class Phase(StrEnum):
     RANDOM = "random"
     CMAES = "cmaes"
     EVOLUTION = "evolution"
+    CONFIRM = "confirm"
 
 
 class Failure(StrEnum):
@@ -229,9 +234,15 @@ class TrialRecord:
         return kernel_of(self.parameters)
 
     @property
+    def is_replicate(self) -> bool:
+        """Whether it repeats another training: no trial of the search, whatever it reaches."""
+        return self.phase == Phase.CONFIRM
+
+    @property
     def counts(self) -> bool:
         """Whether it is one of the ``search.trials`` that a study is to train."""
-        return self.state == "complete" or self.reason == STOPPED_EARLY
+        ended = self.state == "complete" or self.reason == STOPPED_EARLY
+        return ended and not self.is_replicate
 
     @property
     def rejected(self) -> bool:

@@ -6,6 +6,7 @@ from betanas.analysis.figures.style import short_count
 from betanas.analysis.tables import Cell, Table
 
 COUNTS = ("num_params", "macs", "activation_bytes")
+ACCURACIES = ("value", "searched", "mean", "std", "probability_best")
 
 
 class ShowCell:
@@ -24,8 +25,10 @@ class ShowCell:
         """A number by its column's or its row's meaning."""
         if column in COUNTS:
             return short_count(value)
-        if column == "value":
+        if column in ACCURACIES:
             return per_cent(value)
+        if column == "latency_seconds":
+            return f"{1000 * value:.2f} ms"
         return f"{value:g}" if value == int(value) else f"{value:.3f}"
 
 

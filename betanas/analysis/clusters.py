@@ -59,8 +59,9 @@ class Clustering:
 
 
 def complete_trials(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that have a value, best first, the earlier of equals first."""
+    """The search's trials that have a value, best first, the earlier of equals first."""
     complete = [r for r in records if r.state == "complete" and r.value is not None]
+    complete = [r for r in complete if not r.is_replicate]
     return sorted(complete, key=lambda r: (-(r.value or 0.0), r.number))
 
 

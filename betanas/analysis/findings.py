@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from betanas.analysis.clusters import Clustering
+from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import ModelQuality, Replicates
 from betanas.analysis.importance import Dependence
-from betanas.analysis.pareto import COSTS, pareto_front
+from betanas.analysis.pareto import known_costs, pareto_front
 from betanas.analysis.scaling import ScaledCost
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture
@@ -66,6 +67,7 @@ class Findings:
         replicates: Equal architectures.
         outcomes: ``phase -> {outcome: count}``.
         scaling: The observed best kernel at other resolutions.
+        confirmed: What trainings with other seeds say of the best; None if there are none.
         notes: What is missing or was simplified, and why.
     """
 
@@ -84,6 +86,7 @@ class Findings:
     replicates: Replicates
     outcomes: Mapping[str, Mapping[str, int]]
     scaling: Sequence[ScaledCost]
+    confirmed: Confirmed | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -139,10 +142,12 @@ class Findings:
             },
             "outcomes": {phase: dict(counts) for phase, counts in self.outcomes.items()},
             "pareto": {
-                cost: [r.number for r in pareto_front(self.records, cost)] for cost in COSTS
+                cost: [r.number for r in pareto_front(self.records, cost)]
+                for cost in known_costs(self.records)
             },
             "scaling": [asdict(row) for row in self.scaling],
             "trials": [r.to_json() for r in self.records],
+            "confirmed": self.confirmed.to_json() if self.confirmed else None,
             "notes": list(self.notes),
         }
 

@@ -15,6 +15,7 @@ from betanas.analysis.clusters import complete_trials, highlighted
 from betanas.analysis.evidence import history_of
 from betanas.analysis.figures.architecture import draw_architecture
 from betanas.analysis.figures.clusters import draw_cluster_means, draw_dendrogram
+from betanas.analysis.figures.confirmed import draw_confirmed
 from betanas.analysis.figures.costs import draw_pareto, draw_scaling
 from betanas.analysis.figures.model import (
     draw_importance,
@@ -72,6 +73,8 @@ def draw_all(findings: Findings) -> dict[str, Figure]:
     if f.clustering is not None:
         figures["dendrogram"] = draw_dendrogram(f.clustering)
         figures["cluster_means"] = draw_cluster_means(f.clustering, f.ranges, recommended)
+    if f.confirmed is not None:
+        figures["confirmed"] = draw_confirmed(f.confirmed)
     if f.quality is not None:
         figures["model_quality"] = draw_model_quality(f.quality)
     return figures

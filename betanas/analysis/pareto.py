@@ -6,6 +6,12 @@ from betanas.analysis.clusters import complete_trials
 from betanas.trial import TrialRecord
 
 COSTS = ("num_params", "macs", "activation_bytes")
+LATENCY = "latency_seconds"  # after ``betanas latency``
+
+
+def known_costs(records: Sequence[TrialRecord]) -> tuple[str, ...]:
+    """``COSTS``, and the measured latency where there is one."""
+    return (*COSTS, LATENCY) if any(LATENCY in r.audit for r in records) else COSTS
 
 
 def pareto_front(records: Sequence[TrialRecord], cost: str) -> list[TrialRecord]:
@@ -30,4 +36,4 @@ def pareto_front(records: Sequence[TrialRecord], cost: str) -> list[TrialRecord]
 def cost_of(record: TrialRecord, cost: str) -> float | None:
     """A trial's cost by name; None where it was not measured."""
     value = getattr(record, cost) if cost in COSTS else record.audit.get(cost)
-    return None if value is None else float(value)
+    return None if value is None else value if cost in COSTS else float(value)

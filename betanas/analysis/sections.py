@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from html import escape
 
 from betanas.analysis.cells import (
-    ShowCell,
     duration,
     kernel_cell,
     per_cent,
@@ -12,9 +11,11 @@ from betanas.analysis.cells import (
     share_cell,
 )
 from betanas.analysis.clusters import complete_trials, highlighted
+from betanas.analysis.confirmed_section import confirmed_section
 from betanas.analysis.figures.clusters import cluster_colour
 from betanas.analysis.figures.style import short_count
 from betanas.analysis.findings import Findings
+from betanas.analysis.pieces import fact, figure, table
 from betanas.analysis.tables import Table
 from betanas.architecture.families import FAMILIES
 
@@ -26,6 +27,7 @@ _SECTIONS = (
     ("matters", "What matters"),
     ("costs", "What it costs"),
     ("trainings", "The trainings"),
+    ("confirmed", "Trained again"),
     ("belief", "How far to believe it"),
 )
 
@@ -46,6 +48,7 @@ def render_body(findings: Findings, tables: Mapping[str, Table], figures: Mappin
         "matters": _matters(findings, tables, figures),
         "costs": _costs(tables, figures),
         "trainings": _trainings(figures),
+        "confirmed": confirmed_section(findings.confirmed, tables, figures),
         "belief": _belief(findings, tables, figures),
     }
     shown = [(key, title) for key, title in _SECTIONS if parts[key]]
@@ -97,7 +100,7 @@ def _tiles(findings: Findings) -> str:
         )  # fmt: skip
     tiles.append(
         (
-            "trials", str(states["complete"]),
+            "trials", str(findings.summary["feasible"]),
             (
                 f"complete, {findings.summary['target']} wanted; {states['pruned']} rejected, "
                 f"{states['fail']} failed"
@@ -133,12 +136,12 @@ def _best(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str,
         "activation_bytes": "kept activations of a training step",
     }
     parts.append(
-        _table(tables["kernels"], kernel_cell, rule_at=len(findings.ranges), hints=meanings)
+        table(tables["kernels"], kernel_cell, rule_at=len(findings.ranges), hints=meanings)
     )
     for network in findings.networks:
         key = network.title.split()[0]
         parts.append(f"<h3>{escape(network.title.capitalize())}</h3>")
-        parts.append(_figure(
+        parts.append(figure(
             figures[f"architecture_{key}"],
             "Each bar is a layer: its output resolution upwards, its channels downwards. The small "
             "plots are the kernel's Beta curves, which place the contractions and shape the width.",
@@ -149,7 +152,7 @@ def _best(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str,
             f"multiply-adds, {cost.activation_bytes / 2**20:,.0f} MiB of activations for a batch; "
             f"{network.architecture.latent_channels} latent channels; fingerprint "
             f"{network.architecture.fingerprint}</p><details><summary>Layer table</summary>"
-            f"{_table(tables[f'layers_{key}'], plain_cell)}</details>"
+            f"{table(tables[f'layers_{key}'], plain_cell)}</details>"
         )
     return "\n".join(parts)
 
@@ -158,13 +161,11 @@ def _search(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
     if not findings.records:
         return ""
     return (
-        _figure(
-            figures["history"], "Every trial in order. Rejected ones cost nothing: marks below."
-        )
+        figure(figures["history"], "Every trial in order. Rejected ones cost nothing: marks below.")
         + "<h3>What became of the trials</h3>"
-        + _figure(figures["outcomes"], "By the part of the search that proposed them.")
+        + figure(figures["outcomes"], "By the part of the search that proposed them.")
         + "<details><summary>Numbers</summary>"
-        + _table(tables["rejections"], plain_cell)
+        + table(tables["rejections"], plain_cell)
         + "</details>"
     )
 
@@ -208,9 +209,9 @@ def _kinds(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str
     return (
         f"<p>The best {len(clustering.numbers)} trials, clustered by Ward's criterion on "
         "standardised parameters. Clusters are numbered by mean accuracy.</p>"
-        + _figure(figures["dendrogram"], "Trials that merge low down have similar kernels.")
-        + _figure(figures["cluster_means"], "Mean kernel of each cluster, as shares of the ranges.")
-        + _table(
+        + figure(figures["dendrogram"], "Trials that merge low down have similar kernels.")
+        + figure(figures["cluster_means"], "Mean kernel of each cluster, as shares of the ranges.")
+        + table(
             tables["clusters"], kernel_cell, rule_at=len(findings.ranges), colours=colours
         )
     )  # fmt: skip
@@ -227,15 +228,15 @@ def _matters(findings: Findings, tables: Mapping[str, Table], figures: Mapping[s
     )
     parts = [
         intro,
-        _figure(figures["importance"], "Shares of each method sum to 100 %."),
+        figure(figures["importance"], "Shares of each method sum to 100 %."),
         "<details><summary>Numbers</summary>",
-        _table(tables["importance"], share_cell),
+        table(tables["importance"], share_cell),
         "</details>",
     ]
     if "partial_dependence" in figures:
         parts += [
             "<h3>Accuracy along each parameter</h3>",
-            _figure(
+            figure(
                 figures["partial_dependence"],
                 "The model's mean over the trials' kernels with one parameter changed; the band is "
                 "one standard deviation of a single kernel's accuracy. Dashed: recommended.",
@@ -248,15 +249,13 @@ def _costs(tables: Mapping[str, Table], figures: Mapping[str, str]) -> str:
     if "pareto" not in figures:
         return ""
     return (
-        _figure(figures["pareto"], "The stairs join the trials that nothing cheaper beats.")
+        figure(figures["pareto"], "The stairs join the trials that nothing cheaper beats.")
         + "<details><summary>The fronts</summary>"
-        + _table(tables["pareto"], plain_cell)
+        + table(tables["pareto"], plain_cell)
         + "</details><h3>The observed best at other resolutions</h3>"
-        + _figure(
-            figures["scaling"], "The same kernel decoded again; grey: the study's resolution."
-        )
+        + figure(figures["scaling"], "The same kernel decoded again; grey: the study's resolution.")
         + "<details><summary>Numbers</summary>"
-        + _table(tables["scaling"], plain_cell)
+        + table(tables["scaling"], plain_cell)
         + "</details>"
     )
 
@@ -264,7 +263,7 @@ def _costs(tables: Mapping[str, Table], figures: Mapping[str, str]) -> str:
 def _trainings(figures: Mapping[str, str]) -> str:
     if "training" not in figures:
         return ""
-    return _figure(figures["training"], "The best five before a selection of the others.")
+    return figure(figures["training"], "The best five before a selection of the others.")
 
 
 def _belief(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str, str]) -> str:
@@ -274,12 +273,12 @@ def _belief(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
         parts.append(
             '<div class="pair"><div><h3>The model, tested</h3>'
             "<p>What it says of each trial when that trial is taken out of its data:</p>"
-            f'<dl class="facts">{_fact("variance explained (R²)", f"{quality.r2:.3f}")}'
-            f"{_fact('rank correlation', f'{quality.spearman:.3f}')}"
-            f"{_fact('root mean squared error', per_cent(quality.rmse))}"
-            f"{_fact('inside the 95 % interval', per_cent(quality.coverage))}"
-            f"{_fact('noise of one training', per_cent(quality.noise_std))}</dl></div>"
-            + _figure(figures["model_quality"], "Bars: 95 % intervals.", "narrow")
+            f'<dl class="facts">{fact("variance explained (R²)", f"{quality.r2:.3f}")}'
+            f"{fact('rank correlation', f'{quality.spearman:.3f}')}"
+            f"{fact('root mean squared error', per_cent(quality.rmse))}"
+            f"{fact('inside the 95 % interval', per_cent(quality.coverage))}"
+            f"{fact('noise of one training', per_cent(quality.noise_std))}</dl></div>"
+            + figure(figures["model_quality"], "Bars: 95 % intervals.", "narrow")
             + "</div>"
         )
     parts.append("<h3>Replicates</h3>")
@@ -292,7 +291,7 @@ def _belief(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
             f"{per_cent(replicates.noise_std)} (pooled standard deviation, {replicates.degrees} "
             "degrees of freedom); smaller differences between trials mean nothing.</p>"
             "<details><summary>Numbers</summary>"
-            f"{_table(tables['replicates'], plain_cell)}</details>"
+            f"{table(tables['replicates'], plain_cell)}</details>"
         )
     warnings = list(findings.summary["warnings"])
     if warnings:
@@ -307,7 +306,7 @@ def _belief(findings: Findings, tables: Mapping[str, Table], figures: Mapping[st
 
 def _facts(findings: Findings) -> str:
     rows = "".join(
-        _fact(name, f"{value:,}" if isinstance(value, int | float) else value)
+        fact(name, f"{value:,}" if isinstance(value, int | float) else value)
         for name, value in findings.facts.items()
     )
     classes = ", ".join(findings.class_names[:200])
@@ -323,47 +322,3 @@ def _footer(tables: Mapping[str, Table]) -> str:
         f"<footer><p>Made by <code>betanas report</code>. Every number is also in {escape(names)}; "
         "every figure in figures/ as SVG and PNG.</p></footer>"
     )
-
-
-# ---- pieces
-
-
-def _figure(svg: str, caption: str, kind: str = "wide") -> str:
-    return (
-        f'<figure class="{kind}"><div class="scroll">{svg}</div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def _fact(name: str, value: str) -> str:
-    return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-
-
-def _table(
-    table: Table,
-    show: ShowCell,
-    rule_at: int | None = None,
-    hints: Mapping[str, str] | None = None,
-    colours: Mapping[str, str] | None = None,
-) -> str:
-    """A table; ``rule_at`` puts a line before that row, ``hints`` explain rows by name."""
-    head = ""
-    for column in table.columns:
-        swatch = (
-            f'<span class="swatch" style="background:{colours[column]}"></span>'
-            if colours and column in colours
-            else ""
-        )
-        head += f'<th scope="col">{swatch}{escape(column)}</th>'
-    head += "<th></th>" if hints else ""
-    rows = ""
-    for i, row in enumerate(table.rows):
-        rule = ' class="rule"' if i == rule_at else ""
-        cells = "".join(
-            f"<td>{escape(show(table, row, j))}</td>" for j in range(len(table.columns))
-        )
-        if hints:
-            cells += f'<td class="meaning">{escape(hints.get(str(row[0]), ""))}</td>'
-        rows += f"<tr{rule}>{cells}</tr>"
-    body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
-    return f'<div class="scroll"><table>{body}</table></div>'

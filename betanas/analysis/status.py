@@ -11,8 +11,9 @@ DATA_WAIT_WARNING = 0.05  # share of the training time
 
 
 def observed_best(records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The complete trial of highest value, the earliest of equals; None if none is complete."""
+    """The search's complete trial of highest value, the earliest of equals; None without one."""
     complete = [r for r in records if r.state == "complete" and r.value is not None]
+    complete = [r for r in complete if not r.is_replicate]
     return max(complete, key=lambda r: (r.value or 0.0, -r.number), default=None)
 
 
@@ -38,6 +39,7 @@ def summarize(name: str, records: Sequence[TrialRecord], target: int) -> dict[st
         "stopped_early": sum(r.reason == STOPPED_EARLY for r in records),
         "feasible": sum(r.counts for r in records),
         "target": target,
+        "replicates": sum(r.state == "complete" and r.is_replicate for r in records),
         "best": {"number": best.number, "value": best.value} if best else None,
         "warnings": [w for r in records for w in audit_warnings(r)],
     }

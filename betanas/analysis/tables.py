@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from betanas.analysis.clusters import Clustering
+from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import history_of
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
-from betanas.analysis.pareto import COSTS, pareto_front
+from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.architecture.layers import Architecture, Layer
 from betanas.trial import TrialRecord
 
@@ -83,6 +84,8 @@ def all_tables(findings: Findings) -> dict[str, Table]:
                 for point in zip(d.grid, d.mean, d.std, strict=True)
             ),
         )
+    if findings.confirmed is not None:
+        tables |= confirmed_tables(findings.confirmed)
     if findings.quality is not None:
         quality = findings.quality
         tables["model_quality"] = _table(
@@ -164,11 +167,12 @@ def outcomes_table(outcomes: Mapping[str, Mapping[str, int]]) -> Table:
 
 def pareto_table(records: Sequence[TrialRecord]) -> Table:
     """The fronts, a row a trial on each."""
+    costs = known_costs(records)
     return _table(
-        ("front", "trial", "value", *COSTS),
+        ("front", "trial", "value", *costs),
         (
-            [cost, r.number, r.value, *(getattr(r, c) for c in COSTS)]
-            for cost in COSTS
+            [cost, r.number, r.value, *(cost_of(r, c) for c in costs)]
+            for cost in costs
             for r in pareto_front(records, cost)
         ),
     )
@@ -194,6 +198,23 @@ def histories_table(records: Sequence[TrialRecord]) -> Table:
         ("trial", *columns),
         ([r.number, *(e.get(c) for c in columns)] for r in records for e in history_of(r)),
     )
+
+
+def confirmed_tables(found: Confirmed) -> dict[str, Table]:
+    """Models that were trained again, and how surely each beats each other."""
+    columns = (
+        "num_params", "macs", "searched", "mean", "std", "failed", "probability_best",
+    )  # fmt: skip
+    return {
+        "confirmed": _table(
+            ("model", *columns),
+            ([m.title, *(getattr(m, column) for column in columns)] for m in found.models),
+        ),
+        "confirmed_pairs": _table(
+            ("better", "other", "difference", "low", "high", "probability"),
+            ([d.better, d.other, d.mean, d.low, d.high, d.probability] for d in found.differences),
+        ),
+    }
 
 
 def layers_table(architecture: Architecture) -> Table:

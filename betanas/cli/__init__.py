@@ -21,6 +21,7 @@ def main() -> None:
     from betanas.cli import (  # noqa: F401 - they register
         analysis_commands,
         architecture_commands,
+        confirm_commands,
         study_commands,
     )
     from betanas.cli.app import app

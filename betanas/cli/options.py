@@ -10,7 +10,7 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from rich.console import Console
 
-from betanas.errors import BetaNASError, without_password
+from betanas.errors import BetaNASError, InputError, without_password
 
 StudyOption = Annotated[
     str, typer.Option("--study", help="A built-in study's name, or a path to a TOML file.")
@@ -30,6 +30,10 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+RanksOption = Annotated[
+    str, typer.Option(metavar="N|auto", help="Ranks that train one model together.")
+]
+DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")]
 
 _PLAIN_WIDTH = 160  # columns where no terminal says how many there are
 
@@ -65,6 +69,15 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(0) from None
 
     return run
+
+
+def parse_ranks(nproc_per_node: str) -> int | None:
+    """A number of ranks; None for ``auto``."""
+    if nproc_per_node == "auto":
+        return None
+    if not nproc_per_node.isdecimal() or int(nproc_per_node) < 1:
+        raise InputError(f"--nproc-per-node must be auto or >= 1, but got {nproc_per_node!r}")
+    return int(nproc_per_node)
 
 
 def print_json(data: Any) -> None:

@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from betanas.analysis.status import observed_best, summarize
-from betanas.cli.options import per_cent, short
+from betanas.cli.options import err, per_cent, say, short
+from betanas.optimize import trials_folder
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
-from betanas.trial import STOPPED_EARLY, TrialRecord
+from betanas.tracking import Tracked, trackers
+from betanas.trial import REPEATS, SEED_INDEX, STOPPED_EARLY, TrialRecord
 
 
 class SearchProgress:
@@ -91,6 +93,10 @@ class SearchProgress:
 
     def _line(self, record: TrialRecord) -> str:
         head = f"trial {record.number:>4} {record.phase or '-':<6}"
+        if record.is_replicate:
+            repeats = record.audit.get(REPEATS)
+            what = f"trial {repeats}" if isinstance(repeats, int) else repeats
+            head += f" {what}, seed {record.audit.get(SEED_INDEX)}:"
         if record.rejected:
             return f"{head} rejected: {record.reason}"
         cost = f"{short(record.num_params):>6} params {short(record.macs):>6} macs"
@@ -135,6 +141,23 @@ class SearchProgress:
             )
             parts.append(ProgressBar(total=1.0, completed=spent, width=40))
         self._live.update(Group(Text(), *parts))
+
+
+class ConfirmProgress(SearchProgress):
+    """Follows repeated trainings on stderr, a line each."""
+
+    def begins(self, definition: StudyDefinition, stored: StoredStudy, sobol: int) -> None:
+        """Says what is about to happen."""
+        self._definition, self._sobol, self._records = definition, sobol, stored.records()
+        self._live = None
+        done = sum(r.is_replicate and r.state == "complete" for r in self._records)
+        self._say(f"study {definition.name}: trains its best again, {done} trainings are done")
+
+
+def tracked(definition: StudyDefinition, url: str, progress: SearchProgress) -> Tracked:
+    """Progress that the study file's trackers are told of as well."""
+    makers = trackers(definition, trials_folder(url, definition.name))
+    return Tracked(progress, makers, lambda text: say(f"warning: {text}", err, "yellow"))
 
 
 def _duration(seconds: float) -> str:

@@ -12,13 +12,16 @@ import typer
 from betanas.cli.app import app, example
 from betanas.cli.begun import load_begun, trial_kernel
 from betanas.cli.options import (
+    DeviceOption,
     JsonOption,
+    RanksOption,
     SetOption,
     StorageOption,
     StudyOption,
     ends_well,
     err,
     out,
+    parse_ranks,
     per_cent,
     print_json,
     say,
@@ -46,10 +49,8 @@ def optimize(
         int | None,
         typer.Option(help="Add so many trials of any kind, instead of working towards the target."),
     ] = None,
-    nproc_per_node: Annotated[
-        str, typer.Option(metavar="N|auto", help="Ranks that train one model together.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    nproc_per_node: RanksOption = "auto",
+    device: DeviceOption = "auto",
     nnodes: Annotated[
         int, typer.Option(help="Machines that train one model together; see docs/nodes.md.")
     ] = 1,
@@ -70,7 +71,7 @@ def optimize(
 
     definition = load_study(study, set_ or (), data)
     url = storage_url(definition, storage)
-    ranks = _ranks(nproc_per_node)
+    ranks = parse_ranks(nproc_per_node)
     node = Node.from_options(nnodes, rdzv_endpoint, node_rank)
     say("loading ...", err, "dim")
     if node is not None and node.node_rank > 0:
@@ -84,12 +85,13 @@ def optimize(
     import optuna
 
     from betanas.analysis.status import observed_best
-    from betanas.cli.progress import SearchProgress
+    from betanas.cli.progress import SearchProgress, tracked
     from betanas.optimize import optimize as run
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with SearchProgress(err) as progress:
-        stored = run(definition, url, device, ranks, trials, progress, node)
+        reporter = tracked(definition, url, progress)
+        stored = run(definition, url, device, ranks, trials, reporter, node)
     best = observed_best(stored.records())
     same = f"--study {study}" + (f" --storage {storage}" if storage else "")
     if best is not None:
@@ -143,6 +145,8 @@ def status(
     if summary["best"]:
         best = summary["best"]
         say(f"best      {per_cent(best['value'])} (trial {best['number']})")
+    if summary["replicates"]:
+        say(f"repeated  {summary['replicates']} trainings with other seeds")
     _print_warnings(summary["warnings"])
 
 
@@ -297,14 +301,6 @@ def _quality(recommended: Recommendation) -> str:
         "on trials it had not seen the model ranks with correlation "
         f"{recommended.rank_correlation:.2f}, {recommended.coverage:.0%} are in its 95 % interval"
     )
-
-
-def _ranks(nproc_per_node: str) -> int | None:
-    if nproc_per_node == "auto":
-        return None
-    if not nproc_per_node.isdecimal() or int(nproc_per_node) < 1:
-        raise InputError(f"--nproc-per-node must be auto or >= 1, but got {nproc_per_node!r}")
-    return int(nproc_per_node)
 
 
 def _print_trial(definition: StudyDefinition, stored: StoredStudy, number: int) -> None:

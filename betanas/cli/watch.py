@@ -93,7 +93,7 @@ def curve(records: Sequence[TrialRecord], width: int = 48) -> str:
     """The running best as a line of blocks, the newest at the right."""
     values, best = [], 0.0
     for record in records:
-        if record.state == "complete" and record.value is not None:
+        if record.value is not None and not record.is_replicate:
             best = max(best, record.value)
             values.append(best)
     if not values:

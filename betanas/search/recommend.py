@@ -16,7 +16,7 @@ from betanas.search.space import Space
 from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
-FOLDS = 10  # of the cross-validation; up to so many trials, each is left out on its own
+FOLDS = 10  # of the cross-validation; up to so many kernels, each is left out on its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,15 @@ def _cross_validated(
     """Predicts every value by a model that was fitted without it, hyperparameters and all.
 
     Leaving one out with the hyperparameters of the whole fit costs nothing, but flatters: on pure
-    noise in 15 dimensions it has shown rank correlations of 0.6.
+    noise in 15 dimensions it has shown rank correlations of 0.6. Trainings of one kernel are left
+    out together.
 
     Returns:
         The predictions, and whether the value lies in the 95 % interval, ``n`` each.
     """
     predicted, inside = np.empty_like(values), np.zeros(len(values), dtype=np.bool_)
-    fold = np.arange(len(values)) % min(FOLDS, len(values))
+    _, first, which = np.unique(kernels, axis=0, return_index=True, return_inverse=True)
+    fold = np.argsort(np.argsort(first))[which] % min(FOLDS, len(first))
     for number in range(int(fold.max()) + 1):
         out = fold == number
         surrogate = proposer.fit(Evidence(kernels[~out], values[~out], kernels[:0]))

@@ -23,11 +23,11 @@ from betanas.errors import NoStudyError, StorageError, without_password
 from betanas.search.leases import Lease, Leases, current_worker
 from betanas.search.patience import make_tables, patient
 from betanas.study.definition import default_meaning
-from betanas.trial import STOPPED_EARLY, TrainingResult, TrialRecord
+from betanas.trial import REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
 SCHEMA = 1
 SETTINGS_KEY = "betanas"
-_WORKER_KEY = "worker"
+WORKER_KEY = "worker"
 _LOCK_SECONDS = 60.0  # how long a write waits for another one on SQLite
 _SETUP_SECONDS = 30.0
 _PROPOSAL_SECONDS = 30.0  # how long a worker waits for the kernels of trials begun before its own
@@ -246,14 +246,16 @@ class StoredStudy:
     def claim(self) -> ClaimedTrial:
         """Takes over the trial of a worker that is gone, or begins a new one."""
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            claimed = self._claim(frozen._trial_id, frozen.user_attrs.get(_WORKER_KEY))
+            if REPEATS in frozen.user_attrs:
+                continue  # confirm's own workers take it over
+            claimed = self._claim(frozen._trial_id, frozen.user_attrs.get(WORKER_KEY))
             if claimed is not None:
                 return claimed
         while True:
             # Not study.ask(): a trial must name its worker from its first moment, or the trial of
             # one that dies before it has a lease could not be told from a living one's.
             begun = optuna.trial.create_trial(
-                state=TrialState.RUNNING, user_attrs={_WORKER_KEY: current_worker()}
+                state=TrialState.RUNNING, user_attrs={WORKER_KEY: current_worker()}
             )
             claimed = self._claim(
                 self.study._storage.create_new_trial(self.study._study_id, template_trial=begun),

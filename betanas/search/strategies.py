@@ -22,6 +22,7 @@ from betanas.search.acquisition import feasible_pool, keep_feasible
 from betanas.search.proposal import Evidence, Proposer
 from betanas.search.situation import Situation
 from betanas.search.space import Space
+from betanas.trial import Phase
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,7 +157,9 @@ class Evolution:
         """A feasible mutant that moves about two of its parent's parameters."""
         if not situation.complete:
             return None, "no complete trial to descend from"
-        latest = np.arange(len(situation.complete))[-_POPULATION:]
+        # Replicates would crowd the population with what is best already.
+        own = [t.user_attrs.get("phase") != Phase.CONFIRM for t in situation.complete]
+        latest = np.flatnonzero(own)[-_POPULATION:]
         chosen = rng.choice(latest, size=min(_TOURNAMENT, len(latest)), replace=False)
         parent = situation.kernels[chosen[np.argmax(situation.values[chosen])]]
         free = np.zeros(len(self._space.names), dtype=bool)

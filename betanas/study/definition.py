@@ -221,6 +221,13 @@ class StorageConfig(Section):
     url: str | None = None
 
 
+class TrackConfig(Section):
+    """Which other tools are told of the trials; a study's meaning does not depend on them."""
+
+    tensorboard: bool = False
+    mlflow: str | None = None
+
+
 class StudyDefinition(Section):
     """A whole study file, checked; every key that was left out has its default.
 
@@ -236,6 +243,7 @@ class StudyDefinition(Section):
         limits: Section ``[limits]``.
         search: Section ``[search]``.
         storage: Section ``[storage]``.
+        track: Section ``[track]``.
     """
 
     name: str
@@ -249,6 +257,7 @@ class StudyDefinition(Section):
     limits: LimitsConfig = LimitsConfig()
     search: SearchConfig = SearchConfig()
     storage: StorageConfig = StorageConfig()
+    track: TrackConfig = TrackConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -338,12 +347,12 @@ class StudyDefinition(Section):
     def meaning(self) -> dict[str, Any]:
         """The keys that decide what a trial's value means, flat and dotted, as plain JSON.
 
-        Left out: where images and database lie, and how many trials are wanted; those may change
-        while a study runs.
+        Left out: where images and database lie, how many trials are wanted and who else is told of
+        them; those may change while a study runs.
         """
         free = {
             "name", "dataset.root", "dataset.download", "dataset.placement", "search.trials",
-            "storage.url",
+            "storage.url", "track.tensorboard", "track.mlflow",
         }  # fmt: skip
         flat = _flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if key not in free}

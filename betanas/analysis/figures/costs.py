@@ -18,7 +18,7 @@ from betanas.analysis.figures.style import (
     styled,
     whole_numbers,
 )
-from betanas.analysis.pareto import COSTS, cost_of, pareto_front
+from betanas.analysis.pareto import LATENCY, cost_of, known_costs, pareto_front
 from betanas.analysis.scaling import ScaledCost
 from betanas.trial import TrialRecord
 
@@ -42,29 +42,43 @@ def _fit_log_axis(axes: Axes, which: str) -> None:
     axis.set_major_locator(LogLocator(10, subs=subs, numticks=9))
 
 
+def _shown(record: TrialRecord, cost: str) -> float | None:
+    """A cost in the unit of its axis: latencies in milliseconds."""
+    value = cost_of(record, cost)
+    return value * 1000 if value is not None and cost == LATENCY else value
+
+
+def _title(records: Sequence[TrialRecord], cost: str) -> str:
+    if cost != LATENCY:
+        return _TITLES.get(cost, cost)
+    batch = next(r.audit.get("latency_batch") for r in records if LATENCY in r.audit)
+    return f"latency (ms, batch {batch})"
+
+
 @styled
-def draw_pareto(records: Sequence[TrialRecord], costs: Sequence[str] = COSTS) -> Figure:
+def draw_pareto(records: Sequence[TrialRecord]) -> Figure:
     """Accuracy against each cost; the front is what nothing cheaper beats."""
+    costs = known_costs(records)
     figure = new_figure(8.4, 3.0)
     complete = complete_trials(records)
     shared: Axes | None = None
     for i, cost in enumerate(costs):
         axes = figure.add_subplot(1, len(costs), i + 1, sharey=shared)
         shared = shared or axes
-        priced = [(c, r.value or 0.0) for r in complete if (c := cost_of(r, cost)) is not None]
+        priced = [(c, r.value or 0.0) for r in complete if (c := _shown(r, cost)) is not None]
         axes.scatter(
             [c for c, _ in priced], [v for _, v in priced], s=9, color=MUTED, alpha=0.5,
             linewidths=0,
         )  # fmt: skip
         front = pareto_front(records, cost)
         axes.plot(
-            [cost_of(r, cost) or 0.0 for r in front], [r.value or 0.0 for r in front], "o-",
+            [_shown(r, cost) or 0.0 for r in front], [r.value or 0.0 for r in front], "o-",
             color=ORANGE, markersize=4, drawstyle="steps-post",
         )  # fmt: skip
         if priced:
             axes.set_xscale("log")
             _fit_log_axis(axes, "x")
-        axes.set_xlabel(_TITLES.get(cost, cost))
+        axes.set_xlabel(_title(records, cost))
         per_cent_axis(axes)
         if i:
             axes.tick_params(labelleft=False)

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK, MUTED, FAINT, PAPER = "#1c2128", "#59636e", "#d3dae2", "#ffffff"
@@ -146,7 +147,9 @@ def to_svg(figure: Figure) -> str:
     text = io.StringIO()
     with mpl.rc_context(_whole_style()):
         _place_once(figure)
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        # Not savefig(): it draws every figure that was ever laid out twice.
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(text, metadata={"Date": None, "Creator": None})
     return text.getvalue()
 
 
@@ -155,7 +158,10 @@ def to_png(figure: Figure, dpi: int = 110) -> bytes:
     data = io.BytesIO()
     with mpl.rc_context(_whole_style()):
         _place_once(figure)
-        figure.savefig(data, format="png", dpi=dpi, metadata={"Software": None})
+        own, figure.dpi = figure.dpi, dpi
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.print_png(data, metadata={"Software": None})
+        figure.dpi = own
     return data.getvalue()
 
 

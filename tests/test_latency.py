@@ -1,0 +1,67 @@
+"""``betanas latency``: real networks timed, noted where Optuna's own tools find it."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from generated import generate_database
+
+from betanas.analysis.clusters import complete_trials
+from betanas.analysis.figures.costs import draw_pareto
+from betanas.analysis.figures.style import to_svg
+from betanas.analysis.pareto import COSTS, LATENCY, known_costs, pareto_front
+from betanas.analysis.tables import pareto_table
+from betanas.architecture.decoding import decode
+from betanas.architecture.families import FAMILIES
+from betanas.errors import InputError
+from betanas.latency import KEYS, measure, to_json
+from betanas.search.storage import StoredStudy
+from betanas.training.latency import measure_latency
+
+
+def test_a_larger_batch_takes_longer() -> None:
+    family = FAMILIES["betanet2"]
+    network = decode(family, family.published, 64, 10)
+    one, many = (measure_latency(network, batch, "cpu") for batch in (1, 32))
+    assert 0 < one.low <= one.seconds <= one.high < many.seconds
+    assert one.runs >= many.runs >= 15
+
+
+def test_latencies_are_noted_on_the_best_trials_and_replaced(tmp_path: Path) -> None:
+    definition, stored = generate_database(tmp_path / "study.db", 30)
+    definition = definition.model_copy(update={"resolution": 64})
+    url = f"sqlite:///{tmp_path}/study.db"
+    before = stored.records()
+    best = [r.number for r in complete_trials(before)]
+    told: list[int] = []
+    measure(definition, stored, 4, 2, "cpu", lambda m: told.append(m.record.number))
+    assert told == best[:4]
+
+    found, name = measure(definition, stored, 3, 1, "cpu", lambda _: None)
+    again = StoredStudy.load(url, definition.name).records()
+    noted = {r.number: {k: r.audit[k] for k in KEYS} for r in again if LATENCY in r.audit}
+    assert noted == {
+        m.record.number: dict(zip(KEYS, (m.latency.seconds, 1, name), strict=True)) for m in found
+    }
+    assert list(noted) == sorted(best[:3])
+    for old, new in zip(before, again, strict=True):
+        assert {k: v for k, v in new.audit.items() if k not in KEYS} == old.audit
+    study = optuna.load_study(study_name=definition.name, storage=url)
+    assert study.trials[best[0]].user_attrs[LATENCY] == found[0].latency.seconds
+    assert [row["number"] for row in to_json(found, 1, name)["rows"]] == best[:3]
+
+    assert known_costs(before) == COSTS
+    assert known_costs(again) == (*COSTS, LATENCY)
+    front = [row[1] for row in pareto_table(again).rows if row[0] == LATENCY]
+    assert front == [r.number for r in pareto_front(again, LATENCY)]
+    assert front[-1] == best[0]
+    assert "latency (ms, batch 1)" in to_svg(draw_pareto(again))
+    assert "latency" not in to_svg(draw_pareto(before))
+
+
+def test_nothing_to_measure_is_a_clear_error(tmp_path: Path) -> None:
+    definition, stored = generate_database(tmp_path / "study.db", 0)
+    with pytest.raises(InputError, match="no complete trial"):
+        measure(definition, stored, 3, 1, "cpu", lambda _: None)
+    with pytest.raises(InputError, match="must be >= 1, but got 3 and 0"):
+        measure(definition, stored, 3, 0, "cpu", lambda _: None)
