@@ -94,6 +94,7 @@ def full(folder: Path, number: int) -> Row:
         with full_disk(place, free_bytes=rng.randrange(250_000, 560_000)) as limit:
             writer = start_process(lambda place=place: _save_for_ever(place), prepare=limit)
             writer.join(60)
+            kill(writer)
             failures += writer.exitcode != 1 or not _loads(place)  # 1: it raised, as it should
     return Row("a full disk leaves a checkpoint", number, failures)
 
