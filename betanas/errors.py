@@ -5,6 +5,7 @@ import re
 _PASSWORDS = (
     re.compile(r"(://[^:/@\s]*:)[^\s]*(?=@)"),
     re.compile(r"([?&]password=)[^&\s]*"),
+    re.compile(r"(\b[\w.%+-]+:)[^:/@\s]+(?=@)"),  # a URL without its scheme
 )
 
 

@@ -101,9 +101,12 @@ def test_a_copied_file_alone_would_lack_trials(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     shutil.copy(file, tmp_path / "copy" / "cheap.db")
     copied = sqlite3.connect(tmp_path / "copy" / "cheap.db")
-    lost = copied.execute("SELECT count(*) FROM trials").fetchone()[0]
+    try:
+        (found,) = copied.execute("SELECT count(*) FROM trials").fetchone()
+    except sqlite3.OperationalError:  # not even the tables
+        found = 0
     reader.close()
-    assert lost < 16
+    assert found < 16
 
 
 def test_containers_listen_on_this_machine_only() -> None:

@@ -250,6 +250,7 @@ def test_studies(tmp_path: Path) -> None:
         "betanet2",
         "betanet3",
         "cifar10",
+        "demo",
         "digits",
         "pictures",
     ]
@@ -580,7 +581,8 @@ def ended(root: Path, request: pytest.FixtureRequest) -> dict[str, Ended]:
 
 
 def check_one_line(found: Ended, message: str) -> None:
-    line = found.err.removeprefix("loading ...\n")  # what takes seconds to start says so first
+    line = re.sub("^note: a password on the command line .*\n", "", found.err)
+    line = line.removeprefix("loading ...\n")  # what takes seconds to start says so first
     assert re.fullmatch("error: .*\n", line), found.err
     assert re.match("error: .*" + message, line), found.err
     assert "secret" not in line

@@ -94,6 +94,8 @@ FREE = {
     "dataset.placement",
     "search.trials",
     "storage.url",
+    "track.tensorboard",
+    "track.mlflow",
 }
 
 
