@@ -55,6 +55,7 @@ from betanas.search.recommend import recommend
 from betanas.search.rules import ArchitectureRules
 from betanas.search.space import SobolPhase
 from betanas.search.storage import Settings, StoredStudy
+from betanas.search.surrogate import one_thread
 from betanas.study.definition import StudyDefinition, kernel_of
 from betanas.trial import TrialRecord
 
@@ -84,10 +85,12 @@ def fit_model(phase: SobolPhase, records: Sequence[TrialRecord]) -> Model:
     kernels = kernel_matrix(records, space.names)
     values = np.array([r.value for r in records], dtype=np.float64)
     rules = ArchitectureRules(space, phase.feasibility)
-    surrogate = Proposer(space, rules, phase.seed).fit(Evidence(kernels, values, kernels[:0]))
+    with one_thread():
+        surrogate = Proposer(space, rules, phase.seed).fit(Evidence(kernels, values, kernels[:0]))
 
     def predict(asked: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return surrogate.predict(asked, rules.assess(asked).traits)
+        with one_thread():
+            return surrogate.predict(asked, rules.assess(asked).traits)
 
     names = [space.names[i] for i in space.free]
     lengths = map(float, np.exp(surrogate.hyperparameters.log_scales))  # those of traits come last

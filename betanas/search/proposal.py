@@ -9,7 +9,7 @@ from betanas.search.acquisition import Candidates, feasible_pool, maximize
 from betanas.search.gaussian_process import Hyperparameters
 from betanas.search.rules import Rules
 from betanas.search.space import Space
-from betanas.search.surrogate import Observations, Surrogate
+from betanas.search.surrogate import Observations, Surrogate, one_thread
 
 POOL = 4096  # feasible kernels from all over the space
 _COLD_EVERY = 16  # observations, at least, between two fits from the prior
@@ -60,6 +60,10 @@ class Proposer:
         Raises:
             ArithmeticError, LinAlgError, ValueError: If the model cannot be fitted.
         """
+        with one_thread():
+            return self._propose(evidence, rng)
+
+    def _propose(self, evidence: Evidence, rng: np.random.Generator) -> FloatArray:
         surrogate = self.fit(evidence)
         if len(evidence.pending):
             traits = self.rules.assess(evidence.pending).traits

@@ -13,6 +13,7 @@ from betanas.search.acquisition import maximize
 from betanas.search.proposal import Evidence, Proposer
 from betanas.search.rules import ArchitectureRules
 from betanas.search.space import Space
+from betanas.search.surrogate import Observations, Surrogate, one_thread
 from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
@@ -57,6 +58,17 @@ def recommend(
     complete = [r for r in records if r.state == "complete" and r.value is not None]
     if len(complete) < MIN_TRIALS:
         return None
+    with one_thread():
+        return _recommend(space, feasibility, records, complete, seed)
+
+
+def _recommend(
+    space: Space,
+    feasibility: Feasibility,
+    records: Sequence[TrialRecord],
+    complete: Sequence[TrialRecord],
+    seed: int,
+) -> Recommendation:
     memory = [r for r in records if r.state == "fail" and r.reason == Failure.OUT_OF_MEMORY]
     kernels = space.vectors([r.parameters for r in complete])
     rules = ArchitectureRules(space, feasibility).tightened(
@@ -103,11 +115,12 @@ def _cross_validated(
     predicted, inside = np.empty_like(values), np.zeros(len(values), dtype=np.bool_)
     _, first, which = np.unique(kernels, axis=0, return_index=True, return_inverse=True)
     fold = np.argsort(np.argsort(first))[which] % min(FOLDS, len(first))
+    traits = proposer.rules.assess(kernels).traits
     for number in range(int(fold.max()) + 1):
         out = fold == number
-        surrogate = proposer.fit(Evidence(kernels[~out], values[~out], kernels[:0]))
-        traits = proposer.rules.assess(kernels[out]).traits
-        predicted[out], std = surrogate.predict(kernels[out], traits)
+        known = Observations(kernels[~out], traits[~out], values[~out])
+        surrogate = Surrogate(proposer.space, known)
+        predicted[out], std = surrogate.predict(kernels[out], traits[out])
         reach = 1.96 * np.hypot(std, surrogate.noise_std)
         inside[out] = np.abs(values[out] - predicted[out]) <= reach
     return predicted, inside

@@ -5,10 +5,13 @@ the families costs and profile of the decoded network: accuracy within a budget 
 depends on these, and the kernel determines them in ways that a smooth prior does not guess.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.special import erfcx, log_ndtr
+from threadpoolctl import ThreadpoolController
 
 from betanas.architecture.beta import FloatArray
 from betanas.search.gaussian_process import (
@@ -36,6 +39,21 @@ class Observations:
     kernels: FloatArray
     traits: FloatArray
     values: FloatArray
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Keeps linear algebra on one thread, inside a ``with`` or as a decorator.
+
+    Some hundred trials make matrices that gain nothing from more, and on a machine that trains
+    beside it threads that wait for each other made a fit ten times slower.
+    """
+    limited: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
+    return limited
 
 
 class Surrogate:

@@ -83,6 +83,11 @@ class Batches:
         part = slice(place * self.per_rank, (place + 1) * self.per_rank)
         return self._mixing(inputs[part], labels[part], step, self.mine.start)
 
+    def close(self) -> None:
+        """Ends the processes that read ahead, if there are any."""
+        if self._ahead is not None:
+            self._ahead.close()
+
     def indices(self, step: int) -> Tensor:
         """Which images this rank's share of a step holds, int64 ``b``."""
         epoch, place = divmod(step, self.steps_per_epoch)

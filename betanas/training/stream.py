@@ -116,6 +116,10 @@ class ReadAhead:
             told = str(error).strip().splitlines()[-1]
             raise DataError(told.removeprefix(f"{DataError.__module__}.DataError: ")) from None
 
+    def close(self) -> None:
+        """Ends the worker processes; the next batch begins anew."""
+        self._next, self._batches = -1, iter(())
+
     def _begin(self, first: int) -> Iterator[Tensor]:
         parent = os.getpid()
         loader = DataLoader(

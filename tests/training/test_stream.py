@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def test_streamed_batches_equal_decoded_ones(
         (one, targets), (other, same) = ours[step], theirs[step]
         torch.testing.assert_close(one, other, rtol=0, atol=0)
         torch.testing.assert_close(targets.labels, same.labels)
+    ours.close()
+    assert not active_children()
     at = streamed.held_out[:3]
     torch.testing.assert_close(
         streamed.take(at, ranks.device)[0], decoded.take(at, ranks.device)[0]
@@ -76,6 +79,8 @@ def test_reading_ahead_runs_in_processes_of_its_own() -> None:
     assert [b[:, 0].tolist() for b in batches] == [[n, n + 1] for n in range(6)]
     assert os.getpid() not in {int(b[0, 1]) for b in batches}
     assert len({int(b[0, 1]) for b in batches}) == 2
+    ahead.close()
+    assert not active_children()
 
 
 @pytest.fixture
