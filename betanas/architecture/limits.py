@@ -6,9 +6,12 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from betanas.architecture.beta import FloatArray
 from betanas.architecture.complexity import Complexities, count_table, step_bytes
 from betanas.architecture.decoding import decode_table
 from betanas.architecture.family import BoolArray, Family, IntArray
+from betanas.architecture.layers import LayerTable
+from betanas.architecture.profile import profile_table
 
 
 class Rejection(StrEnum):
@@ -44,10 +47,12 @@ class Verdicts:
     Attributes:
         code: 0 for a feasible kernel, else 1 + the index of its ``Rejection``, shape ``n``.
         complexities: The costs at the study's own resolution, shape ``n``.
+        profile: The networks in numbers at that resolution, ``n x 10``; see ``profile.py``.
     """
 
     code: IntArray
     complexities: Complexities
+    profile: FloatArray
 
     @property
     def feasible(self) -> BoolArray:
@@ -102,6 +107,7 @@ class Feasibility:
                 np.concatenate([c.macs for c in costs]),
                 np.concatenate([c.activation_bytes for c in costs]),
             ),
+            np.concatenate([part.profile for part in parts]),
         )
 
     def feasible(self, kernels: npt.ArrayLike) -> BoolArray:
@@ -109,16 +115,17 @@ class Feasibility:
         return self.check(kernels).feasible
 
     def _check_chunk(self, x: npt.NDArray[np.float64]) -> Verdicts:
-        code, complexities = self._codes(x, self.limits, _ORDINARY)
+        table = decode_table(self.family, x, self.limits.resolution)
+        code, complexities = self._codes(table, self.limits, _ORDINARY)
         if self.scaled is not None:
-            scaled_code, _ = self._codes(x, self.scaled, _SCALED)
+            scaled_table = decode_table(self.family, x, self.scaled.resolution)
+            scaled_code, _ = self._codes(scaled_table, self.scaled, _SCALED)
             code = np.where(code == 0, scaled_code, code)
-        return Verdicts(code, complexities)
+        return Verdicts(code, complexities, profile_table(table))
 
     def _codes(
-        self, x: npt.NDArray[np.float64], limits: Limits, reasons: tuple[Rejection, ...]
+        self, table: LayerTable, limits: Limits, reasons: tuple[Rejection, ...]
     ) -> tuple[IntArray, Complexities]:
-        table = decode_table(self.family, x, limits.resolution)
         costs = count_table(table, self.num_classes, self.batch_size)
         over_params = costs.num_params > (limits.num_params or np.inf)
         over_memory = step_bytes(costs, self.optimizer_slots) > (limits.memory_bytes or np.inf)

@@ -13,14 +13,11 @@ import numpy as np
 
 from betanas.architecture.beta import FloatArray
 from betanas.architecture.complexity import step_bytes
-from betanas.architecture.decoding import decode, decode_table
+from betanas.architecture.decoding import decode
 from betanas.architecture.family import BoolArray
 from betanas.architecture.limits import Feasibility
-from betanas.architecture.profile import profile_table
 from betanas.search.space import Space
 from betanas.study.definition import kernel_of
-
-_CHUNK = 1024  # kernels at a time: the tables of one chunk stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +66,14 @@ class ArchitectureRules:
 
     def assess(self, kernels: FloatArray) -> Assessment:
         """Assesses n kernels, ``n x d``."""
-        own = self.space.architectural(kernels)
-        verdicts = self.feasibility.check(own)
+        verdicts = self.feasibility.check(self.space.architectural(kernels))
         costs = verdicts.complexities
         feasible = verdicts.feasible
         if self.memory_below is not None:
             needed = step_bytes(costs, self.feasibility.optimizer_slots)
             feasible = feasible & (needed < self.memory_below)
         traits = [np.log(np.maximum(c, 1)) for c in (costs.num_params, costs.macs)]
-        return Assessment(feasible, np.column_stack([*traits, self._profile(own)]))
-
-    def _profile(self, kernels: FloatArray) -> FloatArray:
-        rules, parts = self.feasibility, range(0, max(1, len(kernels)), _CHUNK)
-        tables = (
-            decode_table(rules.family, kernels[i : i + _CHUNK], rules.limits.resolution)
-            for i in parts
-        )
-        return np.concatenate([profile_table(table) for table in tables])
+        return Assessment(feasible, np.column_stack([*traits, verdicts.profile]))
 
     def identity(self, kernel: FloatArray) -> Hashable:
         """The architecture's fingerprint and the recipe's values of a feasible kernel, ``d``."""
