@@ -38,6 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_trains_each_repetition_once(finished: Path) -> None:
     before = rows(finished)
     best = complete_trials(before)

@@ -58,6 +58,7 @@ def test_two_nodes_reach_the_target(nodes: tuple[Path, Path]) -> None:
     assert not list(nodes[1].rglob("*.db")), "only node 0 has a database"
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_comes_back_and_the_study_goes_on(nodes: tuple[Path, Path]) -> None:
     for folder in nodes:
         write_study(folder, text=TINY.replace("steps = 4", "seconds = 4"))
@@ -80,6 +81,7 @@ def test_a_node_that_is_killed_comes_back_and_the_study_goes_on(nodes: tuple[Pat
     assert any(row["audit"].get("ranks") == 2 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_first_node_may_be_killed_too(nodes: tuple[Path, Path]) -> None:
     for folder in nodes:
         write_study(folder, text=TINY.replace("steps = 4", "seconds = 3"))
@@ -95,6 +97,7 @@ def test_the_first_node_may_be_killed_too(nodes: tuple[Path, Path]) -> None:
     assert {row["state"] for row in rows} <= {"complete", "pruned"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_first_node_ends_the_others(nodes: tuple[Path, Path]) -> None:
     for folder in nodes:
         write_study(folder, text=TINY.replace("steps = 4", "seconds = 60"))

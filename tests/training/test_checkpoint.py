@@ -77,6 +77,7 @@ def test_interrupted_training_ends_in_the_same_weights(
         assert_equal(*(state[key] for state in states if state))
 
 
+@pytest.mark.slow
 def test_two_nodes_go_on_from_the_first_ones_checkpoint(
     server: TrainerServer, make_task: TaskMaker, tmp_path: Path
 ) -> None:
