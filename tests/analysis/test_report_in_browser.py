@@ -192,3 +192,33 @@ def test_hostile_names_do_nothing(browser, definition, tmp_path) -> None:
         assert drawn.page.evaluate("window.hit") is None
         assert drawn.errors == []
         drawn.page.context.close()
+
+
+def test_trials_that_were_trained_again_have_a_section(
+    browser, definition, settings, records, tmp_path: Path
+) -> None:
+    best = sorted(
+        (r for r in records if r.value is not None and r.state == "complete"),
+        key=lambda r: -(r.value or 0),
+    )[:2]
+    repeated = [
+        dataclasses.replace(
+            record,
+            number=len(records) + 3 * i + seed,
+            phase="confirm",
+            value=(record.value or 0) - 0.01 * seed,
+            audit={**record.audit, "repeats": record.number, "seed_index": seed},
+        )
+        for i, record in enumerate(best)
+        for seed in range(3)
+    ]
+    again = analyse_records(definition, settings, [*records, *repeated])
+    write_report(again, tmp_path)
+    opened = Opened(browser, tmp_path / "report.html")
+    text = opened.page.inner_text("body")
+    assert opened.errors == []
+    assert "trained again with new seeds" in text
+    assert str(best[0].number) in (tmp_path / "confirmed.csv").read_text()
+    assert again.observed is not None
+    assert again.observed.number == best[0].number  # the search's best stays the search's
+    assert again.summary["feasible"] == sum(r.counts for r in records)
