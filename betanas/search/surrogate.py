@@ -50,7 +50,7 @@ def one_thread() -> AbstractContextManager[object]:
     """Keeps linear algebra on one thread, inside a ``with`` or as a decorator.
 
     Some hundred trials make matrices that gain nothing from more, and on a machine that trains
-    beside it threads that wait for each other made a fit ten times slower.
+    beside it threads wait for each other.
     """
     limited: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
     return limited
