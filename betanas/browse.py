@@ -30,7 +30,8 @@ from betanas.analysis.status import audit_warnings, observed_best, summarize
 from betanas.analysis.tables import layers_table
 from betanas.architecture.decoding import decode
 from betanas.errors import InputError, KernelError
-from betanas.search.storage import Settings, StoredStudy, sqlite_file
+from betanas.search.database import sqlite_file
+from betanas.search.storage import Settings, StoredStudy
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord
 

@@ -41,7 +41,8 @@ def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
     Raises:
         StorageError: If there is no such study.
     """
-    from betanas.search.storage import StoredStudy, sqlite_file  # noqa: PLC0415 - optuna is slow
+    from betanas.search.database import sqlite_file  # noqa: PLC0415 - optuna is slow
+    from betanas.search.storage import StoredStudy  # noqa: PLC0415
 
     recorded, file = RECORDED / f"{definition.name}.db", sqlite_file(url)
     if recorded.is_file() and file is not None and not file.exists():

@@ -19,16 +19,12 @@ from betanas.architecture.layers import Architecture
 from betanas.architecture.limits import Rejection
 from betanas.data import DatasetFacts, describe_dataset
 from betanas.errors import InputError, NoStudyError, RunError
+from betanas.search.database import sqlite_file
 from betanas.search.leases import RENEWAL_SECONDS
 from betanas.search.plan import sobol_phase
 from betanas.search.pruning import PRUNERS
 from betanas.search.sampler import KernelSampler
-from betanas.search.storage import (
-    ClaimedTrial,
-    Settings,
-    StoredStudy,
-    sqlite_file,
-)
+from betanas.search.storage import ClaimedTrial, Settings, StoredStudy
 from betanas.study.definition import Recipe, StudyDefinition, kernel_of
 from betanas.study.feasibility import memory_bytes
 from betanas.training.device import Devices, find_devices

@@ -1,12 +1,10 @@
 """A study in its database: the only place that translates between Optuna's words and ours."""
 
 import math
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import optuna
@@ -14,30 +12,22 @@ from optuna.distributions import FloatDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.family import Kernel
 from betanas.errors import NoStudyError, StorageError, without_password
+from betanas.search.database import open_database, opening, parse_url, sqlite_file
 from betanas.search.leases import Lease, Leases, current_worker
-from betanas.search.patience import make_tables, patient
+from betanas.search.patience import patient
 from betanas.study.definition import default_meaning
 from betanas.trial import REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
 SCHEMA = 1
 SETTINGS_KEY = "betanas"
 WORKER_KEY = "worker"
-_LOCK_SECONDS = 60.0  # how long a write waits for another one on SQLite
 _SETUP_SECONDS = 30.0
 _PROPOSAL_SECONDS = 30.0  # how long a worker waits for the kernels of trials begun before its own
-# A connection that died without a word is noticed within a minute (libpq's parameters, seconds).
-_KEEP_ALIVE = {
-    "connect_timeout": 10,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,85 +61,6 @@ class Settings:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuilds what ``to_json`` wrote."""
         return cls(**{**data, "classes": tuple(data["classes"])})
-
-
-def open_database(url: str) -> RDBStorage:
-    """Opens or makes a study database.
-
-    SQLite is put into write-ahead mode, so that a reading dashboard never stops a writing search.
-
-    Args:
-        url: Any SQLAlchemy URL.
-
-    Raises:
-        StorageError: If it cannot be reached, is no database, or is of another schema.
-    """
-    parsed = _parse(url)
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    with _opening(parsed):
-        if parsed.get_backend_name() == "sqlite":
-            options = {"connect_args": {"timeout": _LOCK_SECONDS}}
-            if parsed.database:
-                _prepare_sqlite(Path(parsed.database))
-        elif parsed.get_backend_name() == "postgresql":
-            options["connect_args"] = _KEEP_ALIVE
-        return make_tables(lambda: RDBStorage(url, engine_kwargs=options))
-
-
-def _parse(url: str) -> URL:
-    try:
-        return make_url(url)
-    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
-        raise StorageError(
-            "storage.url must be a database URL such as sqlite:///storage/study.db, "
-            f"but got {without_password(url)!r}"
-        ) from None
-
-
-@contextmanager
-def _opening(parsed: URL) -> Iterator[None]:
-    """Turns what drivers say of a database into one line, without the password."""
-    shown = without_password(parsed.render_as_string(hide_password=False))
-    try:
-        yield
-    except ImportError:
-        raise StorageError(
-            f"storage {shown}: the driver of {parsed.drivername} is not installed; for PostgreSQL: "
-            "pip install 'betanas[postgresql]', and postgresql+psycopg://..."
-        ) from None
-    except RuntimeError as error:  # Optuna, of another version's tables
-        raise StorageError(f"storage {shown}: {str(error).splitlines()[0]}") from None
-    except (SQLAlchemyError, StorageInternalError, sqlite3.Error, OSError) as error:
-        told = error.__cause__ if isinstance(error, StorageInternalError) else error
-        cause = str(getattr(told, "orig", None) or told).splitlines()[0]
-        for password in filter(None, (parsed.password, parsed.query.get("password"))):
-            cause = cause.replace(str(password), "***")
-        raise StorageError(f"storage {shown} cannot be opened: {cause}") from None
-
-
-def _prepare_sqlite(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _LOCK_SECONDS
-    connection = sqlite3.connect(path, timeout=_LOCK_SECONDS)
-    try:
-        # Changing the mode does not wait for a lock, unlike all else: so we do.
-        while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-    finally:
-        connection.close()
-
-
-def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite URL; None for any other URL."""
-    parsed = _parse(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        return None
-    return Path(parsed.database)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +103,7 @@ class StoredStudy:
             raise NoStudyError(_no_study(name, url))
         database = open_database(url)
         try:
-            with _opening(_parse(url)):
+            with opening(parse_url(url)):
                 study = optuna.load_study(study_name=name, storage=database)
                 return cls(database, study, _read_settings(study, name))
         except KeyError:
@@ -206,7 +117,7 @@ class StoredStudy:
             StorageError: If it has begun with another meaning, naming the keys.
         """
         database = open_database(url)
-        with _opening(_parse(url)):
+        with opening(parse_url(url)):
             study = optuna.create_study(
                 study_name=name, storage=database, direction="maximize", load_if_exists=True
             )
