@@ -41,6 +41,7 @@ BOTH: dict[str, tuple[int, Callable[[str, Path, int], Row]]] = {
     "gaps": (140, database.gaps),
     "fencing": (50, database.fencing),
     "crash": (300, database.crash),
+    "clock": (128, database.clock),
     "dashboard": (120, database.dashboard),
     "scale": (4000, database.scale),
 }
@@ -121,7 +122,7 @@ def jobs() -> list[Job]:
 
     def on_server(run: Callable[[PostgresServer, Path, int], Row]) -> Run:
         def measured(folder: Path, number: int) -> Row:
-            with PostgresServer(binaries) as server:
+            with PostgresServer(binaries, durable=True) as server:
                 return run(server, folder, number)
 
         return measured

@@ -3,6 +3,7 @@
 A failure is a trial that was lost, told twice, changed after it was acknowledged, or left running.
 """
 
+import itertools
 import os
 import random
 import signal
@@ -11,33 +12,38 @@ import time
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-import optuna
 from command import start
 from faults import (
     DEVICES,
-    GAPS,
     STUDY,
     AcknowledgedLog,
     PostgresServer,
     acknowledged,
     begun,
     end_at_trial,
-    fail_at,
+    fail_at_commit,
+    jumping_clock,
     kill,
     locked_sqlite,
     start_worker,
+    wait_until_frozen,
     with_target,
     write_definition,
 )
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import insert, text
 
 from betanas.optimize import Search
 from betanas.search.plan import sobol_phase
+from betanas.search.rows import put_attributes, put_parameters
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
 from betanas.training.launch import TrainerServer
-from betanas.trial import TrainingResult, TrialTask
+from betanas.trial import TrainingResult, TrialRecord, TrialTask
 
 
 @dataclass(frozen=True)
@@ -125,44 +131,85 @@ def workers(url: str, folder: Path, number: int) -> Row:
 
 
 def gaps(url: str, folder: Path, number: int) -> Row:
-    """A kill before or after each step of a trial's life, then one lease and one sweep."""
-    definition, log, left = write_definition(folder), folder / "log", 0
+    """A kill before or after each commit of a trial's life, then one lease and one sweep."""
+    definition, log, left, struck = write_definition(folder), folder / "log", 0, 0
     stored = begun(definition, url)
-    for i in range(number):
-        owner, method, call, after = GAPS[i % len(GAPS)]
-        prepare = fail_at(owner, method, call, after=after)
-        victim = start_worker(definition, url, log, lease_seconds=0.5, prepare=prepare)
+    call, longest = 1, 0
+    while struck < number:
+        after = struck % 2 == 1
+        prepare = fail_at_commit(call, after=after)
+        victim = start_worker(definition, url, log, more=2, lease_seconds=0.5, prepare=prepare)
         victim.join(60)
+        if victim.exitcode == 0:  # a trial's life has no more commits
+            call = 1
+            continue
+        struck, longest = struck + 1, max(longest, call)
+        call += after
         left += victim.exitcode != -signal.SIGKILL
         time.sleep(0.6)
         start_worker(definition, url, log, more=2, lease_seconds=0.5).join(60)
         left += sum(r.state == "running" for r in stored.records())
     wrong = left + wrong_trials(definition, url, log, 1)
-    return Row("a kill in any gap leaves no zombie", number, wrong, f"{len(GAPS)} gaps")
+    return Row("a kill in any gap leaves no zombie", number, wrong, f"{longest} commits a trial")
 
 
 def fencing(url: str, folder: Path, number: int) -> Row:
-    """A worker is frozen past its lease, its trial taken over, then it thaws."""
-    failures = 0
+    """A worker is frozen past its lease, its trial taken over, then it thaws.
+
+    Every other one is frozen while it trains, the rest after a commit of a trial's life.
+    """
+    failures, call, longest = 0, 1, 0
     unlimited = STUDY.replace("num_params = 300_000", "")  # every trial trains
     definition, log = write_definition(folder, unlimited), folder / "log"
     stored = begun(definition, url)
-    for _ in range(number):
-        worker = start_worker(definition, url, log, seconds=0.6, more=1, lease_seconds=0.5)
-        held = _wait_for_training(stored)
-        if held is None or worker.pid is None:
-            worker.join()
-            failures += 1
+    frozen = 0
+    while frozen < number:
+        trains = frozen % 2 == 0
+        stops = fail_at_commit(call, after=True, strike=signal.SIGSTOP)
+        prepare = (lambda: None) if trains else stops
+        seconds = 0.6 if trains else 0.02
+        worker = start_worker(
+            definition, url, log, seconds=seconds, more=3, lease_seconds=0.5, prepare=prepare
+        )
+        assert worker.pid is not None
+        held = None
+        if trains:
+            held = _wait_for_training(stored)
+            os.kill(worker.pid, signal.SIGSTOP)
+        elif wait_until_frozen(worker):
+            longest, call = max(longest, call), call + 1
+        else:  # a trial's life has no more commits
+            call = 1
             continue
-        os.kill(worker.pid, signal.SIGSTOP)
+        frozen += 1
         time.sleep(0.6)
         start_worker(definition, url, log, more=1).join(60)
-        taken = stored.record(held)
+        taken = None if held is None else stored.record(held)
         os.kill(worker.pid, signal.SIGCONT)
         worker.join(60)
-        kept = taken.state == "complete" and stored.record(held) == taken
-        failures += not kept or worker.exitcode != 0
-    return Row("a late write is refused, the worker lives", number, failures)
+        failures += worker.exitcode != 0
+        if held is not None and taken is not None:
+            failures += taken.state != "complete" or stored.record(held) != taken
+        failures += sum(r.state == "running" for r in stored.records())
+    wrong = failures + wrong_trials(definition, url, log, 1)
+    told = f"{(number + 1) // 2} in training, the others after {longest} commits of a trial"
+    return Row("a late write is refused, the worker lives", number, wrong, told)
+
+
+def clock(url: str, folder: Path, number: int) -> Row:
+    """Four workers on so many Sobol points, the time of day of each jumping by hours."""
+    definition, log = with_target(write_definition(folder), url, number), folder / "log"
+    team = [
+        start_worker(definition, url, log, lease_seconds=5.0, prepare=jumping_clock(i))
+        for i in range(4)
+    ]
+    for worker in team:
+        worker.join(600)
+    ended = sum(worker.exitcode != 0 for worker in team)
+    finish(definition, url, log)
+    wrong = ended + wrong_trials(definition, url, log, number)
+    wrong += different_trials(definition, url, folder, number)
+    return Row("jumps of the clock, by up to 2 h, change nothing", number, wrong)
 
 
 def _wait_for_training(stored: StoredStudy) -> int | None:
@@ -278,30 +325,66 @@ def _answers(address: str) -> bool:
 
 
 def scale(url: str, folder: Path, number: int) -> Row:
-    """The time that a trial's records take when the study has so many, 100 intermediates each."""
+    """The time from one record to the next in a study of so many trials, 100 intermediates each."""
     definition = write_definition(folder)
-    stored = begun(definition, url)
-    space = sobol_phase(definition, stored.settings).space
-    points = sobol_phase(definition, stored.settings).points(0, number)
-    for point in points:
-        stored.database.create_new_trial(
-            stored.study._study_id,  # noqa: SLF001 - there is no public way
-            optuna.trial.create_trial(
-                params=dict(space.kernel(point)),
-                distributions=dict(space.distributions),
-                value=0.5,
-                intermediate_values=dict.fromkeys(range(100), 0.5),
-                user_attrs={"phase": "sobol"},
-            ),
-        )
+    _fill(definition, begun(definition, url), number)
+    more = max(20, number // 20)
+    search = definition.search.model_copy(update={"trials": number + more, "sobol_trials": 10**6})
+    definition = definition.model_copy(update={"search": search})
+    log = _Stamps(folder / "log")
     stored = StoredStudy.load(url, definition.name)
-    search = Search(definition, stored, DEVICES, folder, AcknowledgedLog(folder / "log"))
-    trainer, taken = _Instant(), []
-    for _ in range(max(20, number // 20)):
-        began = time.perf_counter()
-        search.run(trainer, 1)
-        taken.append(time.perf_counter() - began)
-    taken = sorted(taken[1:])  # the first reads the whole study, once a worker
-    p95 = 1000 * taken[int(0.95 * len(taken))]
-    note = f"{len(taken)} trials: median {1000 * taken[len(taken) // 2]:.0f} ms, p95 {p95:.0f} ms"
+    began = time.perf_counter()
+    Search(definition, stored, DEVICES, folder, log).run(_Instant(), None)
+    first = log.stamps[0] - began
+    taken = sorted(b - a for a, b in itertools.pairwise(log.stamps))
+    median, p95 = (1000 * taken[int(share * len(taken))] for share in (0.5, 0.95))
+    note = f"{len(taken)} trials: median {median:.0f} ms, p95 {p95:.0f} ms; first {first:.1f} s"
     return Row(f"a study of {number} trials answers at once", number, None, note)
+
+
+class _Stamps(AcknowledgedLog):
+    """A log that notes when each trial was recorded, too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.stamps: list[float] = []
+
+    def recorded(self, record: TrialRecord) -> None:
+        """One line, and the time after it."""
+        super().recorded(record)
+        self.stamps.append(time.perf_counter())
+
+
+def _fill(definition: StudyDefinition, stored: StoredStudy, number: int) -> None:
+    """Completes a study's first trials at once, with 100 intermediate values each."""
+    phase, now = sobol_phase(definition, stored.settings), datetime.now(UTC).replace(tzinfo=None)
+    common = {
+        "study_id": stored.study._study_id,  # noqa: SLF001 - there is no public way
+        "state": TrialState.COMPLETE,
+        "_datetime_start_utc": now,
+        "_datetime_complete_utc": now,
+    }
+    with stored.database.engine.begin() as connection:
+        trials = [{"trial_id": i + 1, "number": i, **common} for i in range(number)]
+        connection.execute(insert(models.TrialModel), trials)
+        value = {
+            "objective": 0,
+            "value": 0.5,
+            "value_type": models.TrialValueModel.TrialValueType.FINITE,
+        }
+        values = [{"trial_id": i + 1, **value} for i in range(number)]
+        connection.execute(insert(models.TrialValueModel), values)
+        finite = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
+        curve = {"intermediate_value": 0.5, "intermediate_value_type": finite}
+        steps = [
+            {"trial_id": i + 1, "step": step, **curve} for i in range(number) for step in range(100)
+        ]
+        connection.execute(insert(models.TrialIntermediateValueModel), steps)
+        for i, point in enumerate(phase.points(0, number)):
+            kernel = dict(phase.space.kernel(point))
+            put_parameters(connection, i + 1, kernel, phase.space.distributions)
+        facts = {i + 1: {"phase": "sobol"} for i in range(number)}
+        put_attributes(connection, facts)
+        if connection.dialect.name == "postgresql":  # its counter has not seen these numbers
+            told = "SELECT setval(pg_get_serial_sequence('trials', 'trial_id'), :number)"
+            connection.execute(text(told), {"number": number})

@@ -18,6 +18,7 @@ from betanas.data import describe_dataset
 from betanas.errors import InputError
 from betanas.optimize import Reporter, Search, cache_folder, new_settings, trials_folder
 from betanas.search.acquisition import feasible_pool, maximize
+from betanas.search.leases import LostLeaseError
 from betanas.search.plan import sobol_phase
 from betanas.search.replicates import Replicate, claim_replicate
 from betanas.search.rules import ArchitectureRules
@@ -137,6 +138,8 @@ class Confirmation(Search):
                 continue
             try:
                 self._repeat(claimed, replicate, trainer)
+            except LostLeaseError:
+                continue  # another worker's by now
             except BaseException:
                 self._stored.release(claimed)
                 raise
@@ -152,8 +155,8 @@ class Confirmation(Search):
         seed = replicate_seed(self._definition.search.seed, architecture, replicate.seed_index)
         recipe = self._definition.recipe_of(replicate.parameters)
         task = self._task(claimed.number, seed, architecture, recipe)
-        self._stored.finish(claimed, self._train(claimed, task, trainer))
-        self._reporter.recorded(self._record(claimed.number))
+        if self._stored.finish(claimed, self._train(claimed, task, trainer)):
+            self._reporter.recorded(self._record(claimed.number))
 
     def _gives_up(self, claimed: ClaimedTrial, task: TrialTask, news: Mapping[str, Any]) -> bool:
         """Never: a repetition is wanted whatever it reaches, and is no measure for other trials."""

@@ -6,7 +6,7 @@ Any process may be killed at any line of this file; the next ``optimize`` goes o
 import errno
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from betanas.architecture.limits import Rejection
 from betanas.data import DatasetFacts, describe_dataset
 from betanas.errors import InputError, NoStudyError, RunError
 from betanas.search.database import sqlite_file
-from betanas.search.leases import RENEWAL_SECONDS
+from betanas.search.leases import RENEWAL_SECONDS, LostLeaseError
 from betanas.search.plan import sobol_phase
 from betanas.search.pruning import PRUNERS
 from betanas.search.sampler import KernelSampler
@@ -103,23 +103,35 @@ class Search:
         """
         self._reporter.begins(self._definition, self._stored, self._sobol.length)
         done = 0
-        while not self._is_done(done, more_trials):
+        while True:
+            records = self._stored.records()
+            if done:
+                self._check_failures(records)
+            if self._is_done(records, done, more_trials):
+                return
             claimed = self._stored.claim()
             try:
-                self._work_on(claimed, trainer)
+                done += self._work_on(claimed, trainer)
+            except LostLeaseError:
+                continue  # another worker's by now
             except BaseException:
                 self._stored.release(claimed)
                 raise
-            done += 1
-            self._check_failures()
 
-    def _is_done(self, done: int, more_trials: int | None) -> bool:
+    def _is_done(self, records: Sequence[TrialRecord], done: int, more_trials: int | None) -> bool:
         if more_trials is not None:
             return done >= more_trials
-        return self._stored.counted() >= self._definition.search.trials
+        return sum(r.counts for r in records) >= self._definition.search.trials
 
-    def _work_on(self, claimed: ClaimedTrial, trainer: TrainerServer) -> None:
-        """Proposes (unless an earlier worker has), checks, trains and records one trial."""
+    def _work_on(self, claimed: ClaimedTrial, trainer: TrainerServer) -> bool:
+        """Proposes (unless an earlier worker has), checks, trains and records one trial.
+
+        Returns:
+            False if it was not recorded, as another worker has taken it over meanwhile.
+
+        Raises:
+            LostLeaseError: The same, before its training.
+        """
         space = self._sobol.space
         learns = self._sampler.phase(claimed.number) is not Phase.SOBOL
         kernel = self._stored.kernel(claimed, space.distributions, learns=learns)
@@ -138,14 +150,16 @@ class Search:
             architecture.fingerprint if architecture else None,
         )
         if reason is not None or architecture is None:
-            self._stored.reject(claimed, str(reason))
+            recorded = self._stored.reject(claimed, str(reason))
         else:
             self._reporter.proposed(self._record(claimed.number))
             seed = trial_seed(self._definition.search.seed, claimed.number)
             recipe = self._definition.recipe_of(kernel)
             task = self._task(claimed.number, seed, architecture, recipe)
-            self._stored.finish(claimed, self._train(claimed, task, trainer))
-        self._reporter.recorded(self._record(claimed.number))
+            recorded = self._stored.finish(claimed, self._train(claimed, task, trainer))
+        if recorded:
+            self._reporter.recorded(self._record(claimed.number))
+        return recorded
 
     def _task(
         self, number: int, seed: int, architecture: Architecture, recipe: Recipe
@@ -213,8 +227,8 @@ class Search:
     def _record(self, number: int) -> TrialRecord:
         return self._stored.record(number)
 
-    def _check_failures(self) -> None:
-        records = [r for r in self._stored.records() if r.state in ("complete", "fail")]
+    def _check_failures(self, records: Sequence[TrialRecord]) -> None:
+        records = [r for r in records if r.state in ("complete", "fail")]
         if len(records) >= MAX_FAILURES and all(r.state == "fail" for r in records):
             (reason, count), *_ = Counter(str(r.reason) for r in records).most_common()
             message = records[-1].audit.get("message", "")

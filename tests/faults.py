@@ -6,6 +6,7 @@ value is a function of the architecture, so that any two runs of a study can be 
 
 import multiprocessing
 import os
+import random
 import resource
 import shutil
 import signal
@@ -16,10 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 import optuna
+from sqlalchemy.engine.default import DefaultDialect
 
 from betanas import optimize
 from betanas.data import describe_dataset
@@ -27,7 +29,7 @@ from betanas.optimize import Search, new_settings
 from betanas.search import leases
 from betanas.search.leases import Leases
 from betanas.search.plan import sobol_phase
-from betanas.search.storage import StoredStudy
+from betanas.search.storage import ClaimedTrial, StoredStudy
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_study
 from betanas.training.device import Devices
@@ -177,6 +179,16 @@ def start_process(
     return process
 
 
+def wait_until_frozen(process: multiprocessing.process.BaseProcess) -> bool:
+    """Waits for a process that stops itself; False if it ended instead."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    while process.is_alive():
+        if stat.read_text().rpartition(")")[2].split()[0] == "T":
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def kill(process: multiprocessing.process.BaseProcess) -> None:
     """kill -9, and waits for the end."""
     if process.pid is not None and process.is_alive():
@@ -190,19 +202,22 @@ def acknowledged(log: Path) -> list[tuple[int, str, float | None]]:
     return [(int(n), s, None if v == "None" else float(v)) for n, s, v in rows]
 
 
-def fail_at(owner: type, method: str, call: int, *, after: bool) -> Callable[[], None]:
-    """A failpoint: the process is killed at the n-th call of a method, before or after it."""
+def fail_at(
+    owner: type, method: str, call: int, *, after: bool, strike: signal.Signals = signal.SIGKILL
+) -> Callable[[], None]:
+    """A failpoint: a signal strikes the process at a method's n-th call, before or after it."""
 
     def prepare() -> None:
         original, calls = getattr(owner, method), [0]
 
         def killed(*args: Any, **kwargs: Any) -> Any:
             calls[0] += 1
-            if calls[0] == call and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
+            struck = calls[0] == call
+            if struck and not after:
+                os.kill(os.getpid(), strike)
             answer = original(*args, **kwargs)
-            if calls[0] == call and after:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if struck and after:
+                os.kill(os.getpid(), strike)
             return answer
 
         setattr(owner, method, killed)
@@ -230,12 +245,40 @@ def end_at_trial(number: int) -> Callable[[], None]:
 GAPS: list[tuple[type, str, int, bool]] = [
     (Leases, "claim", 2, False),
     (Leases, "claim", 2, True),
-    (optuna.Trial, "suggest_float", 20, True),
-    (StoredStudy, "describe", 2, False),
-    (optuna.Trial, "set_user_attr", 7, True),
-    (optuna.Study, "tell", 2, False),
-    (optuna.Study, "tell", 2, True),
+    (StoredStudy, "kernel", 2, True),
+    (StoredStudy, "describe", 2, True),
+    (StoredStudy, "_end", 2, False),
+    (StoredStudy, "_end", 2, True),
 ]
+
+
+def fail_at_commit(
+    call: int, *, after: bool, strike: signal.Signals = signal.SIGKILL
+) -> Callable[[], None]:
+    """A failpoint: a signal strikes at the n-th commit since the worker's second claim began."""
+
+    def prepare() -> None:
+        claim, claims = StoredStudy.claim, [0]
+
+        def armed(self: StoredStudy) -> ClaimedTrial:
+            claims[0] += 1
+            if claims[0] == 2:
+                fail_at(DefaultDialect, "do_commit", call, after=after, strike=strike)()
+            return claim(self)
+
+        StoredStudy.claim = armed  # type: ignore[method-assign]
+
+    return prepare
+
+
+def jumping_clock(seed: int) -> Callable[[], None]:
+    """A machine whose time of day jumps by up to two hours, back and forth, at every look."""
+
+    def prepare() -> None:
+        rng, now = random.Random(seed), time.time
+        leases.time = SimpleNamespace(time=lambda: now() + rng.uniform(-7200, 7200))  # type: ignore[assignment]
+
+    return prepare
 
 
 class PostgresServer:
@@ -243,10 +286,12 @@ class PostgresServer:
 
     Args:
         binaries: The folder of ``initdb`` and ``pg_ctl``.
+        durable: Whether commits are synced to disk, as in use; only power failures tell.
     """
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, *, durable: bool = False) -> None:
         self._binaries = binaries
+        self._fsync = "on" if durable else "off"
         self._folder = Path(tempfile.mkdtemp(prefix="betanas-pg-"))
         self._data = self._folder / "data"
         with socket.socket() as probe:
@@ -279,7 +324,9 @@ class PostgresServer:
 
     def start(self) -> None:
         """Starts the server, and waits until it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self._folder} -c fsync=off"
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self._folder} -c fsync={self._fsync}"
+        )
         self._run(
             "pg_ctl", "-D", self._data, "-o", options, "-l", self._folder / "log", "-w", "start"
         )

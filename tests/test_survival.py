@@ -18,14 +18,18 @@ from faults import (
     acknowledged,
     begun,
     fail_at,
+    fail_at_commit,
     find_postgres,
+    jumping_clock,
     kill,
     locked_sqlite,
     start_worker,
+    wait_until_frozen,
     with_target,
     write_definition,
 )
 
+from betanas.search import database
 from betanas.search.plan import sobol_phase
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
@@ -98,9 +102,11 @@ def test_workers_that_open_a_new_database_together_all_work(url: str, tmp_path: 
     check_ledger(definition, url, log, 6)
 
 
-@pytest.mark.parametrize(
-    "gap", GAPS, ids=lambda g: f"{g[0].__name__}.{g[1]}-{'after' if g[3] else 'before'}"
-)
+def _name(gap: tuple[type, str, int, bool]) -> str:
+    return f"{gap[0].__name__}.{gap[1]}-{'after' if gap[3] else 'before'}"
+
+
+@pytest.mark.parametrize("gap", GAPS, ids=_name)
 def test_a_kill_in_any_gap_leaves_no_zombie(
     gap: tuple[type, str, int, bool], tmp_path: Path
 ) -> None:
@@ -140,6 +146,59 @@ def test_a_frozen_worker_that_thaws_cannot_overwrite(url: str, tmp_path: Path) -
     frozen.join(60)
     assert frozen.exitcode == 0, "the worker that thawed goes on with other trials"
     assert stored.record(held) == taken
+
+
+@pytest.mark.parametrize("gap", GAPS, ids=_name)
+def test_a_worker_frozen_in_any_gap_goes_on_when_it_thaws(
+    gap: tuple[type, str, int, bool], tmp_path: Path
+) -> None:
+    url, log = f"sqlite:///{tmp_path}/cheap.db", tmp_path / "log"
+    definition = write_definition(tmp_path)
+    owner, method, call, after = gap
+    stops = fail_at(owner, method, call, after=after, strike=signal.SIGSTOP)
+    frozen = start_worker(definition, url, log, more=3, lease_seconds=0.5, prepare=stops)
+    assert wait_until_frozen(frozen)
+    assert frozen.pid is not None
+    time.sleep(0.6)  # one lease
+    start_worker(definition, url, log, more=2, lease_seconds=0.5).join(60)
+    os.kill(frozen.pid, signal.SIGCONT)
+    frozen.join(60)
+    assert frozen.exitcode == 0
+    records = StoredStudy.load(url, definition.name).records()
+    assert not [r for r in records if r.state == "running"]
+    check_ledger(definition, url, log, 5)
+
+
+def test_a_worker_frozen_with_locks_in_its_hands_stops_no_other(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in optuna.get_all_study_names(postgres.url):
+        optuna.delete_study(study_name=name, storage=postgres.url)
+    monkeypatch.setitem(database._SESSION, "idle_in_transaction_session_timeout", "'1s'")
+    definition, log = write_definition(tmp_path), tmp_path / "log"
+    stops = fail_at_commit(2, after=False, strike=signal.SIGSTOP)  # it has made a new trial
+    frozen = start_worker(definition, postgres.url, log, more=3, prepare=stops)
+    assert wait_until_frozen(frozen)
+    assert frozen.pid is not None
+    other = start_worker(definition, postgres.url, log, more=2)
+    other.join(30)
+    assert other.exitcode == 0
+    os.kill(frozen.pid, signal.SIGCONT)
+    frozen.join(60)
+    assert frozen.exitcode == 0
+    check_ledger(definition, postgres.url, log, 5)
+
+
+def test_workers_whose_clocks_jump_take_every_point_once(url: str, tmp_path: Path) -> None:
+    definition, log = with_target(write_definition(tmp_path), url, 16), tmp_path / "log"
+    workers = [
+        start_worker(definition, url, log, lease_seconds=5.0, prepare=jumping_clock(i))
+        for i in range(3)
+    ]
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    check_ledger(definition, url, log, 16)
 
 
 def test_a_restarting_database_ends_no_search(postgres: PostgresServer, tmp_path: Path) -> None:

@@ -1,21 +1,14 @@
 """What is measured of a trial after it has ended, as user attributes beside the others.
 
-Optuna changes no trial that has ended, so this writes the rows of its table itself; all of Optuna's
-tools show them.
+Optuna itself changes no trial that has ended.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import column, delete, insert, table
-
 from betanas.search.patience import patient
+from betanas.search.rows import put_attributes
 from betanas.search.storage import StoredStudy
-
-_ATTRIBUTES = table(
-    "trial_user_attributes", column("trial_id"), column("key"), column("value_json")
-)
 
 
 @patient
@@ -30,15 +23,6 @@ def annotate(
         keys: All keys that belong together: no other trial keeps one of them.
     """
     ids = {t.number: t._trial_id for t in stored.study.get_trials(deepcopy=False)}
-    rows = [
-        {"trial_id": ids[number], "key": key, "value_json": json.dumps(value)}
-        for number, facts in found.items()
-        for key, value in facts.items()
-    ]
-    old = delete(_ATTRIBUTES).where(
-        _ATTRIBUTES.c.trial_id.in_(list(ids.values())), _ATTRIBUTES.c.key.in_(list(keys))
-    )
+    facts = {trial_id: found.get(number, {}) for number, trial_id in ids.items()}
     with stored.database.engine.begin() as connection:
-        connection.execute(old)
-        if rows:
-            connection.execute(insert(_ATTRIBUTES), rows)
+        put_attributes(connection, facts, instead_of=keys)

@@ -9,7 +9,9 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from betanas.errors import StorageError, without_password
@@ -22,6 +24,13 @@ _KEEP_ALIVE = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+}
+# The same for the server, whose own defaults keep a lost worker's locks for two hours.
+_SESSION = {
+    "idle_in_transaction_session_timeout": "'60s'",
+    "tcp_keepalives_idle": 30,
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 3,
 }
 
 
@@ -45,7 +54,20 @@ def open_database(url: str) -> RDBStorage:
                 _prepare_sqlite(Path(parsed.database))
         elif parsed.get_backend_name() == "postgresql":
             options["connect_args"] = _KEEP_ALIVE
-        return make_tables(lambda: RDBStorage(url, engine_kwargs=options))
+        database = make_tables(lambda: RDBStorage(url, engine_kwargs=options))
+        if parsed.get_backend_name() == "postgresql":
+            event.listen(database.engine, "connect", _limit_session)
+            database.engine.dispose()  # connections from before that
+        return database
+
+
+def _limit_session(connection: DBAPIConnection, _: object) -> None:
+    """Lets the server give up a worker that is gone or frozen in the middle of a transaction."""
+    cursor = connection.cursor()
+    for name, value in _SESSION.items():
+        cursor.execute(f"SET {name} = {value}")
+    cursor.close()
+    connection.commit()
 
 
 def parse_url(url: str) -> URL:

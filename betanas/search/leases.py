@@ -10,7 +10,8 @@ clock, one for all machines.
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cache
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Engine,
     Float,
@@ -26,12 +28,14 @@ from sqlalchemy import (
     String,
     Table,
     insert,
+    literal,
+    literal_column,
     select,
-    text,
 )
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
 
+from betanas.errors import BetaNASError
 from betanas.search.patience import make_tables
 
 LEASE_SECONDS = 120.0
@@ -62,6 +66,10 @@ class Lease:
     resource: str
     token: int
     attempts: int
+
+
+class LostLeaseError(BetaNASError):
+    """A worker that was held up for long: another one has what it was working on."""
 
 
 class Leases:
@@ -112,6 +120,20 @@ class Leases:
         with self._engine.begin() as connection:
             return _update(connection, lease, expires=_now(connection) + LEASE_SECONDS)
 
+    @contextmanager
+    def bearing(self, lease: Lease) -> Iterator[Connection]:
+        """A transaction that only the lease's bearer gets; nobody can take it over meanwhile.
+
+        The lease is renewed by it.
+
+        Raises:
+            LostLeaseError: If it has changed hands.
+        """
+        with self._engine.begin() as connection:
+            if not _update(connection, lease, expires=_now(connection) + LEASE_SECONDS):
+                raise LostLeaseError(f"{lease.resource} has been taken over by another worker")
+            yield connection
+
     def release(self, lease: Lease) -> None:
         """Gives a lease back in good order: the next owner's attempt is no retry."""
         with self._engine.begin() as connection:
@@ -129,7 +151,9 @@ class Leases:
         if state is not _State.UNKNOWN and state is not _State.FROZEN:
             return state is _State.DEAD
         with self._engine.begin() as connection:
-            return expires < _now(connection)
+            return bool(
+                connection.execute(select(literal(expires) < _now(connection))).scalar_one()
+            )
 
     def _insert(self, resource: str, owner: str) -> Lease | None:
         row = {"resource": resource, "owner": owner, "token": 1, "attempts": 0}
@@ -142,22 +166,22 @@ class Leases:
         return Lease(resource, 1, 0)
 
 
-def _update(connection: Connection, lease: Lease, **values: float) -> bool:
+def _update(connection: Connection, lease: Lease, **values: float | ColumnElement[float]) -> bool:
     mine = (_LEASES.c.resource == lease.resource, _LEASES.c.token == lease.token)
     return connection.execute(update_rows(_LEASES).where(*mine).values(**values)).rowcount == 1
 
 
 _CLOCKS = {
-    "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
-    "mysql": "SELECT unix_timestamp(now(6))",
-    "mariadb": "SELECT unix_timestamp(now(6))",
+    "postgresql": "extract(epoch FROM clock_timestamp())",
+    "mysql": "unix_timestamp(now(6))",
+    "mariadb": "unix_timestamp(now(6))",
 }
 
 
-def _now(connection: Connection) -> float:
+def _now(connection: Connection) -> ColumnElement[float]:
     """Seconds since 1970 by the database's clock; an SQLite file's is this machine's."""
     clock = _CLOCKS.get(connection.dialect.name)
-    return time.time() if clock is None else float(connection.execute(text(clock)).scalar_one())
+    return literal(time.time()) if clock is None else literal_column(clock, Float(53))
 
 
 @cache

@@ -18,8 +18,9 @@ from betanas.architecture.complexity import Complexity
 from betanas.architecture.family import Kernel
 from betanas.errors import NoStudyError, StorageError, without_password
 from betanas.search.database import open_database, opening, parse_url, sqlite_file
-from betanas.search.leases import Lease, Leases, current_worker
+from betanas.search.leases import Lease, Leases, LostLeaseError, current_worker
 from betanas.search.patience import patient
+from betanas.search.rows import end_trial, put_attributes, put_parameters
 from betanas.study.definition import default_meaning
 from betanas.trial import REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
@@ -90,6 +91,7 @@ class StoredStudy:
         self.study = study
         self.settings = settings
         self._leases = Leases(database.engine)
+        self._ended: dict[int, TrialRecord] = {}
 
     @classmethod
     def load(cls, url: str, name: str) -> Self:
@@ -156,6 +158,7 @@ class StoredStudy:
     @patient
     def claim(self) -> ClaimedTrial:
         """Takes over the trial of a worker that is gone, or begins a new one."""
+        self.study._thread_local.cached_all_trials = None  # as study.ask() has it
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if REPEATS in frozen.user_attrs:
                 continue  # confirm's own workers take it over
@@ -178,7 +181,12 @@ class StoredStudy:
     def _claim(self, trial_id: int, worker: str | None) -> ClaimedTrial | None:
         """Claims a running trial that nobody holds; ``worker`` is who began it."""
         lease = self._leases.claim(f"trial/{trial_id}", begun_by=worker)
-        return None if lease is None else ClaimedTrial(optuna.Trial(self.study, trial_id), lease)
+        if lease is None:
+            return None
+        trial = optuna.Trial(self.study, trial_id)
+        # It may have ended since it was seen running; from here on only we can end it.
+        ended = trial._cached_frozen_trial.state.is_finished()
+        return None if ended else ClaimedTrial(trial, lease)
 
     @patient
     def kernel(
@@ -191,6 +199,9 @@ class StoredStudy:
             space: All parameters.
             learns: Whether the proposal depends on other trials. Then it waits until those begun
                 before have a kernel, so that two workers never propose the same.
+
+        Raises:
+            LostLeaseError: If another worker has the trial now.
         """
         deadline = time.monotonic() + (_PROPOSAL_SECONDS if learns else 0.0)
         while time.monotonic() < deadline:
@@ -199,10 +210,22 @@ class StoredStudy:
             if all(t.params.keys() >= space.keys() for t in before):
                 break
             time.sleep(0.1)
-        return {
-            name: claimed.trial.suggest_float(name, d.low, d.high, log=d.log)
-            for name, d in space.items()
-        }
+        trial, known = claimed.trial, claimed.trial.params
+        if space.keys() <= known.keys():
+            return {name: known[name] for name in space}
+        try:
+            known = trial.relative_params | known
+            kernel = {
+                name: known[name]
+                if name in known
+                else trial.suggest_float(name, d.low, d.high, log=d.log)
+                for name, d in space.items()
+            }
+        except UpdateFinishedTrialError:
+            raise LostLeaseError(f"trial {trial.number} has ended") from None
+        with self._leases.bearing(claimed.lease) as connection:
+            put_parameters(connection, claimed.trial._trial_id, kernel, space)
+        return kernel
 
     @patient
     def counted(self) -> int:
@@ -247,7 +270,11 @@ class StoredStudy:
     def describe(
         self, claimed: ClaimedTrial, phase: str, costs: Complexity, fingerprint: str | None
     ) -> None:
-        """Records what is known of a trial before its training."""
+        """Records what is known of a trial before its training.
+
+        Raises:
+            LostLeaseError: If another worker has the trial now.
+        """
         facts: dict[str, Any] = {"phase": phase}
         if fingerprint is not None:
             facts |= {
@@ -256,13 +283,13 @@ class StoredStudy:
                 "activation_bytes": costs.activation_bytes,
                 "fingerprint": fingerprint,
             }
-        for key, value in facts.items():
-            claimed.trial.set_user_attr(key, value)
+        with self._leases.bearing(claimed.lease) as connection:
+            put_attributes(connection, {claimed.trial._trial_id: facts})
 
     @patient
-    def reject(self, claimed: ClaimedTrial, reason: str) -> None:
-        """Records a trial that was not worth training."""
-        self._end(claimed, {"reason": reason}, TrialState.PRUNED, None)
+    def reject(self, claimed: ClaimedTrial, reason: str) -> bool:
+        """Records a trial that was not worth training, as ``finish`` does."""
+        return self._end(claimed, {"reason": reason}, TrialState.PRUNED, None)
 
     @patient
     def finish(self, claimed: ClaimedTrial, result: TrainingResult) -> bool:
@@ -271,7 +298,8 @@ class StoredStudy:
         for key in ("value", "failure", "message", "stopped"):
             facts.pop(key)
         if result.stopped:
-            return self._end(claimed, facts | {"reason": STOPPED_EARLY}, TrialState.PRUNED, None)
+            last = self._last_accuracy(claimed)
+            return self._end(claimed, facts | {"reason": STOPPED_EARLY}, TrialState.PRUNED, last)
         if result.value is not None and math.isfinite(result.value):
             return self._end(claimed, facts, TrialState.COMPLETE, result.value)
         facts |= {"reason": str(result.failure), "message": result.message}
@@ -284,28 +312,43 @@ class StoredStudy:
         state: TrialState,
         value: float | None,
     ) -> bool:
-        """Facts first, state last: the trial is finished in whole, or still running."""
-        if not self._leases.renew(claimed.lease):
-            return False
+        """Ends a trial in one transaction, in which the claim is checked too (fencing)."""
         try:
-            for key, fact in facts.items():
-                claimed.trial.set_user_attr(key, fact)
-            self.study.tell(claimed.number, value, state)
-        except (UpdateFinishedTrialError, ValueError):
-            # An earlier try of ours was recorded although its answer was lost, or the worker that
-            # took over came first: either way one result stands.
-            return self.record(claimed.number).state == state.name.lower()
-        return True
+            with self._leases.bearing(claimed.lease) as connection:
+                if end_trial(connection, claimed.trial._trial_id, facts, state, value):
+                    return True
+        except LostLeaseError:
+            return False
+        # An earlier try of ours was recorded although its answer was lost.
+        return self.record(claimed.number).state == state.name.lower()
+
+    def _last_accuracy(self, claimed: ClaimedTrial) -> float | None:
+        """What Optuna has as the value of a trial that its pruner has stopped."""
+        frozen = self.study._storage.get_trial(claimed.trial._trial_id)
+        return None if frozen.last_step is None else frozen.intermediate_values[frozen.last_step]
 
     @patient
     def record(self, number: int) -> TrialRecord:
         """One trial, by number."""
-        return _record(self.study.get_trials(deepcopy=False)[number])
+        return self._record(self.study.get_trials(deepcopy=False)[number])
 
     @patient
     def records(self) -> list[TrialRecord]:
         """All trials, by number."""
-        return [_record(t) for t in self.study.get_trials(deepcopy=False)]
+        return [self._record(t) for t in self.study.get_trials(deepcopy=False)]
+
+    def _record(self, frozen: FrozenTrial) -> TrialRecord:
+        """A trial in our words; one that has ended is put into them once, as Optuna reads it once.
+
+        With thousands of trials that is most of the time that a proposal takes.
+        """
+        ended = self._ended.get(frozen.number)
+        if ended is not None:
+            return ended
+        record = _record(frozen)
+        if frozen.state.is_finished():
+            self._ended[frozen.number] = record
+        return record
 
 
 _COLUMNS = (

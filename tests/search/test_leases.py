@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from remote_worker import Held, RemoteWorker, at_once
+from optuna.trial import FrozenTrial
+from remote_worker import NAME, Held, RemoteWorker, at_once
 from sqlalchemy import create_engine
 
 from betanas.search.leases import LEASE_SECONDS, Leases
+from betanas.search.storage import StoredStudy
 
 ELSEWHERE = "another-machine|boot|1|1"
 
@@ -68,6 +71,26 @@ def test_a_living_worker_keeps_its_trial_past_the_end_of_its_lease(
 
 
 # -- a worker that dies --------------------------------------------------------------------------
+
+
+def test_a_trial_that_ended_between_look_and_claim_is_not_taken_over(
+    start: Callable[[], RemoteWorker], tmp_path: Path
+) -> None:
+    victim = start()
+    assert victim("claim").number == 0
+    heir = StoredStudy.load(f"sqlite:///{tmp_path}/mine.db", NAME)
+    look = heir.study.get_trials
+
+    def look_and_blink(**options: Any) -> list[FrozenTrial]:
+        seen = look(**options)
+        if options.get("states") and victim("finish", 0.75):
+            victim.signal(signal.SIGKILL)
+            heir.study.get_trials = look  # type: ignore[method-assign]
+        return seen
+
+    heir.study.get_trials = look_and_blink  # type: ignore[method-assign, assignment]
+    assert heir.claim().number == 1
+    assert heir.record(0).value == 0.75
 
 
 def test_a_killed_workers_trial_is_taken_over(start: Callable[[], RemoteWorker]) -> None:

@@ -1,0 +1,93 @@
+"""The rows of a trial that belong together, written together.
+
+Optuna writes each parameter, attribute and state in a transaction of its own, some thirty a trial.
+These write its tables' rows within one transaction, which may hold the proof that the writer still
+has the trial; all of Optuna's tools read them.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from optuna.distributions import FloatDistribution, distribution_to_json
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import Connection, delete, insert
+from sqlalchemy.orm import Session
+
+_Param, _Attribute = models.TrialParamModel, models.TrialUserAttributeModel
+
+
+def put_parameters(
+    connection: Connection,
+    trial_id: int,
+    values: Mapping[str, float],
+    space: Mapping[str, FloatDistribution],
+) -> None:
+    """Writes parameters, in place of those of the same names."""
+    rows = [
+        {
+            "trial_id": trial_id,
+            "param_name": name,
+            "param_value": space[name].to_internal_repr(value),
+            "distribution_json": distribution_to_json(space[name]),
+        }
+        for name, value in values.items()
+    ]
+    mine = (_Param.trial_id == trial_id, _Param.param_name.in_(list(values)))
+    connection.execute(delete(_Param).where(*mine))
+    if rows:
+        connection.execute(insert(_Param), rows)
+
+
+def put_attributes(
+    connection: Connection,
+    facts: Mapping[int, Mapping[str, Any]],
+    instead_of: Collection[str] | None = None,
+) -> None:
+    """Writes user attributes, in place of those of the same names.
+
+    Args:
+        connection: In a transaction.
+        facts: ``trial id -> {key: value}``; values as JSON knows them.
+        instead_of: Keys that all these trials lose first; those that are written otherwise.
+    """
+    keys = {key for of_one in facts.values() for key in of_one}
+    old = list(keys if instead_of is None else instead_of)
+    connection.execute(
+        delete(_Attribute).where(_Attribute.trial_id.in_(list(facts)), _Attribute.key.in_(old))
+    )
+    rows = [
+        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+        for trial_id, of_one in facts.items()
+        for key, value in of_one.items()
+    ]
+    if rows:
+        connection.execute(insert(_Attribute), rows)
+
+
+def end_trial(
+    connection: Connection,
+    trial_id: int,
+    facts: Mapping[str, Any],
+    state: TrialState,
+    value: float | None,
+) -> bool:
+    """Ends a running trial in whole; False, and nothing is written, if it has ended already."""
+    with Session(connection) as session:
+        trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
+        if trial.state != TrialState.RUNNING:
+            return False
+        trial.state = state
+        trial.datetime_complete = datetime.now()  # noqa: DTZ005 - Optuna's, of local time
+        if value is not None:
+            stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+            session.add(
+                models.TrialValueModel(
+                    trial_id=trial_id, objective=0, value=stored, value_type=kind
+                )
+            )
+        session.flush()
+    put_attributes(connection, {trial_id: facts})
+    return True
