@@ -3,8 +3,10 @@
 import io
 import os
 import socket
+import sys
 import tarfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +105,31 @@ def test_the_dashboard_lets_no_other_machine_in(host: str, tmp_path: Path) -> No
     _, err = run(tmp_path, "dashboard", "--study", "tiny.toml", "--host", host, code=2)
     assert f"--host must be 127.0.0.1, but got {host}" in err
     assert "--allow-remote" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs all of 127/8 on the loopback")
+@pytest.mark.parametrize("lets_in", [False, True])
+def test_the_dashboard_listens_where_it_is_told(tmp_path: Path, lets_in: bool) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    more = ("--host", "0.0.0.0", "--allow-remote") if lets_in else ()  # noqa: S104
+    process = start(tmp_path, "dashboard", "--study", "demo", "--port", str(port), *more)
+
+    def answers(host: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{host}:{port}/api/studies", timeout=5) as page:
+                return b"demo" in page.read()
+        except OSError:
+            return False
+
+    try:
+        wait_for(lambda: answers("127.0.0.1"), 60)
+        assert answers("127.0.0.2") == lets_in  # as another machine's address would be
+    finally:
+        process.kill()  # wsgiref swallows a Ctrl-C that comes during a request
+        _, err = process.communicate(timeout=60)
+    assert ("whoever reaches 0.0.0.0" in err) == lets_in
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
