@@ -124,10 +124,13 @@ def workers(url: str, folder: Path, number: int) -> Row:
             team[i], struck = start_worker(definition, url, log), struck + 1
     for worker in team:
         worker.join(600)
+    extra = StoredStudy.load(url, definition.name).counted() - definition.search.trials
     finish(definition, url, log)
     wrong = wrong_trials(definition, url, log, number)
     wrong += different_trials(definition, url, folder, number)
-    return Row("8 workers take every Sobol point once", number, wrong, f"{struck} kills")
+    wrong += not 0 <= extra <= len(team)
+    told = f"{struck} kills, {extra} trials more than asked for"
+    return Row("8 workers take every Sobol point once", number, wrong, told)
 
 
 def gaps(url: str, folder: Path, number: int) -> Row:

@@ -85,6 +85,8 @@ def test_eight_workers_with_kills_take_every_point_once(url: str, tmp_path: Path
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0
+    extra = begun(definition, url).counted() - definition.search.trials
+    assert 0 <= extra <= len(workers)
     kill(start := start_worker(definition, url, log, more=1))
     sweep = start_worker(definition, url, log, more=len(workers))
     sweep.join(60)
