@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from betanas.architecture.layers import Architecture
+from betanas.architecture.reference import Network, network_from_json
 from betanas.study.definition import Budget, DatasetConfig, Recipe, kernel_of
 
 TASK_FILE = "task.json"
@@ -83,7 +83,7 @@ class TrialTask:
 
     number: int
     seed: int
-    architecture: Architecture
+    architecture: Network
     dataset: DatasetConfig
     recipe: Recipe
     budget: Budget
@@ -112,7 +112,7 @@ class TrialTask:
         return cls(
             **{
                 **data,
-                "architecture": Architecture.from_json(data["architecture"]),
+                "architecture": network_from_json(data["architecture"]),
                 "dataset": DatasetConfig.model_validate(data["dataset"]),
                 "recipe": Recipe.model_validate(data["recipe"]),
                 "budget": Budget.model_validate(data["budget"]),

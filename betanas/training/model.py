@@ -7,10 +7,12 @@ Blocks as in MobileNetV2 and EfficientNetV2 (Tan and Le, 2021), torchvision's
 from functools import partial
 
 from torch import Tensor, nn
+from torchvision import models
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 from torchvision.ops.stochastic_depth import StochasticDepth
 
 from betanas.architecture.layers import IMAGE_CHANNELS, Architecture, Block, Layer
+from betanas.architecture.reference import Network, ReferenceModel
 
 _ConvNormSiLU = partial(Conv2dNormActivation, activation_layer=nn.SiLU, inplace=True)
 
@@ -85,3 +87,23 @@ def build_model(architecture: Architecture, num_classes: int | None = None) -> B
             nn.init.uniform_(module.weight, -bound, bound)
             nn.init.zeros_(module.bias)
     return model
+
+
+# They answer with more than logits, or want one input side only.
+_OTHER_KINDS = ("googlenet", "inception", "vit", "maxvit", "quantized")
+
+
+def reference_names() -> list[str]:
+    """The names of torchvision's classifiers that can take the place of ours."""
+    names = models.list_models(module=models)
+    return [name for name in names if not name.startswith(_OTHER_KINDS)]
+
+
+def build_network(network: Network) -> nn.Module:
+    """Builds ours or torchvision's, with fresh weights from torch's global generator."""
+    if isinstance(network, ReferenceModel):
+        built: nn.Module = models.get_model(
+            network.name, weights=None, num_classes=network.num_classes
+        )
+        return built
+    return build_model(network)

@@ -22,7 +22,7 @@ from betanas.training.device_work import LossWatch, WorkTimer
 from betanas.training.evaluation import Validation
 from betanas.training.heartbeat import Heartbeat
 from betanas.training.images import TrainingImages
-from betanas.training.model import build_model
+from betanas.training.model import build_network
 from betanas.training.norms import synchronize_norms
 from betanas.training.progress import NewsWriter
 from betanas.training.ranks import Ranks, Wishes
@@ -66,7 +66,7 @@ class Training:
         self._placement = placed.placement
         self._batches = batches = Batches(placed, task, ranks)
         torch.manual_seed(task.seed)
-        model = (model or build_model(task.architecture)).to(ranks.device)
+        model = (model or build_network(task.architecture)).to(ranks.device)
         model.to(memory_format=torch.channels_last)
         self._noise = DepthNoise(
             model, task.seed, batches.per_step, batches.mine, batches.steps_drawn_at_once

@@ -1,0 +1,41 @@
+"""Networks of others, by name: what the result of a search is compared with."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from betanas.architecture.layers import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceModel:
+    """A network that torchvision has under a name, as frozen data.
+
+    Attributes:
+        name: torchvision's name, such as ``mobilenet_v2``.
+        resolution: Input side in pixels; images have three channels.
+        num_classes: Outputs of the last linear layer.
+    """
+
+    name: str
+    resolution: int
+    num_classes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``json.dumps``; ``from_json`` gives back an equal description."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        return cls(**data)
+
+
+Network = Architecture | ReferenceModel
+
+
+def network_from_json(data: dict[str, Any]) -> Network:
+    """Rebuilds what either's ``to_json`` wrote."""
+    if "layers" in data:
+        return Architecture.from_json(data)
+    return ReferenceModel.from_json(data)

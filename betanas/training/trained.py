@@ -1,0 +1,97 @@
+"""A trained model as one file: the network's description, its weights, and what its input means."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from betanas.architecture.reference import Network, network_from_json
+from betanas.data.images import Channels
+from betanas.errors import InputError
+from betanas.training.model import build_network
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """All that is needed to answer what an image shows.
+
+    Attributes:
+        network: What was trained.
+        weights: Its ``state_dict``, on the CPU.
+        classes: Class names in the order of the outputs.
+        mean: Of each channel, of pixel values in [0, 1]; inputs are normalised with it.
+        std: As ``mean``.
+        facts: What is known of it, as plain JSON: data set, accuracies, epochs, ...
+    """
+
+    network: Network
+    weights: Mapping[str, Tensor]
+    classes: tuple[str, ...]
+    mean: Channels
+    std: Channels
+    facts: Mapping[str, Any]
+
+    def build(self) -> nn.Module:
+        """The network with its weights, in evaluation mode: normalised images to logits."""
+        model = build_network(self.network)
+        model.load_state_dict(dict(self.weights))
+        return model.eval()
+
+
+def write_trained(path: Path, trained: TrainedModel) -> None:
+    """Writes a model file that is there in whole or not at all; tensors and plain data only."""
+    state = {
+        "betanas": FORMAT,
+        "network": trained.network.to_json(),
+        "weights": dict(trained.weights),
+        "classes": list(trained.classes),
+        "mean": list(trained.mean),
+        "std": list(trained.std),
+        "facts": dict(trained.facts),
+    }
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_trained(path: Path) -> TrainedModel:
+    """Reads what ``write_trained`` wrote; loads tensors and plain data, never code.
+
+    Raises:
+        InputError: If there is no such file, or it is something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); betanas train writes such a file"
+        ) from None
+    except Exception:  # a foreign or damaged file may make its reader raise anything
+        state = None
+    if not isinstance(state, dict) or "betanas" not in state:
+        raise InputError(f"{path} is no model of betanas train; give the model.pt that it wrote")
+    if state["betanas"] > FORMAT:
+        raise InputError(
+            f"{path} was written by a newer BetaNAS (format {state['betanas']}, this one reads "
+            f"{FORMAT}); upgrade: pip install --upgrade betanas"
+        )
+    return TrainedModel(
+        network_from_json(state["network"]),
+        state["weights"],
+        tuple(state["classes"]),
+        tuple(state["mean"]),
+        tuple(state["std"]),
+        state["facts"],
+    )
