@@ -79,6 +79,7 @@ class TrialTask:
         stall_seconds: Silence after which a rank counts as hung.
         keep_checkpoint: Whether the last checkpoint stays when the training is done.
         nnodes: Machines that train together, each with ``nproc_per_node`` ranks.
+        keep_best: Whether the weights of the best evaluation stay, in ``best.pt``.
     """
 
     number: int
@@ -95,6 +96,7 @@ class TrialTask:
     stall_seconds: float = 45.0
     keep_checkpoint: bool = False
     nnodes: int = 1
+    keep_best: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal task."""

@@ -38,22 +38,41 @@ def load_study(
         raise StudyFileError(f"{path} is not valid TOML: {error}") from None
     except OSError as error:
         raise StudyFileError(f"{path} cannot be read: {error.strerror}") from None
-    for override in overrides:
-        _apply(tree, override)
-    if data is not None:
-        dataset = _table(tree, "dataset", "--data")
-        dataset.update(name="imagefolder", root=str(Path(data).expanduser()))
     if "name" in tree:
         raise StudyFileError(
             f"{_shown(path)}: name is not a key that studies have; a study is named by its file, "
             f"here {path.stem}"
         )
+    return check_study(tree, path.stem, overrides, data, shown=_shown(path))
+
+
+def check_study(
+    tree: dict[str, Any], name: str, overrides: Iterable[str], data: str | None, shown: str
+) -> StudyDefinition:
+    """Applies overrides to what a study file says, and checks the whole.
+
+    Args:
+        tree: The file's tables; overrides are written into them.
+        name: The study's name.
+        overrides: As for ``load_study``.
+        data: As for ``load_study``.
+        shown: What errors call the place.
+
+    Raises:
+        StudyFileError: If a rule is broken.
+        InputError: If an override is not of the form ``key=value``.
+    """
+    for override in overrides:
+        _apply(tree, override)
+    if data is not None:
+        dataset = _table(tree, "dataset", "--data")
+        dataset.update(name="imagefolder", root=str(Path(data).expanduser()))
     try:
-        return StudyDefinition.model_validate({**tree, "name": path.stem})
+        return StudyDefinition.model_validate({**tree, "name": name})
     except ValidationError as error:
         first, *others = (_sentence(e) for e in error.errors())
         more = f" (and {len(others)} more: {'; '.join(others)})" if others else ""
-        raise StudyFileError(f"{_shown(path)}: {first}{more}") from None
+        raise StudyFileError(f"{shown}: {first}{more}") from None
 
 
 def find_study(study: str | Path) -> Path:

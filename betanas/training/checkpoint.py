@@ -10,6 +10,7 @@ import torch
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _PREVIOUS_FILE = "checkpoint.previous.pt"
+BEST_FILE = "best.pt"
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -20,15 +21,29 @@ def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         state: Tensors, numbers, strings, and dicts, lists and tuples of them.
     """
     newest, previous = folder / CHECKPOINT_FILE, folder / _PREVIOUS_FILE
-    temporary = folder / f"{CHECKPOINT_FILE}.{os.getpid()}.tmp"
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if newest.exists():
-        newest.replace(previous)
-    temporary.replace(newest)
-    handle = os.open(folder, os.O_RDONLY)
+    save_whole(newest, state, keep_as=previous)
+
+
+def save_whole(path: Path, state: dict[str, Any], keep_as: Path | None = None) -> None:
+    """``torch.save`` to a file that is there in whole or not at all.
+
+    Args:
+        path: The file.
+        state: Tensors, numbers, strings, and dicts, lists and tuples of them.
+        keep_as: Another name for what ``path`` has been until now.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep_as is not None and path.exists():
+            path.replace(keep_as)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    handle = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -1,6 +1,6 @@
 """A trained model as one file: the network's description, its weights, and what its input means."""
 
-import os
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from betanas.architecture.reference import Network, network_from_json
 from betanas.data.images import Channels
 from betanas.errors import InputError
+from betanas.training.checkpoint import save_whole
 from betanas.training.model import build_network
 
 FORMAT = 1
@@ -46,24 +47,16 @@ class TrainedModel:
 
 def write_trained(path: Path, trained: TrainedModel) -> None:
     """Writes a model file that is there in whole or not at all; tensors and plain data only."""
-    state = {
-        "betanas": FORMAT,
+    description = {
         "network": trained.network.to_json(),
-        "weights": dict(trained.weights),
         "classes": list(trained.classes),
         "mean": list(trained.mean),
         "std": list(trained.std),
         "facts": dict(trained.facts),
     }
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    state: dict[str, Any] = {"betanas": FORMAT, "description": json.dumps(description)}
+    state["weights"] = dict(trained.weights)
+    save_whole(path, state)
 
 
 def read_trained(path: Path) -> TrainedModel:
@@ -87,11 +80,12 @@ def read_trained(path: Path) -> TrainedModel:
             f"{path} was written by a newer BetaNAS (format {state['betanas']}, this one reads "
             f"{FORMAT}); upgrade: pip install --upgrade betanas"
         )
+    told = json.loads(state["description"])
     return TrainedModel(
-        network_from_json(state["network"]),
+        network_from_json(told["network"]),
         state["weights"],
-        tuple(state["classes"]),
-        tuple(state["mean"]),
-        tuple(state["std"]),
-        state["facts"],
+        tuple(told["classes"]),
+        tuple(told["mean"]),
+        tuple(told["std"]),
+        told["facts"],
     )

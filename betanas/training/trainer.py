@@ -16,7 +16,14 @@ from torch import nn
 from betanas.training.average import WeightAverage
 from betanas.training.batches import Batches, HeldOut
 from betanas.training.budget import TrainingClock
-from betanas.training.checkpoint import pack, read_checkpoint, unpack, write_checkpoint
+from betanas.training.checkpoint import (
+    BEST_FILE,
+    pack,
+    read_checkpoint,
+    save_whole,
+    unpack,
+    write_checkpoint,
+)
 from betanas.training.depth import DepthNoise
 from betanas.training.device_work import LossWatch, WorkTimer
 from betanas.training.evaluation import Validation
@@ -194,6 +201,7 @@ class Training:
             loss = self._ranks.total(self._loss_sum.item())[0] / steps / self._ranks.size
             with self._average.applied(), self._precision.applied():
                 accuracy = self._validation.accuracy(self._model, clock.steps)
+                self._keep_if_best(accuracy)
             self._loss_sum.zero_()
             self._learning_rate.after_evaluation(accuracy)
             history.append(Evaluation(clock.epochs, clock.steps, clock.seconds, accuracy, loss))
@@ -202,6 +210,12 @@ class Training:
                 self._news.tell(spent=min(progress, 1.0), best=best, **asdict(history[-1]))
         self._evaluation_seconds += time.perf_counter() - began
         clock.resume()
+
+    def _keep_if_best(self, accuracy: float) -> None:
+        """Writes the weights as they were evaluated: averaged, with their batch-norm statistics."""
+        best = all(accuracy > e.accuracy for e in self._history)
+        if best and self._task.keep_best and self._ranks.rank == 0:
+            save_whole(self._folder / BEST_FILE, {"weights": self._model.state_dict()})
 
     def _has_stopped_rising(self) -> bool:
         """Whether the best accuracy is older than the recipe's patience."""

@@ -1,0 +1,172 @@
+"""Commands that make a model for use: train it, compare it.
+
+Each imports what it needs when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from betanas.cli.app import app, example
+from betanas.cli.options import (
+    DeviceOption,
+    JsonOption,
+    RanksOption,
+    SetOption,
+    StorageOption,
+    ends_well,
+    err,
+    out,
+    parse_ranks,
+    per_cent,
+    print_json,
+    say,
+    short,
+)
+
+MODEL_HELP = (
+    "STUDY:best, STUDY:recommended or STUDY:NUMBER; betanet2 or betanet3, the published kernels; "
+    "or a name of torchvision's, such as mobilenet_v2. @R behind it gives a resolution."
+)
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(help="digits, cifar10, cifar100, fashion-mnist; else the study's own."),
+]
+DataOption = Annotated[
+    str | None, typer.Option(help="Folder of images: FOLDER/train/CLASS/*.jpg, FOLDER/test/...")
+]
+ResolutionOption = Annotated[
+    int | None, typer.Option(help="Input side in pixels; else the study's, or 224.")
+]
+EpochsOption = Annotated[
+    int | None, typer.Option(help="Passes over the training images; else 100, or --set budget.*.")
+]
+
+
+@app.command(epilog=example("betanas train --model digits:best --epochs 60"))
+@ends_well
+def train(
+    model: Annotated[str, typer.Option(help=MODEL_HELP)],
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    resolution: ResolutionOption = None,
+    epochs: EpochsOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for model.pt; else storage/models/MODEL.")
+    ] = None,
+    nproc_per_node: RanksOption = "auto",
+    device: DeviceOption = "auto",
+    storage: StorageOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one model to convergence, test it, and write it to a file."""
+    from betanas.compare import folder_name
+    from betanas.models import Wish, plan_training
+    from betanas.train import train as run
+
+    wish = Wish(dataset, data, resolution, epochs, seed, tuple(set_ or ()), storage)
+    ranks = parse_ranks(nproc_per_node)
+    say("loading ...", err, "dim")
+    found_model, plan = plan_training(model, wish)
+    folder = output or Path("storage/models") / folder_name(found_model, seed)
+    say(f"trains {plan.title} at R={plan.network.resolution} into {folder}", err)
+    found = run(plan, folder, Path("storage/cache"), device, ranks, _Lines())
+    if as_json:
+        print_json(found)
+        return
+    say(
+        f"{found['model']}: {per_cent(found['top1'])} top-1, {per_cent(found['top5'])} top-5 "
+        f"on the {found['part']} images; {short(found['num_params'])} parameters, "
+        f"{short(found['macs'])} multiply-adds, {found['epochs']:.1f} epochs, "
+        f"{found['train_seconds']:.0f} s of training"
+    )
+    if found["part"] == "validation":
+        say(
+            "note: there is no test part; its epoch was chosen on these images, which flatters", err
+        )
+    say(f"wrote {found['checkpoint']}", err)
+
+
+class _Lines:
+    """A training's evaluations on stderr, a line each, but no more than one in two seconds."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, news: dict[str, Any]) -> None:
+        if "placement" in news:
+            say(f"images: {news['placement']}", err)
+        if "accuracy" not in news or time.monotonic() - self._last < 2.0:
+            return
+        self._last = time.monotonic()
+        say(
+            f"epoch {news['epoch']:6.1f}  loss {news['train_loss']:.3f}  validation "
+            f"{per_cent(news['accuracy'])}, best {per_cent(news['best'])}  "
+            f"{news['train_seconds']:.0f} s",
+            err,
+        )
+
+
+@app.command(epilog=example("betanas benchmark --models digits:best,mobilenet_v2 --dataset digits"))
+@ends_well
+def benchmark(
+    models: Annotated[str, typer.Option(help=f"With commas between, each of: {MODEL_HELP}")],
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    resolution: ResolutionOption = None,
+    epochs: EpochsOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each model is trained.")] = 1,
+    output: Annotated[Path, typer.Option(help="Folder for the models and benchmark.json.")] = Path(
+        "storage/benchmark"
+    ),
+    nproc_per_node: RanksOption = "auto",
+    device: DeviceOption = "auto",
+    storage: StorageOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train several models with one recipe on one data set, and compare them in one table."""
+    from betanas.compare import TABLE_FILE, Machine, compare
+    from betanas.models import Wish
+
+    wish = Wish(dataset, data, resolution, epochs, 0, tuple(set_ or ()), storage)
+    machine = Machine(device, parse_ranks(nproc_per_node), Path("storage/cache"))
+    say("loading ...", err, "dim")
+    names = [name.strip() for name in models.split(",")]
+    rows = compare(names, wish, seeds, output, machine, lambda text: say(text, err), _Lines())
+    if as_json:
+        print_json({"rows": rows, "files": [str(output / TABLE_FILE)]})
+        return
+    _print_rows(rows)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model")
+    columns = ("R", "params", "macs", "top-1", "std", "top-5", "epochs", "images/s", "train s")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row["model"],
+            str(row["resolution"]),
+            short(row["num_params"]),
+            short(row["macs"]),
+            per_cent(row["top1"]),
+            per_cent(row["top1_std"]),
+            per_cent(row["top5"]),
+            f"{row['epochs']:.1f}",
+            f"{row['images_per_second']:.0f}",
+            f"{row['train_seconds']:.0f}",
+        )
+    out.print(table)
+    parts = {row["part"] for row in rows}
+    say(f"accuracies on the {' and '.join(sorted(parts))} images")

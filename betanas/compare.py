@@ -1,0 +1,94 @@
+"""Several models trained alike: the same images, recipe and budget, one row a model."""
+
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from betanas.errors import InputError
+from betanas.models import Model, Wish, plan_alike, plan_training
+from betanas.train import Plan, train
+from betanas.trial import write_json
+
+TABLE_FILE = "benchmark.json"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where models are trained.
+
+    Attributes:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        nproc_per_node: Ranks on this machine; None lets the device decide.
+        cache: Where decoded pictures are kept.
+    """
+
+    device: str
+    nproc_per_node: int | None
+    cache: Path
+
+
+def compare(
+    names: Sequence[str],
+    wish: Wish,
+    seeds: int,
+    folder: Path,
+    machine: Machine,
+    say: Callable[[str], None],
+    tell: Callable[[dict[str, Any]], None],
+) -> list[dict[str, Any]]:
+    """Trains each model with each seed; what was trained by the same call before is taken over.
+
+    Args:
+        names: The models; the first one's study, if it has one, gives data set and recipe to all.
+        wish: Data set, resolution, budget, ... for all; its seed is the first.
+        seeds: Trainings of a model.
+        folder: Where the models and ``benchmark.json`` go.
+        machine: Where to train.
+        say: Told what begins, a line each.
+        tell: Told of each training's news.
+
+    Returns:
+        A row a model: means over the seeds, with ``runs``, what each training came to.
+
+    Raises:
+        InputError: For a model, a data set or a device that is not there; nothing has begun then.
+        RunError: If a training fails.
+    """
+    if len(set(names)) < len(names):
+        raise InputError(f"--models must be different, but got {','.join(names)}")
+    model, first = plan_training(names[0], wish)
+    side = first.network.resolution if wish.resolution is None else wish.resolution
+    plans: list[tuple[Model, Plan]] = [(model, first)]
+    plans += [plan_alike(name, first, side, wish.storage) for name in names[1:]]
+    rows = []
+    for model, plan in plans:
+        runs = []
+        for seed in range(wish.seed, wish.seed + seeds):
+            place = folder / folder_name(model, seed)
+            say(f"{plan.title} at R={plan.network.resolution}, seed {seed}: {place}")
+            one = replace(plan, seed=seed)
+            found = train(one, place, machine.cache, machine.device, machine.nproc_per_node, tell)
+            runs.append(found)
+        rows.append(_row(model, runs))
+        write_json(folder / TABLE_FILE, {"rows": rows, "recipe": first.recipe.model_dump()})
+    return rows
+
+
+def folder_name(model: Model, seed: int) -> str:
+    """Where one training of a model goes: its name, side and seed."""
+    name, _, _ = model.name.partition("@")
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    return f"{plain}-{model.network.resolution}-{seed}"
+
+
+def _row(model: Model, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over a model's trainings; what does not depend on the seed as it is."""
+    row: dict[str, Any] = {"model": model.title, "name": model.name}
+    row |= {key: runs[0][key] for key in ("resolution", "num_params", "macs", "part")}
+    for key in ("top1", "top5", "validation_top1", "train_seconds", "epochs", "images_per_second"):
+        row[key] = statistics.fmean(run[key] for run in runs)
+    row["top1_std"] = statistics.stdev(run["top1"] for run in runs) if len(runs) > 1 else None
+    return row | {"runs": list(runs)}

@@ -1,0 +1,194 @@
+"""One model trained to convergence: the weights of its best epoch, and what they reach.
+
+The epoch is chosen on the validation images; the test images are looked at once, at the end.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from betanas.architecture.layers import Architecture
+from betanas.architecture.reference import Network
+from betanas.data import describe_dataset, load_images
+from betanas.errors import InputError, RunError
+from betanas.study.definition import Budget, DatasetConfig, Recipe
+from betanas.training.batches import HeldOut
+from betanas.training.checkpoint import BEST_FILE
+from betanas.training.device import Devices, find_devices
+from betanas.training.images import TrainingImages
+from betanas.training.launch import TrainerServer
+from betanas.training.ranks import Ranks
+from betanas.training.testing import count_macs, part_batches, top_accuracies
+from betanas.training.trained import TrainedModel, read_trained, write_trained
+from betanas.trial import RESULT_FILE, TASK_FILE, TrainingResult, TrialTask, read_json
+
+MODEL_FILE = "model.pt"
+_EVALUATION_BATCH = 200  # images; fewer steps, and still little memory
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, on what, how and how long.
+
+    Attributes:
+        title: The model's name for people.
+        network: What to train; its classes are the data set's.
+        dataset: Which images.
+        recipe: How.
+        budget: How long at most; ``recipe.stop_patience_epochs`` may end it before.
+        seed: Of weights, order and augmentation.
+    """
+
+    title: str
+    network: Network
+    dataset: DatasetConfig
+    recipe: Recipe
+    budget: Budget
+    seed: int
+
+
+def train(
+    plan: Plan,
+    folder: Path,
+    cache: Path,
+    device: str,
+    nproc_per_node: int | None,
+    tell: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Trains a model, or goes on where the same call was interrupted, and writes ``model.pt``.
+
+    Args:
+        plan: What to train.
+        folder: Where the model file goes; made if missing.
+        cache: Where decoded pictures are kept.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        nproc_per_node: Ranks on this machine; None lets the device decide.
+        tell: Told of the training's news (``spent``, ``epoch``, ``accuracy``, ...).
+
+    Returns:
+        ``top1``, ``top5``, ``part`` (which images they are of), ``validation_top1``,
+        ``num_params``, ``macs``, ``train_seconds``, ``epochs``, ``checkpoint``, ...
+
+    Raises:
+        InputError: For data, devices or a folder that do not work.
+        RunError: If the training fails.
+    """
+    devices = find_devices(device, nproc_per_node)
+    task = _task(plan, folder, cache, devices)
+    known = _finished(folder / MODEL_FILE, task)
+    if known is not None:
+        return known
+    _make(folder)
+    result = _result(task, tell)
+    if result.value is None:
+        raise RunError(
+            f"{plan.title} could not be trained: {result.failure}, {result.message}; see "
+            f"{task.folder}/log.txt"
+        )
+    trained = _trained(plan, task, result, devices.kind)
+    write_trained(folder / MODEL_FILE, trained)
+    return dict(trained.facts) | {"checkpoint": str(folder / MODEL_FILE)}
+
+
+def _task(plan: Plan, folder: Path, cache: Path, devices: Devices) -> TrialTask:
+    return TrialTask(
+        number=0,
+        seed=plan.seed,
+        architecture=plan.network,
+        dataset=plan.dataset,
+        recipe=plan.recipe,
+        budget=plan.budget,
+        nproc_per_node=devices.nproc_per_node,
+        device=devices.kind,
+        folder=str((folder / "training").absolute()),
+        cache=str(cache.absolute()),
+        keep_best=True,
+    )
+
+
+def _finished(path: Path, task: TrialTask) -> dict[str, Any] | None:
+    """What the model file says, if the very same training has written it."""
+    told = read_json(Path(task.folder) / TASK_FILE)
+    if not path.exists() or told is None or TrialTask.from_json(told) != task:
+        return None
+    return dict(read_trained(path).facts) | {"checkpoint": str(path)}
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MODEL_FILE).unlink(missing_ok=True)  # of another training
+    except OSError as error:
+        raise InputError(
+            f"--output {folder} cannot be written ({error.strerror}); choose another folder"
+        ) from None
+
+
+def _result(task: TrialTask, tell: Callable[[dict[str, Any]], None]) -> TrainingResult:
+    """Trains, unless the very same training was finished and only its model file is missing."""
+    folder = Path(task.folder)
+    told, left = read_json(folder / TASK_FILE), read_json(folder / RESULT_FILE)
+    if told is not None and left is not None and TrialTask.from_json(told) == task:
+        result = TrainingResult.from_json(left)
+        if result.value is not None and (folder / BEST_FILE).exists():
+            return result
+    with ExitStack() as stack:
+        server = TrainerServer(task.dataset, task.architecture.resolution, Path(task.cache))
+        trainer = stack.enter_context(server)
+        trainer.wait()
+        return trainer.run(task, tell)
+
+
+def _trained(plan: Plan, task: TrialTask, result: TrainingResult, kind: str) -> TrainedModel:
+    """The best epoch's weights, tested."""
+    best = torch.load(Path(task.folder) / BEST_FILE, map_location="cpu", weights_only=True)
+    facts = describe_dataset(plan.dataset)
+    resolution, cache = plan.network.resolution, Path(task.cache)
+    images = TrainingImages.load(plan.dataset, resolution, cache)
+    untested = TrainedModel(
+        plan.network, best["weights"], facts.classes, images.mean, images.std, {}
+    )
+    model = untested.build()
+    macs = count_macs(model, resolution)
+    top1, top5 = _test(model.to(kind), plan, task, images, bool(facts.num_test))
+    told = {
+        "model": plan.title,
+        "resolution": resolution,
+        "dataset": plan.dataset.name,
+        "top1": top1,
+        "top5": top5,
+        "part": "test" if facts.num_test else "validation",
+        "validation_top1": result.value,
+        "num_params": sum(p.numel() for p in model.parameters()),
+        "macs": macs,
+        "fingerprint": (
+            plan.network.fingerprint if isinstance(plan.network, Architecture) else None
+        ),
+        "train_seconds": result.train_seconds,
+        "epochs": result.epochs,
+        "best_epoch": max(result.history, key=lambda e: e.accuracy).epoch,
+        "images_per_second": result.images_per_second,
+        "seed": plan.seed,
+        "device": result.device,
+        "ranks": result.ranks,
+    }
+    return TrainedModel(
+        untested.network, untested.weights, untested.classes, images.mean, images.std, told
+    )
+
+
+def _test(
+    model: nn.Module, plan: Plan, task: TrialTask, images: TrainingImages, has_test: bool
+) -> tuple[float, float]:
+    """Top-1 and top-5 on the test images; on the validation images where there are none."""
+    device = next(model.parameters()).device
+    if not has_test:
+        return top_accuracies(model, HeldOut(images, task, Ranks(0, 1, device)))
+    part = load_images(plan.dataset, "test", plan.network.resolution, Path(task.cache))
+    batches = part_batches(part, plan.network.resolution, _EVALUATION_BATCH, str(device))
+    return top_accuracies(model, batches)

@@ -1,0 +1,197 @@
+"""``betanas train`` and ``betanas benchmark``: real trainings on the digits."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command import run
+from PIL import Image
+
+from betanas.architecture.complexity import count
+from betanas.architecture.decoding import decode
+from betanas.architecture.families import FAMILIES
+from betanas.architecture.reference import ReferenceModel, network_from_json
+from betanas.data import load_images
+from betanas.errors import InputError
+from betanas.models import Wish, find_model, plan_alike, plan_training
+from betanas.study.definition import DatasetConfig
+from betanas.train import train
+from betanas.training.model import build_model, build_network
+from betanas.training.testing import count_macs, top_accuracies
+from betanas.training.trained import read_trained
+from betanas.trial import TrialTask, read_json
+
+WISH = Wish(dataset="digits", resolution=16, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("train")
+    _, plan = plan_training("betanet2", WISH)
+    return folder, train(plan, folder / "model", folder / "cache", "cpu", 1, lambda _: None)
+
+
+def test_top1_is_what_the_file_reaches_on_the_test_images(
+    trained: tuple[Path, dict[str, Any]],
+) -> None:
+    _folder, told = trained
+    model = read_trained(Path(told["checkpoint"]))
+    test = load_images(DatasetConfig(name="digits"), "test", 16)
+    assert model.classes == test.classes
+    pixels = torch.from_numpy(test.images.copy()).permute(0, 3, 1, 2) / 255
+    small = torch.nn.functional.interpolate(
+        pixels, 16, mode="bilinear", antialias=True, align_corners=False
+    )
+    mean, std = (torch.tensor(c)[:, None, None] for c in (model.mean, model.std))
+    with torch.inference_mode():
+        logits = model.build()((small - mean) / std)
+    right = (logits.argmax(1).numpy() == test.labels).mean()
+    assert told["part"] == "test"
+    assert told["top1"] == pytest.approx(right, abs=1.5 / len(test.labels))
+    assert told["top1"] <= told["top5"] <= 1
+    assert told["num_params"] == sum(p.numel() for p in model.build().parameters())
+    assert dict(model.facts) == {k: v for k, v in told.items() if k != "checkpoint"}
+
+
+def test_the_same_call_trains_once(trained: tuple[Path, dict[str, Any]]) -> None:
+    folder, told = trained
+    _, plan = plan_training("betanet2", WISH)
+    news: list[dict[str, Any]] = []
+    arguments = (folder / "model", folder / "cache", "cpu", 1, news.append)
+    assert train(plan, *arguments) == told
+    Path(told["checkpoint"]).unlink()  # as if it had been killed before the file was written
+    assert train(plan, *arguments) == told
+    assert news == []
+    other = train(replace(plan, seed=1), *arguments)
+    assert news
+    assert other["seed"] == 1
+    assert other["top1"] != told["top1"]
+
+
+def test_weights_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
+    """At this rate the accuracy falls again, so the last weights would be others."""
+    overrides = ("recipe.schedule=constant", "recipe.norm_batches=0", "recipe.weight_average=0.9")
+    wish = replace(WISH, epochs=6, overrides=(*overrides, "recipe.learning_rate=0.03"))
+    _, plan = plan_training("betanet2", wish)
+    seen: list[float] = []
+
+    def tell(news: dict[str, Any]) -> None:
+        if "accuracy" in news:
+            seen.append(news["accuracy"])
+
+    told = train(plan, tmp_path, tmp_path / "cache", "cpu", 1, tell)
+    assert told["validation_top1"] == max(seen)
+    assert told["best_epoch"] == 1 + seen.index(max(seen))
+    best = torch.load(tmp_path / "training" / "best.pt", weights_only=True)["weights"]
+    model = read_trained(tmp_path / "model.pt")
+    assert all(torch.equal(best[name], tensor) for name, tensor in model.weights.items())
+
+
+def test_without_a_test_part_the_accuracy_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 60), ("light", 190)):
+        place = tmp_path / "photos" / "train" / name
+        place.mkdir(parents=True)
+        for i in range(30):
+            pixels = np.clip(rng.normal(level, 20, (20, 20, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(place / f"{i}.png")
+    where = ("--data", str(tmp_path / "photos"), "--resolution", "16", "--epochs", "2")
+    more = ("--set", "recipe.batch_size=10", "--output", "model", "--json")
+    out, _err = run(tmp_path, "train", "--model", "betanet2", *where, *more)
+    told = json.loads(out)
+    assert told["part"] == "validation"
+    assert told["top1"] == pytest.approx(told["validation_top1"])
+    assert told["top5"] == 1
+    assert read_trained(tmp_path / told["checkpoint"]).classes == ("dark", "light")
+
+
+def test_a_benchmark_trains_all_alike_and_goes_on(tmp_path: Path) -> None:
+    models = "demo:best@16,betanet3,mobilenet_v3_small@32"
+    where = ("--dataset", "digits", "--resolution", "16", "--epochs", "1", "--output", "b")
+    ask = ("benchmark", "--models", models, *where, "--json")
+    rows = json.loads(run(tmp_path, *ask)[0])["rows"]
+    assert [row["resolution"] for row in rows] == [16, 16, 32]
+    assert rows[0]["model"].startswith("demo trial ")
+    tasks = [TrialTask.from_json(read_json(p)) for p in tmp_path.glob("b/*/training/task.json")]
+    assert len(tasks) == 3
+    assert len({(t.recipe.model_dump_json(), t.dataset, t.budget, t.seed) for t in tasks}) == 1
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("b/*/model.pt")}
+    again = json.loads(run(tmp_path, *ask)[0])["rows"]
+    assert again == rows == read_json(tmp_path / "b" / "benchmark.json")["rows"]
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("b/*/model.pt")} == before
+
+
+def test_other_networks_are_built_and_counted() -> None:
+    ours = decode(FAMILIES["betanet2"], FAMILIES["betanet2"].published, 32, 10)
+    assert count_macs(build_model(ours), 32) == count(ours, 1).macs
+    theirs = ReferenceModel("resnet18", 64, 7)
+    assert network_from_json(theirs.to_json()) == theirs
+    assert network_from_json(ours.to_json()) == ours
+    assert build_network(theirs)(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+    # torchvision's own figure for ResNet-18 at 224 pixels and 1,000 classes: 1.81 G
+    assert count_macs(build_network(ReferenceModel("resnet18", 224, 1000)), 224) / 1e9 == (
+        pytest.approx(1.814, abs=0.002)
+    )
+
+
+def test_every_image_counts_once_in_top_accuracies() -> None:
+    logits = torch.eye(6)[[0, 1, 2, 3, 4]] + torch.arange(6) / 100
+    labels = torch.tensor([0, 1, 5, 0, 4])
+    batches = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
+    assert top_accuracies(torch.nn.Identity(), batches) == (3 / 5, 4 / 5)
+
+
+def test_names_of_models() -> None:
+    model = find_model("demo:3@48", 16, 10, None)
+    assert model.title == "demo trial 3"
+    assert model.network.resolution == 48
+    _, first = plan_training("betanet2@32", WISH)
+    assert first.network.resolution == 32
+    _, second = plan_alike("mobilenet_v2", first, 16, None)
+    assert second.network == ReferenceModel("mobilenet_v2", 16, 10)
+    assert (second.recipe, second.dataset, second.budget) == (
+        first.recipe,
+        first.dataset,
+        first.budget,
+    )
+    plateau = replace(WISH, overrides=("recipe.preset=published",))
+    assert plan_training("betanet2", plateau)[1].recipe.stop_patience_epochs == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "wish", "told"),
+    [
+        ("mobilenet", WISH, "did you mean mobilenet_v2"),
+        ("demo:worst", WISH, "best, recommended or a number below 126"),
+        ("demo:126", WISH, "best, recommended or a number below 126"),
+        ("nowhere:best", WISH, "there is no study 'nowhere'"),
+        ("betanet2", Wish(), "--dataset must be given"),
+        ("betanet2", replace(WISH, dataset="mnist"), "the training: dataset.name must be"),
+        ("betanet2", replace(WISH, epochs=0), "the training: budget.epochs must be > 0"),
+    ],
+)
+def test_wrong_wishes(
+    name: str, wish: Wish, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=told):
+        plan_training(name, wish)
+
+
+def test_a_foreign_file_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="betanas train writes such a file"):
+        read_trained(tmp_path / "none.pt")
+    for content in ({"weights": 1}, [1, 2]):
+        torch.save(content, tmp_path / "foreign.pt")
+        with pytest.raises(InputError, match="is no model of betanas train"):
+            read_trained(tmp_path / "foreign.pt")
+    (tmp_path / "text.pt").write_text("no zip")
+    with pytest.raises(InputError, match="is no model of betanas train"):
+        read_trained(tmp_path / "text.pt")
+    torch.save({"betanas": 99}, tmp_path / "new.pt")
+    with pytest.raises(InputError, match="newer BetaNAS"):
+        read_trained(tmp_path / "new.pt")
