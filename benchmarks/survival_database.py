@@ -300,7 +300,7 @@ def dashboard(url: str, folder: Path, number: int) -> Row:
         if rng.random() < 0.5:
             time.sleep(rng.uniform(0.0, 0.5))
         kill(worker)
-    browser.send_signal(signal.SIGINT)
+    browser.kill()  # wsgiref swallows a Ctrl-C that comes during a request
     out, err = browser.communicate(timeout=60)
     failures += (out + err).count("is locked")
     finish(definition, url, log)
