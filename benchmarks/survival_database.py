@@ -161,16 +161,16 @@ def fencing(url: str, folder: Path, number: int) -> Row:
 
     Every other one is frozen while it trains, the rest after a commit of a trial's life.
     """
-    failures, call, longest = 0, 1, 0
+    seen: Counter[str] = Counter()
+    call, longest, frozen = 1, 0, 0
     unlimited = STUDY.replace("num_params = 300_000", "")  # every trial trains
     definition, log = write_definition(folder, unlimited), folder / "log"
     stored = begun(definition, url)
-    frozen = 0
     while frozen < number:
         trains = frozen % 2 == 0
         stops = fail_at_commit(call, after=True, strike=signal.SIGSTOP)
         prepare = (lambda: None) if trains else stops
-        seconds = 0.6 if trains else 0.02
+        seconds = 2.0 if trains else 0.02
         worker = start_worker(
             definition, url, log, seconds=seconds, more=3, lease_seconds=0.5, prepare=prepare
         )
@@ -186,17 +186,22 @@ def fencing(url: str, folder: Path, number: int) -> Row:
             continue
         frozen += 1
         time.sleep(0.6)
-        start_worker(definition, url, log, more=1).join(60)
+        heir = start_worker(definition, url, log, more=1)
+        heir.join(60)
+        seen["heirs that did not end"] += heir.exitcode != 0
         taken = None if held is None else stored.record(held)
         os.kill(worker.pid, signal.SIGCONT)
         worker.join(60)
-        failures += worker.exitcode != 0
+        heir.join(60)
+        seen["workers that did not end well"] += worker.exitcode != 0
         if held is not None and taken is not None:
-            failures += taken.state != "complete" or stored.record(held) != taken
-        failures += sum(r.state == "running" for r in stored.records())
-    wrong = failures + wrong_trials(definition, url, log, 1)
-    told = f"{(number + 1) // 2} in training, the others after {longest} commits of a trial"
-    return Row("a late write is refused, the worker lives", number, wrong, told)
+            seen["trials not taken over"] += taken.state != "complete"
+            seen["late writes"] += taken.state == "complete" and stored.record(held) != taken
+        seen["trials left running"] += sum(r.state == "running" for r in stored.records())
+    seen["wrong trials"] = wrong_trials(definition, url, log, 1)
+    told = [f"{(number + 1) // 2} in training, the others after {longest} commits of a trial"]
+    told += [f"{n} {what}" for what, n in seen.items() if n]
+    return Row("a late write is refused, the worker lives", number, seen.total(), "; ".join(told))
 
 
 def clock(url: str, folder: Path, number: int) -> Row:

@@ -30,6 +30,7 @@ from faults import (
 )
 
 from betanas.search import database
+from betanas.search.leases import Leases
 from betanas.search.plan import sobol_phase
 from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
@@ -169,6 +170,23 @@ def test_a_worker_frozen_in_any_gap_goes_on_when_it_thaws(
     records = StoredStudy.load(url, definition.name).records()
     assert not [r for r in records if r.state == "running"]
     check_ledger(definition, url, log, 5)
+
+
+def test_a_trial_that_was_claimed_on_its_workers_behalf_is_its_own(tmp_path: Path) -> None:
+    url, log = f"sqlite:///{tmp_path}/cheap.db", tmp_path / "log"
+    definition = write_definition(tmp_path)
+    stops = fail_at(
+        Leases, "_insert", 3, after=False, strike=signal.SIGSTOP
+    )  # after setup's and 0's
+    frozen = start_worker(definition, url, log, more=2, prepare=stops)
+    assert wait_until_frozen(frozen)
+    assert frozen.pid is not None
+    start_worker(definition, url, log, more=1).join(60)  # it gives the frozen one time to claim
+    os.kill(frozen.pid, signal.SIGCONT)
+    frozen.join(60)
+    assert frozen.exitcode == 0
+    records = StoredStudy.load(url, definition.name).records()
+    assert [r.state == "running" for r in records] == [False] * 3
 
 
 def test_a_worker_frozen_with_locks_in_its_hands_stops_no_other(

@@ -97,7 +97,8 @@ class Leases:
             ).one_or_none()
         if row is None:
             if begun_by in (None, current_worker()):
-                return self._insert(resource, current_worker())
+                # Another may have inserted it meanwhile, for itself or on our behalf.
+                return self._insert(resource, current_worker()) or self.claim(resource)
             # On behalf of that worker: if it is gone or does not come, the next claim succeeds.
             self._insert(resource, str(begun_by))
             return None if _state(str(begun_by)) is not _State.DEAD else self.claim(resource)
