@@ -106,7 +106,9 @@ def optimize(
             f"next: betanas best {same}\n"
             f"      betanas describe {same} --trial {best.number}\n"
             f"      betanas trials {same}\n"
-            f"      betanas dashboard {same}",
+            f"      betanas dashboard {same}\n"
+            f"      betanas train --model {study}:best"
+            + "".join(f" --{k} {v}" for k, v in (("data", data), ("storage", storage)) if v),
             err,
         )
     if as_json:
