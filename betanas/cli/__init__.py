@@ -22,6 +22,7 @@ def main() -> None:
         analysis_commands,
         architecture_commands,
         confirm_commands,
+        export_commands,
         model_commands,
         study_commands,
     )

@@ -1,0 +1,78 @@
+"""Graphs that need no Python source: ONNX, and torch's own exported programs.
+
+Both take float32 images ``N x 3 x R x R`` with pixel values in [0, 1], normalise them, and return
+logits ``N x classes``, for any N.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from betanas.formats.classifier import Answer, PixelClassifier, answer
+from betanas.formats.description import DESCRIPTION_KEY, describe, to_text
+from betanas.training.trained import TrainedModel
+
+ONNX_FILE = "model.onnx"
+PROGRAM_FILE = "model.pt2"
+CLASSES_KEY = "classes"
+INPUT, OUTPUT = "images", "logits"
+
+
+def write_program(trained: TrainedModel, model: PixelClassifier, folder: Path) -> None:
+    """Writes ``model.pt2`` for ``torch.export.load``; the description is an extra file in it."""
+    extra = {f"{DESCRIPTION_KEY}.json": to_text(describe(trained))}
+    program = _trace(model, trained.network.resolution)
+    torch.export.save(program, folder / PROGRAM_FILE, extra_files=extra)
+
+
+def load_program(folder: Path) -> Answer:
+    """What ``write_program`` wrote, run by torch."""
+    module = torch.export.load(folder / PROGRAM_FILE).module()
+    return lambda batches: answer(module, batches)
+
+
+def write_onnx(trained: TrainedModel, model: PixelClassifier, folder: Path) -> None:
+    """Writes ``model.onnx``; the description and the class names are its metadata, as JSON.
+
+    Weights beyond the 2 GB that one ONNX file holds go to ``model.onnx.data``.
+    """
+    program = torch.onnx.export(
+        _trace(model, trained.network.resolution),
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        verbose=False,
+    )
+    assert program is not None  # noqa: S101 - it is None without dynamo only
+    description = describe(trained)
+    program.model.metadata_props[DESCRIPTION_KEY] = to_text(description)
+    program.model.metadata_props[CLASSES_KEY] = to_text(description["classes"])
+    program.save(folder / ONNX_FILE)
+
+
+def load_onnx(folder: Path) -> Answer:
+    """What ``write_onnx`` wrote, run by ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Threads that spin for work would take the cores from everybody else.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(
+        folder / ONNX_FILE, options, providers=["CPUExecutionProvider"]
+    )
+
+    def run(batches: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            torch.from_numpy(session.run([OUTPUT], {INPUT: batch.numpy()})[0]) for batch in batches
+        ]
+
+    return run
+
+
+def _trace(model: PixelClassifier, resolution: int) -> ExportedProgram:
+    # With an example of one image, torch would take 1 for a constant.
+    example = torch.zeros(2, 3, resolution, resolution)
+    return torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))

@@ -1,0 +1,39 @@
+"""Weights as safetensors, with the description beside them and inside."""
+
+import json
+from pathlib import Path
+
+from betanas.architecture.reference import network_from_json
+from betanas.formats.classifier import Answer, PixelClassifier, answer
+from betanas.formats.description import DESCRIPTION_KEY, describe, to_text
+from betanas.training.model import build_network
+from betanas.training.trained import TrainedModel
+
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "model.json"
+
+
+def write_safetensors(trained: TrainedModel, _model: PixelClassifier, folder: Path) -> None:
+    """Writes ``model.safetensors``, the network's ``state_dict``, and ``model.json``.
+
+    The network takes normalised images: ``(pixels in [0, 1] - mean) / std``.
+    """
+    from safetensors.torch import save_file
+
+    description = describe(trained)
+    # The format knows neither strides nor tensors that share memory.
+    weights = {name: tensor.contiguous().clone() for name, tensor in trained.weights.items()}
+    metadata = {DESCRIPTION_KEY: to_text(description), "format": "pt"}
+    save_file(weights, folder / WEIGHTS_FILE, metadata=metadata)
+    (folder / DESCRIPTION_FILE).write_text(to_text(description, indent=2) + "\n", encoding="utf-8")
+
+
+def load_safetensors(folder: Path) -> Answer:
+    """The network that ``model.json`` describes, built anew, with the weights of the other file."""
+    from safetensors.torch import load_file
+
+    told = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    network = build_network(network_from_json(told["network"])).eval()
+    network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    model = PixelClassifier(network, tuple(told["mean"]), tuple(told["std"]))
+    return lambda batches: answer(model, batches)
