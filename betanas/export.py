@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -129,7 +130,8 @@ def _find_format(name: str) -> Format:
 def _load(checkpoint: Path) -> tuple[TrainedModel, PixelClassifier]:
     """Reads a model file that may come from anywhere, and builds what it describes."""
     try:
-        trained = read_trained(checkpoint)
+        with warnings.catch_warnings(action="ignore"):  # torch's, of foreign files
+            trained = read_trained(checkpoint)
         network = trained.network
         if isinstance(network, ReferenceModel) and network.name not in reference_names():
             raise ValueError(f"torchvision has no classifier {network.name!r}")

@@ -75,4 +75,8 @@ def load_onnx(folder: Path) -> Answer:
 def _trace(model: PixelClassifier, resolution: int) -> ExportedProgram:
     # With an example of one image, torch would take 1 for a constant.
     example = torch.zeros(2, 3, resolution, resolution)
-    return torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
+    # Else both formats tell, node by node, where on this machine the sources lie.
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program

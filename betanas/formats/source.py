@@ -21,14 +21,15 @@ WEIGHTS_FILE = "model-weights.pt"
 _TEMPLATE = "network.py.template"
 _TIMEOUT_SECONDS = 600
 
-# Run without our package's folder, the user's site and PYTHONPATH.
+# In isolated mode; packages are then found where torch is, be that a user's own folder.
 _RUN = """
 import importlib.util
 import sys
 
+packages, source, images, logits = sys.argv[1:]
+sys.path.append(packages)
 import torch
 
-source, images, logits = sys.argv[1:]
 spec = importlib.util.spec_from_file_location("model", source)
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
@@ -52,7 +53,8 @@ def load_source(folder: Path) -> Answer:
         with tempfile.TemporaryDirectory() as exchange:
             images, logits = Path(exchange, "images.pt"), Path(exchange, "logits.pt")
             torch.save(list(batches), images)
-            paths = [str(path) for path in (folder / SOURCE_FILE, images, logits)]
+            packages = Path(torch.__file__).parents[1]
+            paths = map(str, (packages, folder / SOURCE_FILE, images, logits))
             command = [sys.executable, "-I", "-B", "-c", _RUN, *paths]
             ended = subprocess.run(  # noqa: S603 - the file that was just written
                 command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS

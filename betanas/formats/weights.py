@@ -18,13 +18,14 @@ def write_safetensors(trained: TrainedModel, _model: PixelClassifier, folder: Pa
 
     The network takes normalised images: ``(pixels in [0, 1] - mean) / std``.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     description = describe(trained)
     # The format knows neither strides nor tensors that share memory.
     weights = {name: tensor.contiguous().clone() for name, tensor in trained.weights.items()}
     metadata = {DESCRIPTION_KEY: to_text(description), "format": "pt"}
-    save_file(weights, folder / WEIGHTS_FILE, metadata=metadata)
+    # Its own save_file makes a file that nobody else may read.
+    (folder / WEIGHTS_FILE).write_bytes(save(weights, metadata=metadata))
     (folder / DESCRIPTION_FILE).write_text(to_text(description, indent=2) + "\n", encoding="utf-8")
 
 
