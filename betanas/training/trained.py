@@ -41,7 +41,10 @@ class TrainedModel:
     def build(self) -> nn.Module:
         """The network with its weights, in evaluation mode: normalised images to logits."""
         model = build_network(self.network)
-        model.load_state_dict(dict(self.weights))
+        weights = model.state_dict()  # it tells versions, without which MNASNet takes no weights
+        weights.clear()
+        weights.update(self.weights)
+        model.load_state_dict(weights)
         return model.eval()
 
 
