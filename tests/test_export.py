@@ -230,6 +230,11 @@ def test_an_exported_model_answers_as_the_trained_one(
         assert Path(file).stat().st_mode & 0o444 == 0o444 & ~_umask()
 
 
+def test_weights_that_need_their_version_are_taken(tmp_path: Path) -> None:
+    checkpoint = write_model(tmp_path, trained_of(ReferenceModel("mnasnet0_5", 32, len(NAMES))))
+    assert export(checkpoint, "safetensors").max_abs_error == 0.0
+
+
 def _umask() -> int:
     mask = os.umask(0o22)
     os.umask(mask)

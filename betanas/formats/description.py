@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
+from betanas.architecture.reference import network_from_json
 from betanas.training.trained import TrainedModel
 
 DESCRIPTION_KEY = "betanas"
@@ -11,7 +14,7 @@ DESCRIPTION_KEY = "betanas"
 
 
 def describe(trained: TrainedModel) -> dict[str, Any]:
-    """All but the weights; with them it makes the same model again."""
+    """All but the weights; ``undescribe`` makes the same model of it."""
     return {
         "network": trained.network.to_json(),
         "resolution": trained.network.resolution,
@@ -20,6 +23,18 @@ def describe(trained: TrainedModel) -> dict[str, Any]:
         "std": list(trained.std),
         "facts": dict(trained.facts),
     }
+
+
+def undescribe(told: Mapping[str, Any], weights: Mapping[str, Tensor]) -> TrainedModel:
+    """The model that ``describe`` was given."""
+    return TrainedModel(
+        network_from_json(told["network"]),
+        weights,
+        tuple(told["classes"]),
+        tuple(told["mean"]),
+        tuple(told["std"]),
+        told["facts"],
+    )
 
 
 def to_text(description: Mapping[str, Any], indent: int | None = None) -> str:

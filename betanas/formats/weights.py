@@ -3,10 +3,8 @@
 import json
 from pathlib import Path
 
-from betanas.architecture.reference import network_from_json
 from betanas.formats.classifier import Answer, PixelClassifier, answer
-from betanas.formats.description import DESCRIPTION_KEY, describe, to_text
-from betanas.training.model import build_network
+from betanas.formats.description import DESCRIPTION_KEY, describe, to_text, undescribe
 from betanas.training.trained import TrainedModel
 
 WEIGHTS_FILE = "model.safetensors"
@@ -34,7 +32,6 @@ def load_safetensors(folder: Path) -> Answer:
     from safetensors.torch import load_file
 
     told = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    network = build_network(network_from_json(told["network"])).eval()
-    network.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    model = PixelClassifier(network, tuple(told["mean"]), tuple(told["std"]))
+    trained = undescribe(told, load_file(folder / WEIGHTS_FILE))
+    model = PixelClassifier(trained.build(), trained.mean, trained.std)
     return lambda batches: answer(model, batches)
