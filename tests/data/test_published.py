@@ -140,6 +140,7 @@ def test_download_that_fails(
         monkeypatch.delenv(variable.upper(), raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setattr("urllib.request._opener", None)  # it keeps the first proxies it has seen
     config = DatasetConfig(name=name, root=str(tmp_path / "new"), download=True)
     with pytest.raises(DataError, match=r"new: downloading .* failed .*check the network") as e:
         load_images(config, "train", 32)
@@ -149,6 +150,7 @@ def test_download_that_fails(
 
 def test_damaged_archive_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr("urllib.request._opener", None)
     with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz"):
         pass
     config = DatasetConfig(name="cifar10", root=str(tmp_path), download=True)
