@@ -3,6 +3,8 @@
 The epoch is chosen on the validation images; the test images are looked at once, at the end.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -64,7 +66,8 @@ def train(
 
     Args:
         plan: What to train.
-        folder: Where the model file goes; made if missing.
+        folder: Where the model file goes; made if missing. Another training's file stays there
+            until this one has its own.
         cache: Where decoded pictures are kept.
         device: ``auto``, ``cpu`` or ``cuda``.
         nproc_per_node: Ranks on this machine; None lets the device decide.
@@ -111,18 +114,23 @@ def _task(plan: Plan, folder: Path, cache: Path, devices: Devices) -> TrialTask:
     )
 
 
+def _digest(task: TrialTask) -> str:
+    """16 hexadecimal digits, equal for equal trainings, wherever they leave their files."""
+    told = task.to_json() | {"folder": None, "cache": None}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _finished(path: Path, task: TrialTask) -> dict[str, Any] | None:
     """What the model file says, if the very same training has written it."""
-    told = read_json(Path(task.folder) / TASK_FILE)
-    if not path.exists() or told is None or TrialTask.from_json(told) != task:
+    if not path.exists():
         return None
-    return dict(read_trained(path).facts) | {"checkpoint": str(path)}
+    facts = dict(read_trained(path).facts)
+    return facts | {"checkpoint": str(path)} if facts.get("training") == _digest(task) else None
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MODEL_FILE).unlink(missing_ok=True)  # of another training
     except OSError as error:
         raise InputError(
             f"--output {folder} cannot be written ({error.strerror}); choose another folder"
@@ -176,6 +184,7 @@ def _trained(plan: Plan, task: TrialTask, result: TrainingResult, kind: str) -> 
         "seed": plan.seed,
         "device": result.device,
         "ranks": result.ranks,
+        "training": _digest(task),
     }
     return TrainedModel(
         untested.network, untested.weights, untested.classes, images.mean, images.std, told

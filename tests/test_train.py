@@ -16,7 +16,7 @@ from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.reference import ReferenceModel, network_from_json
 from betanas.data import load_images
-from betanas.errors import InputError
+from betanas.errors import InputError, RunError
 from betanas.models import Wish, find_model, plan_alike, plan_training
 from betanas.study.definition import DatasetConfig
 from betanas.train import train
@@ -66,6 +66,11 @@ def test_the_same_call_trains_once(trained: tuple[Path, dict[str, Any]]) -> None
     Path(told["checkpoint"]).unlink()  # as if it had been killed before the file was written
     assert train(plan, *arguments) == told
     assert news == []
+    before = Path(told["checkpoint"]).read_bytes()
+    hopeless = plan.recipe.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(RunError, match="could not be trained"):
+        train(replace(plan, recipe=hopeless), *arguments)
+    assert Path(told["checkpoint"]).read_bytes() == before
     other = train(replace(plan, seed=1), *arguments)
     assert news
     assert other["seed"] == 1
