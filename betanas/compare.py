@@ -3,31 +3,16 @@
 import re
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from betanas.errors import InputError
-from betanas.models import Model, Wish, plan_alike, plan_training
-from betanas.train import Plan, train
+from betanas.models import Wish, plan_alike, plan_training
+from betanas.train import Machine, Plan, train
 from betanas.trial import write_json
 
 TABLE_FILE = "benchmark.json"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where models are trained.
-
-    Attributes:
-        device: ``auto``, ``cpu`` or ``cuda``.
-        nproc_per_node: Ranks on this machine; None lets the device decide.
-        cache: Where decoded pictures are kept.
-    """
-
-    device: str
-    nproc_per_node: int | None
-    cache: Path
 
 
 def compare(
@@ -43,8 +28,8 @@ def compare(
 
     Args:
         names: The models; the first one's study, if it has one, gives data set and recipe to all.
-        wish: Data set, resolution, budget, ... for all; its seed is the first.
-        seeds: Trainings of a model.
+        wish: Data set, resolution, budget, ... for all.
+        seeds: Trainings of a model, seeds 0, 1, ...
         folder: Where the models and ``benchmark.json`` go.
         machine: Where to train.
         say: Told what begins, a line each.
@@ -59,34 +44,32 @@ def compare(
     """
     if len(set(names)) < len(names):
         raise InputError(f"--models must be different, but got {','.join(names)}")
-    model, first = plan_training(names[0], wish)
+    first = plan_training(names[0], wish)
     side = first.network.resolution if wish.resolution is None else wish.resolution
-    plans: list[tuple[Model, Plan]] = [(model, first)]
-    plans += [plan_alike(name, first, side, wish.storage) for name in names[1:]]
+    others = [plan_alike(name, first, side, wish.storage) for name in names[1:]]
     rows = []
-    for model, plan in plans:
+    for plan in (first, *others):
         runs = []
-        for seed in range(wish.seed, wish.seed + seeds):
-            place = folder / folder_name(model, seed)
-            say(f"{plan.title} at R={plan.network.resolution}, seed {seed}: {place}")
+        for seed in range(seeds):
             one = replace(plan, seed=seed)
-            found = train(one, place, machine.cache, machine.device, machine.nproc_per_node, tell)
-            runs.append(found)
-        rows.append(_row(model, runs))
+            place = folder / folder_name(one)
+            say(f"{plan.title} at R={plan.network.resolution}, seed {seed}: {place}")
+            runs.append(train(one, place, machine, tell))
+        rows.append(_row(plan, runs))
         write_json(folder / TABLE_FILE, {"rows": rows, "recipe": first.recipe.model_dump()})
     return rows
 
 
-def folder_name(model: Model, seed: int) -> str:
+def folder_name(plan: Plan) -> str:
     """Where one training of a model goes: its name, side and seed."""
-    name, _, _ = model.name.partition("@")
+    name, _, _ = plan.name.partition("@")
     plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
-    return f"{plain}-{model.network.resolution}-{seed}"
+    return f"{plain}-{plan.network.resolution}-{plan.seed}"
 
 
-def _row(model: Model, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _row(plan: Plan, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over a model's trainings; what does not depend on the seed as it is."""
-    row: dict[str, Any] = {"model": model.title, "name": model.name}
+    row: dict[str, Any] = {"model": plan.title, "name": plan.name}
     row |= {key: runs[0][key] for key in ("resolution", "num_params", "macs", "part")}
     for key in ("top1", "top5", "validation_top1", "train_seconds", "epochs", "images_per_second"):
         row[key] = statistics.fmean(run[key] for run in runs)

@@ -66,19 +66,17 @@ class Model:
     """A model that was found by its name.
 
     Attributes:
-        name: As it was asked for.
         title: For people.
         network: What to build.
         parameters: Of the trial it comes from; they may hold recipe values, too.
     """
 
-    name: str
     title: str
     network: Network
     parameters: Mapping[str, float] = field(default_factory=dict)
 
 
-def plan_training(model: str, wish: Wish) -> tuple[Model, Plan]:
+def plan_training(model: str, wish: Wish) -> Plan:
     """Finds a model, and how it is to be trained.
 
     Args:
@@ -98,10 +96,10 @@ def plan_training(model: str, wish: Wish) -> tuple[Model, Plan]:
     found = find_model(model, definition.resolution, classes, wish.storage)
     recipe = _recipe(definition, found.parameters)
     dataset, budget = definition.dataset, definition.budget
-    return found, Plan(found.title, found.network, dataset, recipe, budget, wish.seed)
+    return Plan(model, found.title, found.network, dataset, recipe, budget, wish.seed)
 
 
-def plan_alike(model: str, first: Plan, resolution: int, storage: str | None) -> tuple[Model, Plan]:
+def plan_alike(model: str, first: Plan, resolution: int, storage: str | None) -> Plan:
     """Finds another model, to be trained on the same images in the same way.
 
     Args:
@@ -114,7 +112,7 @@ def plan_alike(model: str, first: Plan, resolution: int, storage: str | None) ->
         InputError: If there is no such model.
     """
     found = find_model(model, resolution, first.network.num_classes, storage)
-    return found, replace(first, title=found.title, network=found.network)
+    return replace(first, name=model, title=found.title, network=found.network)
 
 
 def find_model(model: str, resolution: int, classes: int, storage: str | None) -> Model:
@@ -136,10 +134,10 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         title, parameters = _chosen(name, which, opened)
         family = opened.definition.search_family
         network: Network = decode(family, kernel_of(parameters), resolution, classes)
-        return Model(model, title, network, parameters)
+        return Model(title, network, parameters)
     if name in FAMILIES:
         network = decode(FAMILIES[name], FAMILIES[name].published, resolution, classes)
-        return Model(model, f"{name} published", network)
+        return Model(f"{name} published", network)
     names = reference_names()
     if name not in names:
         close = difflib.get_close_matches(name, [*FAMILIES, *names], n=3)
@@ -149,7 +147,7 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
             f"{', '.join(FAMILIES)} or a name of torchvision's such as mobilenet_v2, "
             f"but got {model!r}{hint}"
         )
-    return Model(model, name, ReferenceModel(name, resolution, classes))
+    return Model(name, ReferenceModel(name, resolution, classes))
 
 
 def _parse(model: str) -> tuple[str, str | None, int | None]:

@@ -34,15 +34,13 @@ from betanas.training.leading import LeadingTrainer
 from betanas.training.link import introduction
 from betanas.training.rendezvous import Node
 from betanas.trial import (
-    RESULT_FILE,
     STOP_FILE,
-    TASK_FILE,
     Failure,
     Phase,
     TrainingResult,
     TrialRecord,
     TrialTask,
-    read_json,
+    left_result,
 )
 
 MAX_ATTEMPTS = 3  # workers that one kernel may take down before it is given up
@@ -328,19 +326,6 @@ def follow(
     follower = Follower(definition, node, own, mine, cache_folder(folder), say)
     follower.run()
     return follower.trainings
-
-
-def left_result(task: TrialTask) -> TrainingResult | None:
-    """The result of this very task that was finished but not recorded, if there is one."""
-    folder = Path(task.folder)
-    told = read_json(folder / TASK_FILE)
-    if told is None or TrialTask.from_json(told) != task:
-        return None
-    left = read_json(folder / RESULT_FILE)
-    if left is None:
-        return None
-    result = TrainingResult.from_json(left)
-    return result if result.failure is None or result.failure.blames_kernel else None
 
 
 def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: Devices) -> Settings:

@@ -6,8 +6,7 @@ The epoch is chosen on the validation images; the test images are looked at once
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,11 @@ from betanas.training.checkpoint import BEST_FILE
 from betanas.training.device import Devices, find_devices
 from betanas.training.images import TrainingImages
 from betanas.training.launch import TrainerServer
+from betanas.training.model import count_macs
 from betanas.training.ranks import Ranks
-from betanas.training.testing import count_macs, part_batches, top_accuracies
+from betanas.training.testing import part_batches, top_accuracies
 from betanas.training.trained import TrainedModel, read_trained, write_trained
-from betanas.trial import RESULT_FILE, TASK_FILE, TrainingResult, TrialTask, read_json
+from betanas.trial import TrainingResult, TrialTask, left_result
 
 MODEL_FILE = "model.pt"
 _EVALUATION_BATCH = 200  # images; fewer steps, and still little memory
@@ -38,6 +38,7 @@ class Plan:
     """What is trained, on what, how and how long.
 
     Attributes:
+        name: The model as it was asked for.
         title: The model's name for people.
         network: What to train; its classes are the data set's.
         dataset: Which images.
@@ -46,6 +47,7 @@ class Plan:
         seed: Of weights, order and augmentation.
     """
 
+    name: str
     title: str
     network: Network
     dataset: DatasetConfig
@@ -54,13 +56,23 @@ class Plan:
     seed: int
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Where models are trained.
+
+    Attributes:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        nproc_per_node: Ranks on this machine; None lets the device decide.
+        cache: Where decoded pictures are kept.
+    """
+
+    device: str
+    nproc_per_node: int | None
+    cache: Path
+
+
 def train(
-    plan: Plan,
-    folder: Path,
-    cache: Path,
-    device: str,
-    nproc_per_node: int | None,
-    tell: Callable[[dict[str, Any]], None],
+    plan: Plan, folder: Path, machine: Machine, tell: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Trains a model, or goes on where the same call was interrupted, and writes ``model.pt``.
 
@@ -68,9 +80,7 @@ def train(
         plan: What to train.
         folder: Where the model file goes; made if missing. Another training's file stays there
             until this one has its own.
-        cache: Where decoded pictures are kept.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        nproc_per_node: Ranks on this machine; None lets the device decide.
+        machine: Where to train.
         tell: Told of the training's news (``spent``, ``epoch``, ``accuracy``, ...).
 
     Returns:
@@ -81,8 +91,8 @@ def train(
         InputError: For data, devices or a folder that do not work.
         RunError: If the training fails.
     """
-    devices = find_devices(device, nproc_per_node)
-    task = _task(plan, folder, cache, devices)
+    devices = find_devices(machine.device, machine.nproc_per_node)
+    task = _task(plan, folder, machine.cache, devices)
     known = _finished(folder / MODEL_FILE, task)
     if known is not None:
         return known
@@ -140,14 +150,11 @@ def _make(folder: Path) -> None:
 def _result(task: TrialTask, tell: Callable[[dict[str, Any]], None]) -> TrainingResult:
     """Trains, unless the very same training was finished and only its model file is missing."""
     folder = Path(task.folder)
-    told, left = read_json(folder / TASK_FILE), read_json(folder / RESULT_FILE)
-    if told is not None and left is not None and TrialTask.from_json(told) == task:
-        result = TrainingResult.from_json(left)
-        if result.value is not None and (folder / BEST_FILE).exists():
-            return result
-    with ExitStack() as stack:
-        server = TrainerServer(task.dataset, task.architecture.resolution, Path(task.cache))
-        trainer = stack.enter_context(server)
+    left = left_result(task)
+    if left is not None and left.failure is None and (folder / BEST_FILE).exists():
+        return left
+    resolution, cache = task.architecture.resolution, Path(task.cache)
+    with TrainerServer(task.dataset, resolution, cache) as trainer:
         trainer.wait()
         return trainer.run(task, tell)
 
@@ -186,9 +193,7 @@ def _trained(plan: Plan, task: TrialTask, result: TrainingResult, kind: str) -> 
         "ranks": result.ranks,
         "training": _digest(task),
     }
-    return TrainedModel(
-        untested.network, untested.weights, untested.classes, images.mean, images.std, told
-    )
+    return replace(untested, facts=told)
 
 
 def _test(

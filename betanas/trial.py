@@ -282,3 +282,16 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+def left_result(task: TrialTask) -> TrainingResult | None:
+    """The result of this very task that was finished but not recorded, if there is one."""
+    folder = Path(task.folder)
+    told = read_json(folder / TASK_FILE)
+    if told is None or TrialTask.from_json(told) != task:
+        return None
+    left = read_json(folder / RESULT_FILE)
+    if left is None:
+        return None
+    result = TrainingResult.from_json(left)
+    return result if result.failure is None or result.failure.blames_kernel else None

@@ -19,9 +19,9 @@ from betanas.data import load_images
 from betanas.errors import InputError, RunError
 from betanas.models import Wish, find_model, plan_alike, plan_training
 from betanas.study.definition import DatasetConfig
-from betanas.train import train
-from betanas.training.model import build_model, build_network
-from betanas.training.testing import count_macs, top_accuracies
+from betanas.train import Machine, train
+from betanas.training.model import build_model, build_network, count_macs
+from betanas.training.testing import top_accuracies
 from betanas.training.trained import read_trained
 from betanas.trial import TrialTask, read_json
 
@@ -31,8 +31,10 @@ WISH = Wish(dataset="digits", resolution=16, epochs=2)
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("train")
-    _, plan = plan_training("betanet2", WISH)
-    return folder, train(plan, folder / "model", folder / "cache", "cpu", 1, lambda _: None)
+    plan = plan_training("betanet2", WISH)
+    return folder, train(
+        plan, folder / "model", Machine("cpu", 1, folder / "cache"), lambda _: None
+    )
 
 
 def test_top1_is_what_the_file_reaches_on_the_test_images(
@@ -59,9 +61,9 @@ def test_top1_is_what_the_file_reaches_on_the_test_images(
 
 def test_the_same_call_trains_once(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, told = trained
-    _, plan = plan_training("betanet2", WISH)
+    plan = plan_training("betanet2", WISH)
     news: list[dict[str, Any]] = []
-    arguments = (folder / "model", folder / "cache", "cpu", 1, news.append)
+    arguments = (folder / "model", Machine("cpu", 1, folder / "cache"), news.append)
     assert train(plan, *arguments) == told
     Path(told["checkpoint"]).unlink()  # as if it had been killed before the file was written
     assert train(plan, *arguments) == told
@@ -81,14 +83,14 @@ def test_weights_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
     """At this rate the accuracy falls again, so the last weights would be others."""
     overrides = ("recipe.schedule=constant", "recipe.norm_batches=0", "recipe.weight_average=0.9")
     wish = replace(WISH, epochs=6, overrides=(*overrides, "recipe.learning_rate=0.03"))
-    _, plan = plan_training("betanet2", wish)
+    plan = plan_training("betanet2", wish)
     seen: list[float] = []
 
     def tell(news: dict[str, Any]) -> None:
         if "accuracy" in news:
             seen.append(news["accuracy"])
 
-    told = train(plan, tmp_path, tmp_path / "cache", "cpu", 1, tell)
+    told = train(plan, tmp_path, Machine("cpu", 1, tmp_path / "cache"), tell)
     assert told["validation_top1"] == max(seen)
     assert told["best_epoch"] == 1 + seen.index(max(seen))
     best = torch.load(tmp_path / "training" / "best.pt", weights_only=True)["weights"]
@@ -154,9 +156,9 @@ def test_names_of_models() -> None:
     model = find_model("demo:3@48", 16, 10, None)
     assert model.title == "demo trial 3"
     assert model.network.resolution == 48
-    _, first = plan_training("betanet2@32", WISH)
+    first = plan_training("betanet2@32", WISH)
     assert first.network.resolution == 32
-    _, second = plan_alike("mobilenet_v2", first, 16, None)
+    second = plan_alike("mobilenet_v2", first, 16, None)
     assert second.network == ReferenceModel("mobilenet_v2", 16, 10)
     assert (second.recipe, second.dataset, second.budget) == (
         first.recipe,
@@ -164,7 +166,7 @@ def test_names_of_models() -> None:
         first.budget,
     )
     plateau = replace(WISH, overrides=("recipe.preset=published",))
-    assert plan_training("betanet2", plateau)[1].recipe.stop_patience_epochs == 15
+    assert plan_training("betanet2", plateau).recipe.stop_patience_epochs == 15
 
 
 @pytest.mark.parametrize(

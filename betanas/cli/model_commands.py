@@ -32,6 +32,8 @@ MODEL_HELP = (
     "STUDY:best, STUDY:recommended or STUDY:NUMBER; betanet2 or betanet3, the published kernels; "
     "or a name of torchvision's, such as mobilenet_v2. @R behind it gives a resolution."
 )
+_CACHE = Path("storage/cache")
+
 DatasetOption = Annotated[
     str | None,
     typer.Option(help="digits, cifar10, cifar100, fashion-mnist; else the study's own."),
@@ -68,15 +70,16 @@ def train(
     """Train one model to convergence, test it, and write it to a file."""
     from betanas.compare import folder_name
     from betanas.models import Wish, plan_training
+    from betanas.train import Machine
     from betanas.train import train as run
 
     wish = Wish(dataset, data, resolution, epochs, seed, tuple(set_ or ()), storage)
-    ranks = parse_ranks(nproc_per_node)
+    machine = Machine(device, parse_ranks(nproc_per_node), _CACHE)
     say("loading ...", err, "dim")
-    found_model, plan = plan_training(model, wish)
-    folder = output or Path("storage/models") / folder_name(found_model, seed)
+    plan = plan_training(model, wish)
+    folder = output or Path("storage/models") / folder_name(plan)
     say(f"trains {plan.title} at R={plan.network.resolution} into {folder}", err)
-    found = run(plan, folder, Path("storage/cache"), device, ranks, _Lines())
+    found = run(plan, folder, machine, _Lines())
     if as_json:
         print_json(found)
         return
@@ -132,11 +135,12 @@ def benchmark(
     as_json: JsonOption = False,
 ) -> None:
     """Train several models with one recipe on one data set, and compare them in one table."""
-    from betanas.compare import TABLE_FILE, Machine, compare
+    from betanas.compare import TABLE_FILE, compare
     from betanas.models import Wish
+    from betanas.train import Machine
 
-    wish = Wish(dataset, data, resolution, epochs, 0, tuple(set_ or ()), storage)
-    machine = Machine(device, parse_ranks(nproc_per_node), Path("storage/cache"))
+    wish = Wish(dataset, data, resolution, epochs, overrides=tuple(set_ or ()), storage=storage)
+    machine = Machine(device, parse_ranks(nproc_per_node), _CACHE)
     say("loading ...", err, "dim")
     names = [name.strip() for name in models.split(",")]
     rows = compare(names, wish, seeds, output, machine, lambda text: say(text, err), _Lines())

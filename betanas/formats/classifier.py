@@ -13,6 +13,10 @@ from betanas.errors import RunError
 # Batches of images, each N x 3 x R x R, to as many batches of logits, each N x classes.
 Answer = Callable[[Sequence[Tensor]], list[Tensor]]
 
+DESCRIPTION_KEY = "betanas"
+"""The description's name among a file's metadata. Its JSON is ASCII, since class names are names of
+folders, which need not be valid UTF-8."""
+
 BATCH_SIZES = (1, 2, 5)
 
 TOLERANCE = 1e-4

@@ -4,6 +4,7 @@ Both take float32 images ``N x 3 x R x R`` with pixel values in [0, 1], normalis
 logits ``N x classes``, for any N.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from betanas.formats.classifier import Answer, PixelClassifier, answer
-from betanas.formats.description import DESCRIPTION_KEY, describe, to_text
+from betanas.formats.classifier import DESCRIPTION_KEY, Answer, PixelClassifier, answer
 from betanas.training.trained import TrainedModel
 
 ONNX_FILE = "model.onnx"
@@ -23,7 +23,7 @@ INPUT, OUTPUT = "images", "logits"
 
 def write_program(trained: TrainedModel, model: PixelClassifier, folder: Path) -> None:
     """Writes ``model.pt2`` for ``torch.export.load``; the description is an extra file in it."""
-    extra = {f"{DESCRIPTION_KEY}.json": to_text(describe(trained))}
+    extra = {f"{DESCRIPTION_KEY}.json": json.dumps(trained.describe())}
     program = _trace(model, trained.network.resolution)
     torch.export.save(program, folder / PROGRAM_FILE, extra_files=extra)
 
@@ -47,9 +47,9 @@ def write_onnx(trained: TrainedModel, model: PixelClassifier, folder: Path) -> N
         verbose=False,
     )
     assert program is not None  # noqa: S101 - it is None without dynamo only
-    description = describe(trained)
-    program.model.metadata_props[DESCRIPTION_KEY] = to_text(description)
-    program.model.metadata_props[CLASSES_KEY] = to_text(description["classes"])
+    description = trained.describe()
+    program.model.metadata_props[DESCRIPTION_KEY] = json.dumps(description)
+    program.model.metadata_props[CLASSES_KEY] = json.dumps(description["classes"])
     program.save(folder / ONNX_FILE)
 
 

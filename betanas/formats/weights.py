@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from betanas.formats.classifier import Answer, PixelClassifier, answer
-from betanas.formats.description import DESCRIPTION_KEY, describe, to_text, undescribe
+from betanas.formats.classifier import DESCRIPTION_KEY, Answer, PixelClassifier, answer
 from betanas.training.trained import TrainedModel
 
 WEIGHTS_FILE = "model.safetensors"
@@ -18,13 +17,15 @@ def write_safetensors(trained: TrainedModel, _model: PixelClassifier, folder: Pa
     """
     from safetensors.torch import save
 
-    description = describe(trained)
+    description = trained.describe()
     # The format knows neither strides nor tensors that share memory.
     weights = {name: tensor.contiguous().clone() for name, tensor in trained.weights.items()}
-    metadata = {DESCRIPTION_KEY: to_text(description), "format": "pt"}
+    metadata = {DESCRIPTION_KEY: json.dumps(description), "format": "pt"}
     # Its own save_file makes a file that nobody else may read.
     (folder / WEIGHTS_FILE).write_bytes(save(weights, metadata=metadata))
-    (folder / DESCRIPTION_FILE).write_text(to_text(description, indent=2) + "\n", encoding="utf-8")
+    (folder / DESCRIPTION_FILE).write_text(
+        json.dumps(description, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def load_safetensors(folder: Path) -> Answer:
@@ -32,6 +33,6 @@ def load_safetensors(folder: Path) -> Answer:
     from safetensors.torch import load_file
 
     told = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    trained = undescribe(told, load_file(folder / WEIGHTS_FILE))
+    trained = TrainedModel.described(told, load_file(folder / WEIGHTS_FILE))
     model = PixelClassifier(trained.build(), trained.mean, trained.std)
     return lambda batches: answer(model, batches)

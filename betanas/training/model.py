@@ -6,7 +6,9 @@ Blocks as in MobileNetV2 and EfficientNetV2 (Tan and Le, 2021), torchvision's
 
 from functools import partial
 
+import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 from torchvision.ops.stochastic_depth import StochasticDepth
@@ -107,3 +109,13 @@ def build_network(network: Network) -> nn.Module:
         )
         return built
     return build_model(network)
+
+
+@torch.inference_mode()
+def count_macs(model: nn.Module, resolution: int) -> int:
+    """Multiply-adds of one image in convolutions and linear layers, by torch's own count."""
+    model = model.eval()
+    image = torch.zeros(1, IMAGE_CHANNELS, resolution, resolution)
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    return int(counter.get_total_flops()) // 2

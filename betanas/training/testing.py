@@ -4,9 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from betanas.architecture.layers import IMAGE_CHANNELS
 from betanas.data.images import ImageSet
 from betanas.training.augment import EvalTransform
 
@@ -43,13 +41,3 @@ def top_accuracies(
         five += int(best.any(dim=1).sum())
         seen += len(labels)
     return first / seen, five / seen
-
-
-@torch.inference_mode()
-def count_macs(model: nn.Module, resolution: int) -> int:
-    """Multiply-adds of one image in convolutions and linear layers, by torch's own count."""
-    model = model.eval()
-    image = torch.zeros(1, IMAGE_CHANNELS, resolution, resolution)
-    with FlopCounterMode(display=False) as counter:
-        model(image)
-    return int(counter.get_total_flops()) // 2

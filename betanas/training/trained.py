@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,29 @@ class TrainedModel:
     std: Channels
     facts: Mapping[str, Any]
 
+    @classmethod
+    def described(cls, description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Self:
+        """Rebuilds what ``describe`` described."""
+        return cls(
+            network_from_json(description["network"]),
+            weights,
+            tuple(description["classes"]),
+            tuple(description["mean"]),
+            tuple(description["std"]),
+            description["facts"],
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """All but the weights, as plain JSON."""
+        return {
+            "network": self.network.to_json(),
+            "resolution": self.network.resolution,
+            "classes": list(self.classes),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "facts": dict(self.facts),
+        }
+
     def build(self) -> nn.Module:
         """The network with its weights, in evaluation mode: normalised images to logits."""
         model = build_network(self.network)
@@ -50,16 +73,9 @@ class TrainedModel:
 
 def write_trained(path: Path, trained: TrainedModel) -> None:
     """Writes a model file that is there in whole or not at all; tensors and plain data only."""
-    description = {
-        "network": trained.network.to_json(),
-        "classes": list(trained.classes),
-        "mean": list(trained.mean),
-        "std": list(trained.std),
-        "facts": dict(trained.facts),
-    }
-    state: dict[str, Any] = {"betanas": FORMAT, "description": json.dumps(description)}
-    state["weights"] = dict(trained.weights)
-    save_whole(path, state)
+    description = json.dumps(trained.describe())
+    weights = dict(trained.weights)
+    save_whole(path, {"betanas": FORMAT, "description": description, "weights": weights})
 
 
 def read_trained(path: Path) -> TrainedModel:
@@ -83,12 +99,4 @@ def read_trained(path: Path) -> TrainedModel:
             f"{path} was written by a newer BetaNAS (format {state['betanas']}, this one reads "
             f"{FORMAT}); upgrade: pip install --upgrade betanas"
         )
-    told = json.loads(state["description"])
-    return TrainedModel(
-        network_from_json(told["network"]),
-        state["weights"],
-        tuple(told["classes"]),
-        tuple(told["mean"]),
-        tuple(told["std"]),
-        told["facts"],
-    )
+    return TrainedModel.described(json.loads(state["description"]), state["weights"])
