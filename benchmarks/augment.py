@@ -23,7 +23,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import functional, v2
 
-from betanas.training.augment import TrainAugment
+from betanas.images.augment import TrainAugment
 
 MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023)
 SOURCE = 32

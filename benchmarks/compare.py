@@ -26,11 +26,11 @@ from torchvision import models
 import betanas
 from betanas.architecture.decoding import decode
 from betanas.data import load_images
+from betanas.devices.ranks import Ranks
+from betanas.images.placement import TrainingImages
+from betanas.models.network import build_model
 from betanas.study.definition import Budget
 from betanas.study.loading import load_study
-from betanas.training.images import TrainingImages
-from betanas.training.model import build_model
-from betanas.training.ranks import Ranks
 from betanas.training.trainer import Training
 from betanas.trial import TrialTask
 

@@ -19,12 +19,12 @@ import torch
 from botorch.test_functions import synthetic
 from scipy.stats import qmc
 
-from betanas.architecture.beta import FloatArray
 from betanas.architecture.complexity import count_table
 from betanas.architecture.decoding import decode_table
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import BlockCode
 from betanas.architecture.limits import Feasibility, Limits
+from betanas.arrays import FloatArray
 from betanas.search.rules import ArchitectureRules, Assessment, Rules
 from betanas.search.space import SobolPhase, Space
 

@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler,
 from optuna.trial import TrialState
 from optuna_integration import BoTorchSampler
 
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import FloatArray
 from betanas.search.sampler import KernelSampler
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -19,10 +19,10 @@ import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
 import betanas
-from betanas.architecture.beta import FloatArray
 from betanas.architecture.complexity import step_bytes
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.limits import Feasibility, Limits
+from betanas.arrays import FloatArray
 from betanas.search.rules import ArchitectureRules
 from betanas.search.space import SobolPhase, Space
 

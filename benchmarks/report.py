@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from generated import generated_records, settings_of
 
-from betanas.report import analyse_records, write_report
+from betanas.jobs.report import analyse_records, write_report
 from betanas.study.loading import load_study
 
 

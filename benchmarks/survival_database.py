@@ -37,12 +37,12 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import insert, text
 
-from betanas.optimize import Search
+from betanas.database.rows import put_attributes, put_parameters
+from betanas.database.stored import StoredStudy
+from betanas.jobs.optimize import Search
+from betanas.launcher.client import TrainerServer
 from betanas.search.plan import sobol_phase
-from betanas.search.rows import put_attributes, put_parameters
-from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
-from betanas.training.launch import TrainerServer
 from betanas.trial import TrainingResult, TrialRecord, TrialTask
 
 

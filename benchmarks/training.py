@@ -29,11 +29,11 @@ from torchvision import datasets, models, transforms
 
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
+from betanas.devices.ranks import Ranks
+from betanas.images.batches import Batches
+from betanas.images.placement import TrainingImages
+from betanas.models.network import build_model
 from betanas.study.definition import Budget, DatasetConfig, Recipe
-from betanas.training.batches import Batches
-from betanas.training.images import TrainingImages
-from betanas.training.model import build_model
-from betanas.training.ranks import Ranks
 from betanas.training.recipe import build_optimizer
 from betanas.training.trainer import Training
 from betanas.trial import TrialTask

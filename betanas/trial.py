@@ -1,7 +1,5 @@
 """A trial as data: what a trainer is told, what it returns, and what the study knows of it."""
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from betanas.architecture.reference import Network, network_from_json
+from betanas.files import read_json
 from betanas.study.definition import Budget, DatasetConfig, Recipe, kernel_of
 
 TASK_FILE = "task.json"
@@ -259,29 +258,6 @@ class TrialRecord:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuilds what ``to_json`` wrote."""
         return cls(**data)
-
-
-def write_json(path: Path, data: object) -> None:
-    """Writes a file that is there in whole or not at all, whatever is killed when."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(data, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def read_json(path: Path) -> Any:
-    """Reads what ``write_json`` wrote; None where there is nothing."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
 
 
 def left_result(task: TrialTask) -> TrainingResult | None:

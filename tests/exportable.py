@@ -9,8 +9,8 @@ from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture
 from betanas.architecture.reference import Network, ReferenceModel
-from betanas.training.model import build_network
-from betanas.training.trained import TrainedModel, write_trained
+from betanas.models.network import build_network
+from betanas.models.trained import TrainedModel, write_trained
 
 NAMES = ("cat", 'a "quoted" dog', "üñí\n", "$name\\", "\udcff not UTF-8")
 MEAN, STD = (0.48, 0.45, 0.30), (0.22, 0.25, 0.40)

@@ -23,18 +23,18 @@ from typing import Any, Self
 import optuna
 from sqlalchemy.engine.default import DefaultDialect
 
-from betanas import optimize
 from betanas.data import describe_dataset
-from betanas.optimize import Search, new_settings
-from betanas.search import leases
-from betanas.search.leases import Leases
+from betanas.database import leases
+from betanas.database.leases import Leases
+from betanas.database.stored import ClaimedTrial, StoredStudy
+from betanas.devices.find import Devices
+from betanas.devices.processes import die_with_parent
+from betanas.jobs import optimize
+from betanas.jobs.optimize import Search, new_settings
+from betanas.launcher.client import TrainerServer
 from betanas.search.plan import sobol_phase
-from betanas.search.storage import ClaimedTrial, StoredStudy
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_study
-from betanas.training.device import Devices
-from betanas.training.launch import TrainerServer
-from betanas.training.processes import die_with_parent
 from betanas.trial import TrainingResult, TrialRecord, TrialTask
 
 DEVICES = Devices("cpu", 1, 2**30)

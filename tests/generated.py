@@ -12,10 +12,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from betanas.architecture.decoding import decode
-from betanas.search.database import open_database
+from betanas.database.connect import open_database
+from betanas.database.stored import SETTINGS_KEY, Settings, StoredStudy
 from betanas.search.plan import sobol_phase
 from betanas.search.space import SobolPhase
-from betanas.search.storage import SETTINGS_KEY, Settings, StoredStudy
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_study
 from betanas.trial import TrialRecord

@@ -19,7 +19,7 @@ from faults import (
     write_definition,
 )
 
-from betanas.search.storage import StoredStudy
+from betanas.database.stored import StoredStudy
 
 STORAGE = Path(__file__).parents[1] / "storage"
 POINTS = 16

@@ -16,10 +16,10 @@ from faults import (
 )
 
 from betanas.analysis.clusters import complete_trials
-from betanas.confirm import Confirmation, Wanted, plan_replicates
+from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
+from betanas.jobs.confirm import Confirmation, Wanted, plan_replicates
 from betanas.search.plan import sobol_phase
-from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord
 

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from command import run, run_json, start, wait_for
 
-from betanas.loaded import RECORDED
+from betanas.jobs.load import RECORDED
 from betanas.study.loading import built_in_studies, load_study
 
 DEMO = ("--study", "demo")

@@ -30,9 +30,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from betanas.architecture.reference import ReferenceModel
-from betanas.export import FORMATS, Exported, export
-from betanas.training.model import build_network
-from betanas.training.trained import TrainedModel, read_trained
+from betanas.jobs.export import FORMATS, Exported, export
+from betanas.models.network import build_network
+from betanas.models.trained import TrainedModel, read_trained
 
 
 @pytest.fixture(scope="module")

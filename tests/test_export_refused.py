@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from betanas.architecture.layers import Architecture
 from betanas.architecture.reference import ReferenceModel
 from betanas.errors import InputError, RunError
-from betanas.export import FORMATS, Format, export
 from betanas.formats.classifier import (
     BATCH_SIZES,
     TOLERANCE,
@@ -36,7 +35,8 @@ from betanas.formats.classifier import (
 )
 from betanas.formats.source import render
 from betanas.formats.weights import write_safetensors
-from betanas.training.trained import read_trained
+from betanas.jobs.export import FORMATS, Format, export
+from betanas.models.trained import read_trained
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from betanas.analysis.pareto import COSTS, LATENCY, known_costs, pareto_front
 from betanas.analysis.tables import pareto_table
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
+from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
-from betanas.latency import KEYS, measure, to_json
-from betanas.search.storage import StoredStudy
-from betanas.training.latency import measure_latency
+from betanas.jobs.latency import KEYS, measure, to_json
+from betanas.models.latency import measure_latency
 
 
 def test_a_larger_batch_takes_longer() -> None:

@@ -9,8 +9,8 @@ import pytest
 from generated import generate_database
 
 import betanas
-from betanas import loaded
 from betanas.errors import InputError
+from betanas.jobs import load as loaded
 
 
 def test_a_study_as_a_dataframe(tmp_path: Path) -> None:

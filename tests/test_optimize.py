@@ -12,8 +12,8 @@ import pytest
 from command import TINY, descendants, is_alive, run, run_json, start, wait_for, write_study
 from faults import AcknowledgedLog, fail_at, start_process
 
-from betanas.optimize import optimize
-from betanas.search.storage import StoredStudy
+from betanas.database.stored import StoredStudy
+from betanas.jobs.optimize import optimize
 from betanas.study.loading import load_study
 
 FIELDS = {

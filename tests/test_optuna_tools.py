@@ -12,7 +12,7 @@ import pytest
 from generated import generate_database
 
 from betanas.analysis.status import observed_best
-from betanas.search.storage import StoredStudy
+from betanas.database.stored import StoredStudy
 
 PICTURES = (
     "plot_contour", "plot_edf", "plot_intermediate_values", "plot_optimization_history",

@@ -7,7 +7,7 @@ from typing import Any
 from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, cheap_value, write_definition
 
 from betanas.analysis.status import summarize
-from betanas.optimize import Search
+from betanas.jobs.optimize import Search
 from betanas.search.plan import sobol_phase
 from betanas.search.rules import ArchitectureRules
 from betanas.search.situation import Situation

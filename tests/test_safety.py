@@ -18,8 +18,8 @@ from torchvision.datasets.utils import extract_archive
 
 from betanas.data.published import _downloading
 from betanas.errors import without_password
+from betanas.launcher.link import Link
 from betanas.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
-from betanas.training.link import Link
 
 SECRET = "correct-horse/battery"  # noqa: S105
 
@@ -58,7 +58,7 @@ def test_a_password_stays_where_it_was_given(secret_url: str, tmp_path: Path) ->
         for pid in [process.pid, *descendants(process.pid)]:
             command = readable(pid, "cmdline")
             assert "correct-horse" not in command
-            if "betanas.training.server" in command:  # and not a fork on its way to another program
+            if "betanas.launcher.server" in command:  # and not a fork on its way to another program
                 seen.add(pid)
                 assert "correct-horse" not in readable(pid, "environ")
         time.sleep(0.05)

@@ -29,10 +29,10 @@ from faults import (
     write_definition,
 )
 
-from betanas.search import database
-from betanas.search.leases import Leases
+from betanas.database import connect as database
+from betanas.database.leases import Leases
+from betanas.database.stored import StoredStudy
 from betanas.search.plan import sobol_phase
-from betanas.search.storage import StoredStudy
 from betanas.study.definition import StudyDefinition
 
 POINTS = 48

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from generated import generate_database
 
+from betanas.database.stored import StoredStudy
 from betanas.errors import StudyFileError
-from betanas.search.storage import StoredStudy
+from betanas.jobs.tracking import MLflow, TensorBoard, Tracked, Tracker, trackers
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_study
-from betanas.tracking import MLflow, TensorBoard, Tracked, Tracker, trackers
 from betanas.trial import TrialRecord
 
 

@@ -17,13 +17,14 @@ from betanas.architecture.families import FAMILIES
 from betanas.architecture.reference import ReferenceModel, network_from_json
 from betanas.data import load_images
 from betanas.errors import InputError, RunError
-from betanas.models import Wish, find_model, plan_alike, plan_training
+from betanas.files import read_json
+from betanas.jobs.model_names import Wish, find_model, plan_alike, plan_training
+from betanas.jobs.train import Machine, train
+from betanas.models.network import build_model, build_network, count_macs
+from betanas.models.trained import read_trained
 from betanas.study.definition import DatasetConfig
-from betanas.train import Machine, train
-from betanas.training.model import build_model, build_network, count_macs
 from betanas.training.testing import top_accuracies
-from betanas.training.trained import read_trained
-from betanas.trial import TrialTask, read_json
+from betanas.trial import TrialTask
 
 WISH = Wish(dataset="digits", resolution=16, epochs=2)
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from betanas.architecture.beta import FloatArray
-from betanas.architecture.family import IntArray
+from betanas.arrays import FloatArray, IntArray
 from betanas.errors import InputError
 from betanas.trial import TrialRecord
 

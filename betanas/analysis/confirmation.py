@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import FloatArray
 from betanas.trial import LARGEST, REPEATS, SEED_INDEX, TrialRecord
 
 _DRAWS = 100_000

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import FloatArray
 from betanas.trial import TrialRecord
 
 Predict = Callable[[FloatArray], tuple[FloatArray, FloatArray]]

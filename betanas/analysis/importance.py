@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from betanas.analysis.evidence import Predict
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import FloatArray
 
 GRID = 21
 BACKGROUND = 32

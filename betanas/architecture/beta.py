@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, betaincinv
 
-FloatArray = npt.NDArray[np.float64]
+from betanas.arrays import FloatArray
 
 
 def beta_cdf(x: npt.ArrayLike, log10_a: npt.ArrayLike, log10_b: npt.ArrayLike) -> FloatArray:

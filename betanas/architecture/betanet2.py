@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from betanas.architecture.beta import FloatArray, beta_cdf
+from betanas.architecture.beta import beta_cdf
 from betanas.architecture.family import Family, Parameter, Skeleton, common_parameters
+from betanas.arrays import FloatArray
 
 
 def width_profile(skeleton: Skeleton, parameter: Callable[[str], FloatArray]) -> FloatArray:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from betanas.architecture.beta import FloatArray
-from betanas.architecture.family import IntArray
 from betanas.architecture.layers import Architecture, BlockCode, LayerTable
+from betanas.arrays import FloatArray, IntArray
 
 FLOAT_BYTES = 4
 

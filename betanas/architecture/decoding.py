@@ -7,9 +7,10 @@ blocks, ratios. Arrays are ``n x N``: n kernels, N the depth of the deepest.
 import numpy as np
 import numpy.typing as npt
 
-from betanas.architecture.beta import FloatArray, beta_ppf
-from betanas.architecture.family import BoolArray, Family, IntArray, Kernel, Skeleton
+from betanas.architecture.beta import beta_ppf
+from betanas.architecture.family import Family, Kernel, Skeleton
 from betanas.architecture.layers import IMAGE_CHANNELS, Architecture, BlockCode, LayerTable
+from betanas.arrays import BoolArray, FloatArray, IntArray
 from betanas.errors import InputError, KernelError
 
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 4096

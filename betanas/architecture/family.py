@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import BoolArray, FloatArray, IntArray
 from betanas.errors import KernelError
 
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 Kernel = Mapping[str, float]
 
 

@@ -12,8 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from betanas.architecture.beta import FloatArray
-from betanas.architecture.family import BoolArray, IntArray
+from betanas.arrays import BoolArray, FloatArray, IntArray
 
 IMAGE_CHANNELS = 3
 STOCHASTIC_DEPTH = 0.2  # of the last layer; linear from 0 at the first

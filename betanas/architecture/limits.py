@@ -6,12 +6,12 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from betanas.architecture.beta import FloatArray
 from betanas.architecture.complexity import Complexities, count_table, step_bytes
 from betanas.architecture.decoding import decode_table
-from betanas.architecture.family import BoolArray, Family, IntArray
+from betanas.architecture.family import Family
 from betanas.architecture.layers import LayerTable
 from betanas.architecture.profile import profile_table
+from betanas.arrays import BoolArray, FloatArray, IntArray
 
 
 class Rejection(StrEnum):

@@ -6,8 +6,8 @@ nearly the same: a model that sees these numbers need not learn the decoding fro
 
 import numpy as np
 
-from betanas.architecture.beta import FloatArray
 from betanas.architecture.layers import BlockCode, LayerTable
+from betanas.arrays import FloatArray
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the depth, at which width and resolution are looked at
 PROFILE = (

@@ -160,12 +160,12 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Write everything a study has shown into one HTML file, its numbers and figures beside it."""
-    from betanas.analysis.files import make_folder
+    from betanas.files import make_folder
 
     definition, stored = load_begun(study, storage, set_)
     make_folder(output)
     say("analysing ...", err, "dim")
-    from betanas.report import analyse, write_report
+    from betanas.jobs.report import analyse, write_report
 
     findings = analyse(definition, stored, top, clusters)
     files = write_report(findings, output)

@@ -187,7 +187,7 @@ def _memory_limits(definition: StudyDefinition) -> tuple[int | None, int | None]
     wanted = [definition.limits.memory_gib, scaled.memory_gib if scaled else "none"]
     device = 0
     if "auto" in wanted:
-        from betanas.training.device import find_devices
+        from betanas.devices.find import find_devices
 
         device = find_devices("auto", None).memory_bytes
     ordinary, larger = (memory_bytes(limit, device) for limit in wanted)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from betanas.errors import InputError
-from betanas.loaded import open_begun, storage_url
+from betanas.jobs.load import open_begun, storage_url
 
 if TYPE_CHECKING:  # optuna takes a second to import: only commands that need it wait for it
-    from betanas.search.storage import StoredStudy
+    from betanas.database.stored import StoredStudy
     from betanas.study.definition import StudyDefinition
 
 

@@ -26,7 +26,7 @@ from betanas.cli.options import (
     say,
     short,
 )
-from betanas.loaded import open_begun, storage_url
+from betanas.jobs.load import open_begun, storage_url
 
 if TYPE_CHECKING:
     from betanas.analysis.confirmation import Confirmed, Repeated
@@ -61,8 +61,8 @@ def confirm(
 
     from betanas.analysis.confirmation import confirmed
     from betanas.cli.progress import ConfirmProgress, tracked
-    from betanas.confirm import Wanted
-    from betanas.confirm import confirm as run
+    from betanas.jobs.confirm import Wanted
+    from betanas.jobs.confirm import confirm as run
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     wanted = Wanted(top, seeds, largest)
@@ -103,7 +103,7 @@ def latency(
 
     definition, stored = load_begun(study, storage, set_)
     say("measuring ...", err, "dim")
-    from betanas.latency import Measured, measure, to_json
+    from betanas.jobs.latency import Measured, measure, to_json
 
     def tell(m: Measured) -> None:
         say(f"trial {m.record.number:>4}  {1000 * m.latency.seconds:8.2f} ms", err)

@@ -36,7 +36,7 @@ def export(
     """Write a trained model in another format, and prove that it answers the same there."""
     say("loading ...", err, "dim")
     with redirect_stdout(sys.stderr):  # exporters talk
-        from betanas.export import export as run
+        from betanas.jobs.export import export as run
 
         exported = run(checkpoint, format_, output)
     if as_json:

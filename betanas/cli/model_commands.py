@@ -68,10 +68,10 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train one model to convergence, test it, and write it to a file."""
-    from betanas.compare import folder_name
-    from betanas.models import Wish, plan_training
-    from betanas.train import Machine
-    from betanas.train import train as run
+    from betanas.jobs.compare import folder_name
+    from betanas.jobs.model_names import Wish, plan_training
+    from betanas.jobs.train import Machine
+    from betanas.jobs.train import train as run
 
     wish = Wish(dataset, data, resolution, epochs, seed, tuple(set_ or ()), storage)
     machine = Machine(device, parse_ranks(nproc_per_node), _CACHE)
@@ -135,9 +135,9 @@ def benchmark(
     as_json: JsonOption = False,
 ) -> None:
     """Train several models with one recipe on one data set, and compare them in one table."""
-    from betanas.compare import TABLE_FILE, compare
-    from betanas.models import Wish
-    from betanas.train import Machine
+    from betanas.jobs.compare import TABLE_FILE, compare
+    from betanas.jobs.model_names import Wish
+    from betanas.jobs.train import Machine
 
     wish = Wish(dataset, data, resolution, epochs, overrides=tuple(set_ or ()), storage=storage)
     machine = Machine(device, parse_ranks(nproc_per_node), _CACHE)

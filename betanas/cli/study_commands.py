@@ -28,11 +28,11 @@ from betanas.cli.options import (
     short,
 )
 from betanas.errors import InputError
-from betanas.loaded import storage_url
+from betanas.jobs.load import storage_url
 
 if TYPE_CHECKING:
+    from betanas.database.stored import StoredStudy
     from betanas.search.recommend import Recommendation
-    from betanas.search.storage import StoredStudy
     from betanas.study.definition import StudyDefinition
 
 
@@ -66,8 +66,8 @@ def optimize(
     as_json: JsonOption = False,
 ) -> None:
     """Start or resume a study until its target of trials is met."""
+    from betanas.launcher.rendezvous import Node
     from betanas.study.loading import load_study
-    from betanas.training.rendezvous import Node
 
     definition = load_study(study, set_ or (), data)
     url = storage_url(definition, storage)
@@ -75,7 +75,7 @@ def optimize(
     node = Node.from_options(nnodes, rdzv_endpoint, node_rank)
     say("loading ...", err, "dim")
     if node is not None and node.node_rank > 0:
-        from betanas.optimize import follow
+        from betanas.jobs.optimize import follow
 
         trainings = follow(definition, url, device, ranks, node, lambda text: say(text, err))
         say(f"node 0 has ended; this node took part in {trainings} trainings", err)
@@ -86,7 +86,7 @@ def optimize(
 
     from betanas.analysis.status import observed_best
     from betanas.cli.progress import SearchProgress, tracked
-    from betanas.optimize import optimize as run
+    from betanas.jobs.optimize import optimize as run
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with SearchProgress(err) as progress:
@@ -252,7 +252,7 @@ def dashboard(
     _check_port(host, port)
     from optuna_dashboard import run_server
 
-    from betanas.browse import open_artifacts, prepare_in_background
+    from betanas.jobs.dashboard import open_artifacts, prepare_in_background
 
     artifacts = open_artifacts(storage_url(definition, storage), definition.name)
     prepare_in_background(

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from betanas.analysis.status import observed_best, summarize
 from betanas.cli.options import per_cent, say, short
-from betanas.search.database import sqlite_file
-from betanas.search.storage import StoredStudy
+from betanas.database.connect import sqlite_file
+from betanas.database.stored import StoredStudy
 from betanas.study.definition import StudyDefinition
 from betanas.trial import PROGRESS_FILE, TrialRecord
 

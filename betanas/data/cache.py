@@ -4,11 +4,9 @@
 and moved there when complete, the images first: whoever finds the second finds the first.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +14,9 @@ import numpy.typing as npt
 from betanas.data.folder import Pictures
 from betanas.data.images import Channels, ImageSet, channel_statistics
 from betanas.errors import DataError
+from betanas.files import TEMPORARY, whole_file
 
 _LAYOUT_VERSION = 1
-_TEMPORARY = ".partial"
 
 
 def open_cached(cache: Path, name: str, stamp: str | None) -> ImageSet | None:
@@ -76,25 +74,21 @@ def store(
     """
     shape = (len(pictures.files), side, side, 3)
     try:
-        images_file = _write_images(cache, name, shape, chunks)
-        try:
-            images = np.load(images_file, mmap_mode="r")
-            mean, std = statistics or channel_statistics(images)
-            images_file.replace(cache / f"{name}.npy")
-        finally:
-            images_file.unlink(missing_ok=True)
-        _write_rest(
-            cache,
-            name,
-            version=np.int64(_LAYOUT_VERSION),
-            stamp=np.str_(stamp),
-            labels=pictures.labels,
-            classes=np.array(pictures.classes),
-            mean=np.array(mean),
-            std=np.array(std),
-            shape=np.array(shape),
-        )
-        _sync_folder(cache)
+        with whole_file(cache / f"{name}.npy") as file:
+            _write_images(file, shape, chunks)
+        images = np.load(cache / f"{name}.npy", mmap_mode="r")
+        mean, std = statistics or channel_statistics(images)
+        with whole_file(cache / f"{name}.npz") as file:
+            np.savez(
+                file,
+                version=np.int64(_LAYOUT_VERSION),
+                stamp=np.str_(stamp),
+                labels=pictures.labels,
+                classes=np.array(pictures.classes),
+                mean=np.array(mean),
+                std=np.array(std),
+                shape=np.array(shape),
+            )
     except OSError as error:
         raise DataError(
             f"{cache}: the cache of decoded pictures must be writable and have "
@@ -108,56 +102,19 @@ def remove_unusable(cache: Path, names: Iterable[str]) -> None:
     """Removes stale entries and what killed processes left; only for the holder of their lock."""
     for name in names:
         (cache / f"{name}.npz").unlink(missing_ok=True)
-        for path in cache.glob(f"{name}-*{_TEMPORARY}"):
+        for path in cache.glob(f"{name}.np?.*{TEMPORARY}"):
             path.unlink(missing_ok=True)
 
 
 def _write_images(
-    cache: Path, name: str, shape: tuple[int, ...], chunks: Iterable[npt.NDArray[np.uint8]]
-) -> Path:
+    file: IO[bytes], shape: tuple[int, ...], chunks: Iterable[npt.NDArray[np.uint8]]
+) -> None:
     # Plain writes and not a writable map: on a full disk those raise, where a map kills the
     # process.
-    handle, path = tempfile.mkstemp(_TEMPORARY, f"{name}-", cache)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": shape}
-            )
-            for chunk in chunks:
-                file.write(chunk.data)
-            _sync(file.fileno())
-    except BaseException:
-        Path(path).unlink(missing_ok=True)
-        raise
-    return Path(path)
-
-
-def _write_rest(cache: Path, name: str, **arrays: Any) -> None:
-    handle, path = tempfile.mkstemp(_TEMPORARY, f"{name}-", cache)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-            _sync(file.fileno())
-        Path(path).replace(cache / f"{name}.npz")
-    finally:
-        Path(path).unlink(missing_ok=True)
-
-
-def _sync(descriptor: int) -> None:
-    # Temporary files are private by default; others who share the cache may read it.
-    if hasattr(os, "fchmod"):
-        os.fchmod(descriptor, 0o644)
-    os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for chunk in chunks:
+        file.write(chunk.data)
 
 
 def _three(values: npt.NDArray[np.float64]) -> Channels:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from betanas.formats.classifier import DESCRIPTION_KEY, Answer, PixelClassifier, answer
-from betanas.training.trained import TrainedModel
+from betanas.models.trained import TrainedModel
 
 ONNX_FILE = "model.onnx"
 PROGRAM_FILE = "model.pt2"

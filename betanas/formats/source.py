@@ -14,7 +14,7 @@ from torch import Tensor
 from betanas.architecture.layers import IMAGE_CHANNELS, Architecture, Block, Layer
 from betanas.errors import RunError
 from betanas.formats.classifier import Answer, PixelClassifier
-from betanas.training.trained import TrainedModel
+from betanas.models.trained import TrainedModel
 
 SOURCE_FILE = "model.py"
 WEIGHTS_FILE = "model-weights.pt"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from betanas.formats.classifier import DESCRIPTION_KEY, Answer, PixelClassifier, answer
-from betanas.training.trained import TrainedModel
+from betanas.models.trained import TrainedModel
 
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"

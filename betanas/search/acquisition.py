@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import qmc
 
-from betanas.architecture.beta import FloatArray
-from betanas.architecture.family import IntArray
+from betanas.arrays import FloatArray, IntArray
 from betanas.errors import RunError
 from betanas.search.rules import Rules
 from betanas.search.space import Space

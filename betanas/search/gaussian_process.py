@@ -15,7 +15,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import FloatArray
 
 _LEAST_NOISE = 1e-5  # variance, of standardised values
 _NOISE_PRIOR = (-4.0, 1.0)  # mean and deviation of log(noise variance)

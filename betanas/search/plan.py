@@ -1,8 +1,8 @@
 """A study that has begun: its exact rules and its first phase, the same for every worker."""
 
 from betanas.architecture.limits import Feasibility
+from betanas.database.stored import Settings
 from betanas.search.space import SobolPhase, Space
-from betanas.search.storage import Settings
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import study_feasibility
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import FloatArray
 from betanas.search.acquisition import Candidates, feasible_pool, maximize
 from betanas.search.gaussian_process import Hyperparameters
 from betanas.search.rules import Rules

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from betanas.architecture.beta import FloatArray
-from betanas.architecture.family import BoolArray
 from betanas.architecture.limits import Feasibility
+from betanas.arrays import BoolArray, FloatArray
 from betanas.search.acquisition import maximize
 from betanas.search.proposal import Evidence, Proposer
 from betanas.search.rules import ArchitectureRules

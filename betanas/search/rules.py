@@ -11,11 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from betanas.architecture.beta import FloatArray
 from betanas.architecture.complexity import step_bytes
 from betanas.architecture.decoding import decode
-from betanas.architecture.family import BoolArray
 from betanas.architecture.limits import Feasibility
+from betanas.arrays import BoolArray, FloatArray
 from betanas.search.space import Space
 from betanas.study.definition import kernel_of
 

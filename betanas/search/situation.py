@@ -8,7 +8,7 @@ import numpy as np
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import FloatArray
 from betanas.search.rules import ArchitectureRules, Rules
 from betanas.search.space import Space
 from betanas.trial import STOPPED_EARLY, Failure

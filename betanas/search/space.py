@@ -8,9 +8,8 @@ import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 from scipy.stats import qmc
 
-from betanas.architecture.beta import FloatArray
-from betanas.architecture.family import BoolArray
 from betanas.architecture.limits import Feasibility
+from betanas.arrays import BoolArray, FloatArray
 from betanas.errors import InputError
 from betanas.study.definition import RECIPE_PREFIX, StudyDefinition
 

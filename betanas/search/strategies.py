@@ -16,7 +16,7 @@ import numpy as np
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, TPESampler
 
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import FloatArray
 from betanas.errors import InputError
 from betanas.search.acquisition import feasible_pool, keep_feasible
 from betanas.search.proposal import Evidence, Proposer

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import erfcx, log_ndtr
 from threadpoolctl import ThreadpoolController
 
-from betanas.architecture.beta import FloatArray
+from betanas.arrays import FloatArray
 from betanas.search.gaussian_process import (
     GaussianProcess,
     Hyperparameters,

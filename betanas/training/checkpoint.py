@@ -1,12 +1,13 @@
 """Checkpoints of one training: whole files, tensors and plain numbers only, the last two kept."""
 
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from betanas.files import TEMPORARY, whole_file
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _PREVIOUS_FILE = "checkpoint.previous.pt"
@@ -21,33 +22,8 @@ def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         state: Tensors, numbers, strings, and dicts, lists and tuples of them.
     """
     newest, previous = folder / CHECKPOINT_FILE, folder / _PREVIOUS_FILE
-    save_whole(newest, state, keep_as=previous)
-
-
-def save_whole(path: Path, state: dict[str, Any], keep_as: Path | None = None) -> None:
-    """``torch.save`` to a file that is there in whole or not at all.
-
-    Args:
-        path: The file.
-        state: Tensors, numbers, strings, and dicts, lists and tuples of them.
-        keep_as: Another name for what ``path`` has been until now.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep_as is not None and path.exists():
-            path.replace(keep_as)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with whole_file(newest, keep_as=previous) as file:
+        torch.save(state, file)
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -84,7 +60,7 @@ def unpack(packed: bytes) -> dict[str, Any] | None:
 def remove_checkpoints(folder: Path, *, keep_newest: bool = False) -> None:
     """Removes a training's checkpoints, and what killed writers left."""
     (folder / _PREVIOUS_FILE).unlink(missing_ok=True)
-    for path in folder.glob(f"{CHECKPOINT_FILE}.*.tmp"):
+    for path in folder.glob(f"{CHECKPOINT_FILE}.*{TEMPORARY}"):
         path.unlink(missing_ok=True)
     if not keep_newest:
         (folder / CHECKPOINT_FILE).unlink(missing_ok=True)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from betanas.training.batches import Batches, HeldOut
-from betanas.training.norms import measure_norms
-from betanas.training.ranks import Ranks
+from betanas.devices.ranks import Ranks
+from betanas.images.batches import Batches, HeldOut
+from betanas.models.norms import measure_norms
 
 
 class Validation:

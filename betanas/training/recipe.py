@@ -5,8 +5,8 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
+from betanas.devices.ranks import Ranks
 from betanas.study.definition import Recipe
-from betanas.training.ranks import Ranks
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from betanas.data.images import ImageSet
-from betanas.training.augment import EvalTransform
+from betanas.images.augment import EvalTransform
 
 
 def part_batches(

@@ -13,26 +13,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from betanas.devices.ranks import Ranks, Wishes
+from betanas.devices.work import LossWatch, WorkTimer
+from betanas.files import whole_file
+from betanas.images.batches import Batches, HeldOut
+from betanas.images.placement import TrainingImages
+from betanas.models.depth import DepthNoise
+from betanas.models.network import build_network
+from betanas.models.norms import synchronize_norms
 from betanas.training.average import WeightAverage
-from betanas.training.batches import Batches, HeldOut
 from betanas.training.budget import TrainingClock
 from betanas.training.checkpoint import (
     BEST_FILE,
     pack,
     read_checkpoint,
-    save_whole,
     unpack,
     write_checkpoint,
 )
-from betanas.training.depth import DepthNoise
-from betanas.training.device_work import LossWatch, WorkTimer
 from betanas.training.evaluation import Validation
 from betanas.training.heartbeat import Heartbeat
-from betanas.training.images import TrainingImages
-from betanas.training.model import build_network
-from betanas.training.norms import synchronize_norms
 from betanas.training.progress import NewsWriter
-from betanas.training.ranks import Ranks, Wishes
 from betanas.training.recipe import Precision, build_optimizer, parallel
 from betanas.training.schedule import LearningRate
 from betanas.trial import STOP_FILE, Evaluation, TrainingResult, TrialTask
@@ -215,7 +215,8 @@ class Training:
         """Writes the weights as they were evaluated: averaged, with their batch-norm statistics."""
         best = all(accuracy > e.accuracy for e in self._history)
         if best and self._task.keep_best and self._ranks.rank == 0:
-            save_whole(self._folder / BEST_FILE, {"weights": self._model.state_dict()})
+            with whole_file(self._folder / BEST_FILE) as file:
+                torch.save({"weights": self._model.state_dict()}, file)
 
     def _has_stopped_rising(self) -> bool:
         """Whether the best accuracy is older than the recipe's patience."""

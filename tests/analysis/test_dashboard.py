@@ -11,8 +11,8 @@ from generated import generate_database
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
 
-from betanas.browse import MARK, attach_figures, open_artifacts, trial_note, write_notes
-from betanas.search.storage import StoredStudy
+from betanas.database.stored import StoredStudy
+from betanas.jobs.dashboard import MARK, attach_figures, open_artifacts, trial_note, write_notes
 from betanas.trial import TrialRecord
 
 FIGURES = {

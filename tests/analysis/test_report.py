@@ -8,9 +8,9 @@ import pytest
 from generated import generated_records
 
 from betanas.analysis.clusters import complete_trials
-from betanas.analysis.files import write_whole
 from betanas.errors import InputError
-from betanas.report import MODEL_TRIALS, _spread, analyse_records, write_report
+from betanas.files import write_whole
+from betanas.jobs.report import MODEL_TRIALS, _spread, analyse_records, write_report
 
 CSV_FILES = {
     "trials", "kernels", "rejections", "pareto", "replicates", "histories", "scaling",

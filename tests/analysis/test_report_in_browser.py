@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from generated import generated_records, settings_of
 
-from betanas.report import analyse_records, write_report
+from betanas.jobs.report import analyse_records, write_report
 
 HOSTILE = (
     "</script><script>window.hit=1</script>",

@@ -10,7 +10,7 @@ from betanas.architecture.complexity import Complexities, count, count_table, st
 from betanas.architecture.decoding import decode, decode_table
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture
-from betanas.training.model import build_model
+from betanas.models.network import build_model
 
 
 def networks(family: str, number: int, resolution: int, **fixed: float) -> list[Architecture]:

@@ -30,8 +30,8 @@ from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.cli import architecture_commands, study_commands
 from betanas.cli.app import app
-from betanas.loaded import storage_url
-from betanas.search.storage import Settings, StoredStudy
+from betanas.database.stored import Settings, StoredStudy
+from betanas.jobs.load import storage_url
 from betanas.study.loading import load_study
 from betanas.trial import Failure, TrainingResult
 
@@ -183,7 +183,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 def test_reading_a_database_imports_no_torch() -> None:
     # ``status`` and ``trials`` answer in a second because of it.
-    modules = "betanas.search.storage, betanas.search.plan, betanas.analysis.status"
+    modules = "betanas.database.stored, betanas.search.plan, betanas.analysis.status"
     assert python(f"import {modules}{REPORT}") == "['optuna']"
 
 

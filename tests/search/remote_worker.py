@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from optuna.distributions import FloatDistribution
 
-from betanas.search.storage import ClaimedTrial, Settings, StoredStudy
+from betanas.database.stored import ClaimedTrial, Settings, StoredStudy
 from betanas.trial import TrainingResult
 
 NAME = "mine"
@@ -26,7 +26,7 @@ SETTINGS = Settings(
 _PROCESSES = multiprocessing.get_context("forkserver")
 # What every worker would import, once for all of them.
 _PROCESSES.set_forkserver_preload(
-    ["betanas.search.storage", "alembic.command", "optuna.storages._rdb.models"]
+    ["betanas.database.stored", "alembic.command", "optuna.storages._rdb.models"]
 )
 
 

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 from remote_worker import NAME, Held, RemoteWorker, at_once
 from sqlalchemy import create_engine
 
-from betanas.search.leases import LEASE_SECONDS, Leases
-from betanas.search.storage import StoredStudy
+from betanas.database.leases import LEASE_SECONDS, Leases
+from betanas.database.stored import StoredStudy
 
 ELSEWHERE = "another-machine|boot|1|1"
 

@@ -8,7 +8,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
-from betanas.search.patience import patient
+from betanas.database.patience import patient
 
 
 def test_a_session_that_lost_its_connection_is_asked_again() -> None:

@@ -12,9 +12,9 @@ import pytest
 from remote_worker import NAME, SETTINGS, SPACE, RemoteWorker
 
 from betanas.architecture.complexity import Complexity
+from betanas.database.connect import sqlite_file
+from betanas.database.stored import SCHEMA, SETTINGS_KEY, Settings, StoredStudy
 from betanas.errors import InputError, StorageError
-from betanas.search.database import sqlite_file
-from betanas.search.storage import SCHEMA, SETTINGS_KEY, Settings, StoredStudy
 from betanas.trial import Evaluation, Failure, TrainingResult, TrialRecord
 
 COSTS = Complexity(num_params=1234, macs=56789, activation_bytes=1_000_000)

@@ -6,8 +6,8 @@ import pytest
 
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
+from betanas.launcher.client import TrainerServer
 from betanas.study.definition import Budget, DatasetConfig, Recipe
-from betanas.training.launch import TrainerServer
 from betanas.trial import TrialTask
 
 DIGITS = DatasetConfig(name="digits", validation=0.25)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as reference
 
-from betanas.training import augment
-from betanas.training.augment import Draws, EvalTransform, TrainAugment, draw_boxes, resize_matrix
-from betanas.training.autoaugment import IDENTITY
+from betanas.images import augment
+from betanas.images.augment import Draws, EvalTransform, TrainAugment, draw_boxes, resize_matrix
+from betanas.images.autoaugment import IDENTITY
 
 MEAN = (0.5071, 0.4866, 0.4409)
 STD = (0.2009, 0.1984, 0.2023)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy, InterpolationMode
 from torchvision.transforms.autoaugment import _apply_op
 
-from betanas.training.autoaugment import (
+from betanas.images.autoaugment import (
     IDENTITY,
     OPERATIONS,
     POLICY,

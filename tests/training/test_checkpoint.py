@@ -8,14 +8,14 @@ import pytest
 import torch
 from command import free_endpoint
 
+from betanas.launcher.client import TrainerServer
+from betanas.launcher.rendezvous import Rendezvous
 from betanas.training.checkpoint import (
     CHECKPOINT_FILE,
     read_checkpoint,
     remove_checkpoints,
     write_checkpoint,
 )
-from betanas.training.launch import TrainerServer
-from betanas.training.rendezvous import Rendezvous
 from betanas.trial import RESULT_FILE, Failure, TrainingResult
 from tests.training.conftest import TaskMaker
 from tests.training.test_launch import learnt

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from betanas.training.launch import TrainerServer
+from betanas.launcher.client import TrainerServer
 from betanas.trial import Failure
 from tests.training.conftest import TaskMaker
 

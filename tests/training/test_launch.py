@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from betanas.training.images import TrainingImages
-from betanas.training.launch import TrainerServer
-from betanas.training.ranks import Ranks
+from betanas.devices.ranks import Ranks
+from betanas.images.placement import TrainingImages
+from betanas.launcher.client import TrainerServer
 from betanas.training.trainer import Training
 from betanas.trial import STOP_FILE, TrainingResult
 from tests.training.conftest import TaskMaker

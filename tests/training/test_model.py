@@ -12,7 +12,7 @@ from torchvision.ops.stochastic_depth import StochasticDepth
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture, Block, Layer
-from betanas.training.model import BetaNet, ResidualBlock, build_model
+from betanas.models.network import BetaNet, ResidualBlock, build_model
 
 
 def small(family: str, resolution: int = 32, **changed: float) -> Architecture:

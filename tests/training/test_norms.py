@@ -2,8 +2,8 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from betanas.training.depth import DepthNoise
-from betanas.training.norms import measure_norms
+from betanas.models.depth import DepthNoise
+from betanas.models.norms import measure_norms
 
 
 def test_measured_statistics_are_those_of_the_batches() -> None:

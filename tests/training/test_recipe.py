@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from betanas.images.mixing import Mixing
 from betanas.study.definition import FAST_RECIPE, Recipe
 from betanas.training.average import WeightAverage
-from betanas.training.mixing import Mixing
 from betanas.training.recipe import build_optimizer
 
 

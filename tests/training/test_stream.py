@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from betanas.devices.ranks import Ranks
+from betanas.images.batches import Batches
+from betanas.images.placement import TrainingImages
+from betanas.images.stream import PictureStream, ReadAhead
+from betanas.launcher.client import TrainerServer
 from betanas.study.definition import DatasetConfig
-from betanas.training.batches import Batches
-from betanas.training.images import TrainingImages
-from betanas.training.launch import TrainerServer
-from betanas.training.ranks import Ranks
-from betanas.training.stream import PictureStream, ReadAhead
 from betanas.trial import Failure
 from tests.training.conftest import TaskMaker
 from tests.training.test_failures import ranks_of, wait_until_gone

@@ -1,0 +1,1 @@
+"""Studies in a relational database: trials, leases, rows, replicates, waiting."""

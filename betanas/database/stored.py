@@ -1,0 +1,389 @@
+"""A study in its database: the only place that translates between Optuna's words and ours."""
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from betanas.architecture.complexity import Complexity
+from betanas.architecture.family import Kernel
+from betanas.database.connect import open_database, opening, parse_url, sqlite_file
+from betanas.database.leases import Lease, Leases, LostLeaseError, current_worker
+from betanas.database.patience import patient
+from betanas.database.rows import end_trial, put_attributes, put_parameters
+from betanas.errors import NoStudyError, StorageError, without_password
+from betanas.study.definition import default_meaning
+from betanas.trial import REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
+
+SCHEMA = 1
+SETTINGS_KEY = "betanas"
+WORKER_KEY = "worker"
+_SETUP_SECONDS = 30.0
+_PROPOSAL_SECONDS = 30.0  # how long a worker waits for the kernels of trials begun before its own
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was decided once, when the study began; every worker since then obeys it.
+
+    Attributes:
+        meaning: The study file's keys that decide what a value means.
+        classes: Class names in label order.
+        dataset_fingerprint: Of the images.
+        memory_bytes: Limit of a training step, ``auto`` resolved; None for no limit.
+        scaled_memory_bytes: The same at the second resolution.
+        schema: Of this record.
+    """
+
+    meaning: Mapping[str, Any]
+    classes: tuple[str, ...]
+    dataset_fingerprint: str
+    memory_bytes: int | None
+    scaled_memory_bytes: int | None
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``from_json`` gives back equal settings."""
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "classes": list(self.classes),
+            "meaning": dict(self.meaning),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        return cls(**{**data, "classes": tuple(data["classes"])})
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTrial:
+    """A trial that this worker, and nobody else, works on."""
+
+    trial: optuna.Trial
+    lease: Lease
+
+    @property
+    def number(self) -> int:
+        """Its number in the study, from 0."""
+        return int(self.trial.number)
+
+
+class StoredStudy:
+    """One study in its database.
+
+    Args:
+        database: Where it is.
+        study: Optuna's view of it.
+        settings: What was decided when it began.
+    """
+
+    def __init__(self, database: RDBStorage, study: optuna.Study, settings: Settings) -> None:
+        self.database = database
+        self.study = study
+        self.settings = settings
+        self._leases = Leases(database.engine)
+        self._ended: dict[int, TrialRecord] = {}
+
+    @classmethod
+    def load(cls, url: str, name: str) -> Self:
+        """Opens a study that has begun.
+
+        Raises:
+            StorageError: If there is none of that name, or it is not ours.
+        """
+        file = sqlite_file(url)
+        if file is not None and not file.exists():
+            raise NoStudyError(_no_study(name, url))
+        database = open_database(url)
+        try:
+            with opening(parse_url(url)):
+                study = optuna.load_study(study_name=name, storage=database)
+                return cls(database, study, _read_settings(study, name))
+        except KeyError:
+            raise NoStudyError(_no_study(name, url)) from None
+
+    @classmethod
+    def begin(cls, url: str, name: str, fresh: Settings) -> Self:
+        """Opens a study, or begins it with these settings if nobody has.
+
+        Raises:
+            StorageError: If it has begun with another meaning, naming the keys.
+        """
+        database = open_database(url)
+        with opening(parse_url(url)):
+            study = optuna.create_study(
+                study_name=name, storage=database, direction="maximize", load_if_exists=True
+            )
+            leases = Leases(database.engine)
+            deadline = time.monotonic() + _SETUP_SECONDS
+            while SETTINGS_KEY not in study.user_attrs:
+                if study.get_trials(deepcopy=False):
+                    break
+                lease = leases.claim(f"setup/{study._study_id}")
+                if lease is not None or time.monotonic() > deadline:
+                    study.set_user_attr(SETTINGS_KEY, fresh.to_json())
+                    break
+                time.sleep(0.1)
+            stored = cls(database, study, _read_settings(study, name))
+        stored.refuse_change(fresh)
+        return stored
+
+    def refuse_change(self, fresh: Settings) -> None:
+        """Raises StorageError, naming the keys, if the study has begun with another meaning."""
+        old = default_meaning() | dict(self.settings.meaning)
+        new = default_meaning() | fresh.to_json()["meaning"]
+        changed = [
+            f"{key} ({old.get(key)} -> {new.get(key)})"
+            for key in sorted(old | new)
+            if old.get(key) != new.get(key)
+        ]
+        if self.settings.dataset_fingerprint != fresh.dataset_fingerprint:
+            changed.append("the images of the data set")
+        if changed:
+            raise StorageError(
+                f"study {self.study.study_name} has begun with other settings: "
+                f"{', '.join(changed)}; change them back, or give the study file another name "
+                "to begin a new study"
+            )
+
+    @patient
+    def claim(self) -> ClaimedTrial:
+        """Takes over the trial of a worker that is gone, or begins a new one."""
+        self.study._thread_local.cached_all_trials = None  # as study.ask() has it
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if REPEATS in frozen.user_attrs:
+                continue  # confirm's own workers take it over
+            claimed = self._claim(frozen._trial_id, frozen.user_attrs.get(WORKER_KEY))
+            if claimed is not None:
+                return claimed
+        while True:
+            # Not study.ask(): a trial must name its worker from its first moment, or the trial of
+            # one that dies before it has a lease could not be told from a living one's.
+            begun = optuna.trial.create_trial(
+                state=TrialState.RUNNING, user_attrs={WORKER_KEY: current_worker()}
+            )
+            claimed = self._claim(
+                self.study._storage.create_new_trial(self.study._study_id, template_trial=begun),
+                None,
+            )
+            if claimed is not None:
+                return claimed
+
+    def _claim(self, trial_id: int, worker: str | None) -> ClaimedTrial | None:
+        """Claims a running trial that nobody holds; ``worker`` is who began it."""
+        lease = self._leases.claim(f"trial/{trial_id}", begun_by=worker)
+        if lease is None:
+            return None
+        trial = optuna.Trial(self.study, trial_id)
+        # It may have ended since it was seen running; from here on only we can end it.
+        ended = trial._cached_frozen_trial.state.is_finished()
+        return None if ended else ClaimedTrial(trial, lease)
+
+    @patient
+    def kernel(
+        self, claimed: ClaimedTrial, space: Mapping[str, FloatDistribution], *, learns: bool
+    ) -> Kernel:
+        """The trial's kernel: what an earlier worker recorded, or what the sampler proposes.
+
+        Args:
+            claimed: Whose kernel.
+            space: All parameters.
+            learns: Whether the proposal depends on other trials. Then it waits until those begun
+                before have a kernel, so that two workers never propose the same.
+
+        Raises:
+            LostLeaseError: If another worker has the trial now.
+        """
+        deadline = time.monotonic() + (_PROPOSAL_SECONDS if learns else 0.0)
+        while time.monotonic() < deadline:
+            running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            before = [t for t in running if t.number < claimed.number]
+            if all(t.params.keys() >= space.keys() for t in before):
+                break
+            time.sleep(0.1)
+        trial, known = claimed.trial, claimed.trial.params
+        if space.keys() <= known.keys():
+            return {name: known[name] for name in space}
+        try:
+            known = trial.relative_params | known
+            kernel = {
+                name: known[name]
+                if name in known
+                else trial.suggest_float(name, d.low, d.high, log=d.log)
+                for name, d in space.items()
+            }
+        except UpdateFinishedTrialError:
+            raise LostLeaseError(f"trial {trial.number} has ended") from None
+        with self._leases.bearing(claimed.lease) as connection:
+            put_parameters(connection, claimed.trial._trial_id, kernel, space)
+        return kernel
+
+    @patient
+    def counted(self) -> int:
+        """How many trials count towards ``search.trials``."""
+        return sum(record.counts for record in self.records())
+
+    def report(self, claimed: ClaimedTrial, step: int, accuracy: float) -> bool:
+        """Records an accuracy on the way; true if the study's pruner gives the trial up for it.
+
+        Args:
+            claimed: Which trial.
+            step: Per cent of the budget that is spent; what comes twice counts once.
+            accuracy: The best so far.
+        """
+        # A database that is away loses this point of the curve for pruner and dashboard; the
+        # result itself has them all.
+        with suppress(SQLAlchemyError, StorageInternalError, UpdateFinishedTrialError):
+            if (
+                step
+                not in self.study._storage.get_trial(claimed.trial._trial_id).intermediate_values
+            ):
+                claimed.trial.report(accuracy, step)
+            return claimed.trial.should_prune()
+        return False
+
+    def renew(self, claimed: ClaimedTrial) -> None:
+        """Keeps a claim alive; a database that is away at this moment is asked again next time."""
+        with suppress(SQLAlchemyError):
+            self._leases.renew(claimed.lease)
+
+    @patient
+    def count_attempt(self, claimed: ClaimedTrial) -> ClaimedTrial:
+        """Notes that the trial's processes were killed, before it is trained again."""
+        return replace(claimed, lease=self._leases.count_attempt(claimed.lease))
+
+    def release(self, claimed: ClaimedTrial) -> None:
+        """Gives an unfinished trial back: the next worker goes on with it."""
+        with suppress(SQLAlchemyError):  # a claim that cannot be given back ends by itself
+            self._leases.release(claimed.lease)
+
+    @patient
+    def describe(
+        self, claimed: ClaimedTrial, phase: str, costs: Complexity, fingerprint: str | None
+    ) -> None:
+        """Records what is known of a trial before its training.
+
+        Raises:
+            LostLeaseError: If another worker has the trial now.
+        """
+        facts: dict[str, Any] = {"phase": phase}
+        if fingerprint is not None:
+            facts |= {
+                "num_params": costs.num_params,
+                "macs": costs.macs,
+                "activation_bytes": costs.activation_bytes,
+                "fingerprint": fingerprint,
+            }
+        with self._leases.bearing(claimed.lease) as connection:
+            put_attributes(connection, {claimed.trial._trial_id: facts})
+
+    @patient
+    def reject(self, claimed: ClaimedTrial, reason: str) -> bool:
+        """Records a trial that was not worth training, as ``finish`` does."""
+        return self._end(claimed, {"reason": reason}, TrialState.PRUNED, None)
+
+    @patient
+    def finish(self, claimed: ClaimedTrial, result: TrainingResult) -> bool:
+        """Records a result, once; False if the trial was another worker's by then."""
+        facts = result.to_json()
+        for key in ("value", "failure", "message", "stopped"):
+            facts.pop(key)
+        if result.stopped:
+            last = self._last_accuracy(claimed)
+            return self._end(claimed, facts | {"reason": STOPPED_EARLY}, TrialState.PRUNED, last)
+        if result.value is not None and math.isfinite(result.value):
+            return self._end(claimed, facts, TrialState.COMPLETE, result.value)
+        facts |= {"reason": str(result.failure), "message": result.message}
+        return self._end(claimed, facts, TrialState.FAIL, None)
+
+    def _end(
+        self,
+        claimed: ClaimedTrial,
+        facts: Mapping[str, Any],
+        state: TrialState,
+        value: float | None,
+    ) -> bool:
+        """Ends a trial in one transaction, in which the claim is checked too (fencing)."""
+        try:
+            with self._leases.bearing(claimed.lease) as connection:
+                if end_trial(connection, claimed.trial._trial_id, facts, state, value):
+                    return True
+        except LostLeaseError:
+            return False
+        # An earlier try of ours was recorded although its answer was lost.
+        return self.record(claimed.number).state == state.name.lower()
+
+    def _last_accuracy(self, claimed: ClaimedTrial) -> float | None:
+        """What Optuna has as the value of a trial that its pruner has stopped."""
+        frozen = self.study._storage.get_trial(claimed.trial._trial_id)
+        return None if frozen.last_step is None else frozen.intermediate_values[frozen.last_step]
+
+    @patient
+    def record(self, number: int) -> TrialRecord:
+        """One trial, by number."""
+        return self._record(self.study.get_trials(deepcopy=False)[number])
+
+    @patient
+    def records(self) -> list[TrialRecord]:
+        """All trials, by number."""
+        return [self._record(t) for t in self.study.get_trials(deepcopy=False)]
+
+    def _record(self, frozen: FrozenTrial) -> TrialRecord:
+        """A trial in our words; one that has ended is put into them once, as Optuna reads it once.
+
+        With thousands of trials that is most of the time that a proposal takes.
+        """
+        ended = self._ended.get(frozen.number)
+        if ended is not None:
+            return ended
+        record = _record(frozen)
+        if frozen.state.is_finished():
+            self._ended[frozen.number] = record
+        return record
+
+
+_COLUMNS = (
+    "phase", "reason", "num_params", "macs", "activation_bytes", "fingerprint", "train_seconds",
+    "epochs",
+)  # fmt: skip
+
+
+def _record(frozen: FrozenTrial) -> TrialRecord:
+    attributes = frozen.user_attrs
+    return TrialRecord(
+        number=frozen.number,
+        state=frozen.state.name.lower(),
+        value=frozen.value if frozen.state is TrialState.COMPLETE else None,
+        parameters=dict(frozen.params),
+        audit={key: value for key, value in attributes.items() if key not in _COLUMNS},
+        **{key: attributes.get(key) for key in _COLUMNS},
+    )
+
+
+def _read_settings(study: optuna.Study, name: str) -> Settings:
+    data = study.user_attrs.get(SETTINGS_KEY)
+    if data is None:
+        raise StorageError(
+            f"the database has a study {name} that was not begun by betanas optimize; "
+            "use another database, or give the study file another name"
+        )
+    if data["schema"] > SCHEMA:
+        raise StorageError(
+            f"study {name} was written by a newer BetaNAS (schema {data['schema']}, "
+            f"this one reads {SCHEMA}); upgrade: pip install --upgrade betanas"
+        )
+    return Settings.from_json(data)
+
+
+def _no_study(name: str, url: str) -> str:
+    shown = without_password(url)
+    return f"{shown} has no study {name}; begin it with: betanas optimize --study {name}"

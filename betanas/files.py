@@ -1,0 +1,88 @@
+"""Files that are there in whole or not at all, whatever is killed when: the one way to write them.
+
+A file is written under another name in the same folder, flushed to the disk, renamed, and the
+folder flushed, so that not even a power cut leaves half of one.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from betanas.errors import InputError
+
+TEMPORARY = ".tmp"  # how the name of a file ends that is being written; killed writers leave some
+
+
+@contextmanager
+def whole_file(path: Path, keep_as: Path | None = None) -> Iterator[IO[bytes]]:
+    """Opens a file for writing that takes its name when the block ends well, and else vanishes.
+
+    Args:
+        path: The file; its folder exists.
+        keep_as: Another name for what ``path`` has been until now.
+    """
+    handle, name = tempfile.mkstemp(TEMPORARY, f"{path.name}.", path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            if hasattr(os, "fchmod"):  # temporary files are private by default
+                os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        if keep_as is not None and path.exists():
+            path.replace(keep_as)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Writes a file of text or bytes."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def write_json(path: Path, data: object) -> None:
+    """Writes plain data as a JSON file."""
+    write_whole(path, json.dumps(data))
+
+
+def read_json(path: Path) -> Any:
+    """Reads what ``write_json`` wrote; None where there is nothing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def sync(path: Path) -> None:
+    """Has the disk keep what a file or a folder holds by now."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of a report; commands do so before they begin to work.
+
+    Raises:
+        InputError: If it cannot be made or written.
+    """
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "figures" / ".writable", b"").unlink()
+    except OSError as error:
+        raise InputError(
+            f"--output {folder} cannot be written ({error.strerror}); choose another folder"
+        ) from None

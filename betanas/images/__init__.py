@@ -1,0 +1,1 @@
+"""From a data set's pixels to batches on the device."""

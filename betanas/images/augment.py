@@ -1,0 +1,376 @@
+"""From a batch of uint8 images to what a model reads, on the images' own device.
+
+Training: AutoAugment at the source resolution (optional), then random resized crop, horizontal
+flip and resize in one sampling step, then normalisation. Evaluation: the whole image resized.
+
+Randomness is drawn apart from its use, on the CPU and for a whole global batch; a rank takes its
+slice, so an image meets the same augmentation however many ranks share the batch::
+
+    draws = augment.draw(global_batch_size, (32, 32), generator)
+    inputs = augment(images[indices[start:stop]], draws[start:stop])
+
+A crop, a flip and a resize are linear and separable: each image has a small matrix for its rows
+and one for its columns, and ``rows @ image @ columns.T`` is the result. With torchvision's
+triangle filter in the matrices this is its bilinear resize, antialiased where the crop shrinks.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from betanas.devices.work import upload
+from betanas.images.autoaugment import IDENTITY, apply_operations, draw_operations
+
+CROP_TRIES = 10
+
+# Values resampled at once. On a CPU a few images at a time stay in the cache (measured on a core
+# with 1 MiB: 2^18 and 2^19 were best at R = 32, 64 and 224); a GPU wants many, within a memory
+# that does not matter beside the model's.
+_CHUNK_VALUES_CPU = 2**18
+_CHUNK_VALUES_GPU = 2**25
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decided for each of ``n`` images; CPU tensors, sliced like a list.
+
+    Attributes:
+        operations: ``n x 2`` int64, AutoAugment's codes (see ``autoaugment.OPERATIONS``).
+        boxes: ``n x 4`` int64, crop as top, left, height, width in source pixels.
+        flips: ``n`` bool, whether the crop is mirrored left to right.
+    """
+
+    operations: Tensor
+    boxes: Tensor
+    flips: Tensor
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, part: slice | Tensor) -> "Draws":
+        return Draws(self.operations[part], self.boxes[part], self.flips[part])
+
+
+@dataclass(frozen=True)
+class TrainAugment:
+    """Random augmentation of training images, each image by its own draws.
+
+    Attributes:
+        resolution: Edge ``R`` of the square result in pixels.
+        mean: Mean of each channel on the scale [0, 1].
+        std: Standard deviation of each channel on the same scale.
+        autoaugment: Whether AutoAugment's CIFAR-10 policy comes first.
+        flip: Whether half of the images are mirrored.
+        crop_scale: Lowest and highest area of a crop as a share of the image's.
+        crop_ratio: Lowest and highest width of a crop over its height.
+
+    Raises:
+        ValueError: A resolution, range or deviation that breaks its rule.
+    """
+
+    resolution: int
+    mean: Channels
+    std: Channels
+    autoaugment: bool = True
+    flip: bool = True
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        _check_output(self.resolution, self.std)
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(
+                f"crop_scale: 0 < low <= high <= 1 must hold, but got (low={low:g}, high={high:g})"
+            )
+        low, high = self.crop_ratio
+        if not 0 < low <= high:
+            raise ValueError(
+                f"crop_ratio: 0 < low <= high must hold, but got (low={low:g}, high={high:g})"
+            )
+
+    def draw(
+        self, batch_size: int, image_size: tuple[int, int], generator: torch.Generator
+    ) -> Draws:
+        """Draws for a whole batch.
+
+        The generator advances alike whatever is switched on: without flips, say, the crops and
+        operations of a seed are still the same.
+
+        Args:
+            batch_size: Images ``n`` of the global batch.
+            image_size: Height and width of the source images in pixels.
+            generator: CPU generator.
+        """
+        operations = draw_operations(batch_size, generator)
+        boxes = draw_boxes(batch_size, image_size, self.crop_scale, self.crop_ratio, generator)
+        flips = torch.rand(batch_size, generator=generator) < 0.5
+        if not self.autoaugment:
+            operations.fill_(IDENTITY)
+        if not self.flip:
+            flips.zero_()
+        return Draws(operations, boxes, flips)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """Augments and normalises.
+
+        Args:
+            images: ``n x H x W x 3`` uint8 on any device; left as they are.
+            draws: ``n`` draws made for ``H x W`` images.
+
+        Returns:
+            ``n x 3 x R x R`` float32 on the same device, in ``channels_last`` memory format.
+
+        Raises:
+            ValueError: Images of another shape or type, or draws that were not made for them.
+        """
+        _check_images(images)
+        _check_draws(images, draws)
+        planes = images.permute(0, 3, 1, 2).contiguous()
+        if self.autoaugment:
+            planes = apply_operations(planes, draws.operations)
+        output = _empty_output(images, self.resolution)
+        scale = _ChannelScale.to_device(self.mean, self.std, images.device)
+        for part in _chunks(images, self.resolution):
+            own = draws[part]
+            boxes = upload(own.boxes.float(), images.device)
+            top, left, height, width = boxes.unbind(1)
+            rows = resize_matrix(top, height, planes.shape[2], self.resolution)
+            columns = resize_matrix(
+                left, width, planes.shape[3], self.resolution, upload(own.flips, images.device)
+            )
+            _resample(planes[part], rows, columns, scale, output[part])
+        return output.permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """The whole image resized to a square and normalised, without chance.
+
+    Attributes:
+        resolution: Edge ``R`` of the square result in pixels.
+        mean: Mean of each channel on the scale [0, 1].
+        std: Standard deviation of each channel on the same scale.
+
+    Raises:
+        ValueError: A resolution or deviation that breaks its rule.
+    """
+
+    resolution: int
+    mean: Channels
+    std: Channels
+
+    def __post_init__(self) -> None:
+        _check_output(self.resolution, self.std)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Resizes (bilinear, antialiased where it shrinks) and normalises.
+
+        Args:
+            images: ``n x H x W x 3`` uint8 on any device. At ``H = W = R`` nothing is resampled.
+
+        Returns:
+            ``n x 3 x R x R`` float32 on the same device, in ``channels_last`` memory format.
+
+        Raises:
+            ValueError: Images of another shape or type.
+        """
+        _check_images(images)
+        scale = _ChannelScale.to_device(self.mean, self.std, images.device)
+        size = images.shape[1:3]
+        if tuple(size) == (self.resolution, self.resolution):
+            planes = images.permute(0, 3, 1, 2).contiguous().float()
+            return scale.normalize_(planes).contiguous(memory_format=torch.channels_last)
+        edges = torch.tensor(size, dtype=torch.float32, device=images.device)
+        start = torch.zeros(1, device=images.device)
+        rows = resize_matrix(start, edges[:1], size[0], self.resolution)
+        columns = resize_matrix(start, edges[1:], size[1], self.resolution)
+        output = _empty_output(images, self.resolution)
+        for part in _chunks(images, self.resolution):
+            planes = images[part].permute(0, 3, 1, 2).contiguous()
+            shared = (len(planes), -1, -1)
+            _resample(planes, rows.expand(shared), columns.expand(shared), scale, output[part])
+        return output.permute(0, 3, 1, 2)
+
+
+def draw_boxes(
+    batch_size: int,
+    image_size: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+) -> Tensor:
+    """Draws crops as torchvision's ``RandomResizedCrop`` does.
+
+    Area uniform, ratio uniform on the log scale, the first of 10 tries that fits into the image;
+    if none does, the largest central crop whose ratio is within range.
+
+    Args:
+        batch_size: Number of crops ``n``.
+        image_size: Height ``H`` and width ``W`` in pixels.
+        scale: Lowest and highest area as a share of the image's.
+        ratio: Lowest and highest width over height.
+        generator: CPU generator; it advances by the same amount whatever is drawn.
+
+    Returns:
+        ``n x 4`` int64 on the CPU: top, left, height, width, within the image.
+    """
+    height, width = image_size
+    tries = torch.rand(batch_size, CROP_TRIES, 2, generator=generator, dtype=torch.float64)
+    place = torch.rand(batch_size, 2, generator=generator, dtype=torch.float64)
+    areas = height * width * (scale[0] + (scale[1] - scale[0]) * tries[..., 0])
+    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+    ratios = (log_low + (log_high - log_low) * tries[..., 1]).exp()
+    # n x tries x (height, width)
+    sizes = torch.stack([(areas / ratios).sqrt(), (areas * ratios).sqrt()], dim=2).round().long()
+
+    bounds = torch.tensor(image_size)
+    fits = ((sizes > 0) & (sizes <= bounds)).all(dim=2)
+    first = fits.long().argmax(dim=1)
+    size = sizes[torch.arange(batch_size), first]
+    corner = (place * (bounds - size + 1)).long()
+
+    central = torch.tensor(_central_size(image_size, ratio))
+    found = fits.any(dim=1, keepdim=True)
+    size = torch.where(found, size, central)
+    corner = torch.where(found, corner, (bounds - central) // 2)
+    return torch.cat([corner, size], dim=1)
+
+
+def _central_size(image_size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int]:
+    height, width = image_size
+    if width / height < ratio[0]:
+        return round(width / ratio[0]), width
+    if width / height > ratio[1]:
+        return height, round(height * ratio[1])
+    return height, width
+
+
+def resize_matrix(
+    start: Tensor, size: Tensor, length: int, resolution: int, mirrored: Tensor | None = None
+) -> Tensor:
+    """Weights that resize part of an axis: bilinear, antialiased where it shrinks.
+
+    The triangle filter of ``torch.nn.functional.interpolate(antialias=True)``: half a width of
+    one source pixel, or of one result pixel where that is larger, cut off and rescaled at the
+    ends of the part. Where nothing shrinks, antialiasing changes nothing.
+
+    Args:
+        start: ``n`` float32, first source pixel of each part.
+        size: ``n`` float32 >= 1, its pixels.
+        length: Pixels ``L`` of the source axis.
+        resolution: Pixels ``R`` of the result.
+        mirrored: ``n`` bool, whether the result is reversed; None for never.
+
+    Returns:
+        ``n x R x L`` float32, rows that sum to 1; exact 0 and 1 where ``size = R``.
+    """
+    target = torch.arange(resolution, dtype=torch.float32, device=start.device)
+    target = target.expand(len(start), -1)
+    if mirrored is not None:
+        target = torch.where(mirrored[:, None], resolution - 1 - target, target)
+    start, size = start[:, None], size[:, None]
+    scale = size / resolution
+    centres = (target + 0.5) * scale + (start - 0.5)
+    pixels = torch.arange(length, dtype=torch.float32, device=start.device)
+    weights = (pixels - centres[:, :, None]).abs_().div_(scale.clamp(min=1)[:, :, None])
+    weights.neg_().add_(1).clamp_(min=0)
+    inside = (pixels >= start) & (pixels < start + size)
+    weights.mul_(inside[:, None])
+    return weights.div_(weights.sum(dim=2, keepdim=True))
+
+
+@dataclass(frozen=True)
+class _ChannelScale:
+    """Mean and standard deviation of each channel as ``3 x 1 x 1`` tensors on one device."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def to_device(cls, mean: Channels, std: Channels, device: torch.device) -> "_ChannelScale":
+        return cls(*(torch.tensor(v, device=device).view(3, 1, 1) for v in (mean, std)))
+
+    def normalize_(self, planes: Tensor) -> Tensor:
+        """``(planes / 255 - mean) / std`` in place, ``n x 3 x H x W`` float32."""
+        return planes.div_(255).sub_(self.mean).div_(self.std)
+
+
+def _resample(
+    planes: Tensor, rows: Tensor, columns: Tensor, scale: _ChannelScale, output: Tensor
+) -> None:
+    """Normalises ``rows @ planes @ columns.T`` of each image and channel.
+
+    Columns go first, so that the second product, the larger one where the image grows, leaves
+    its values in the order of ``channels_last``. Rows of weights sum to 1, so that normalising
+    may go wherever the image is smaller.
+
+    Args:
+        planes: ``n x 3 x H x W`` uint8, contiguous.
+        rows: ``n x R x H``.
+        columns: ``n x R x W``.
+        scale: Mean and standard deviation of the channels.
+        output: ``n x R x R x 3`` float32, contiguous; overwritten.
+    """
+    count, channels, height, width = planes.shape
+    resolution = rows.shape[1]
+    source = planes.float()
+    if width <= resolution:
+        scale.normalize_(source)
+    # An enclosing autocast would sample in 8 bits of precision.
+    with torch.autocast(planes.device.type, enabled=False):
+        narrow = source.view(count, channels * height, width).bmm(columns.mT)
+        narrow = narrow.view(count, channels, height, resolution)
+        if width > resolution:
+            scale.normalize_(narrow)
+        lines = narrow.permute(0, 2, 3, 1).reshape(count, height, resolution * channels)
+        torch.bmm(rows, lines, out=output.view(count, resolution, resolution * channels))
+
+
+def _empty_output(images: Tensor, resolution: int) -> Tensor:
+    shape = (len(images), resolution, resolution, 3)
+    return torch.empty(shape, dtype=torch.float32, device=images.device)
+
+
+def _chunks(images: Tensor, resolution: int) -> Iterator[slice]:
+    """Slices of the batch of as many images as are worked on at once."""
+    values = _CHUNK_VALUES_CPU if images.device.type == "cpu" else _CHUNK_VALUES_GPU
+    height, width, channels = images.shape[1:]
+    size = max(1, values // (channels * height * (width + resolution)))
+    return (slice(start, start + size) for start in range(0, len(images), size))
+
+
+def _check_output(resolution: int, std: Channels) -> None:
+    if resolution < 1:
+        raise ValueError(f"resolution must be >= 1, but got {resolution}")
+    if min(std) <= 0:
+        raise ValueError(f"std must be > 0 in every channel, but got {std}")
+
+
+def _check_images(images: Tensor) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"images must be uint8 of n x height x width x 3, "
+            f"but got {images.dtype} of {' x '.join(map(str, images.shape))}"
+        )
+
+
+def _check_draws(images: Tensor, draws: Draws) -> None:
+    if len(images) != len(draws):
+        raise ValueError(
+            f"as many draws as images must be given, but got {len(draws)} and {len(images)}"
+        )
+    height, width = images.shape[1:3]
+    ends = draws.boxes[:, :2] + draws.boxes[:, 2:]
+    if (ends > torch.tensor([height, width])).any():
+        raise ValueError(
+            f"crops must lie within the images ({height} x {width}), "
+            f"but these draws were made for larger ones"
+        )

@@ -1,0 +1,106 @@
+"""Mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019) between neighbours in a batch.
+
+The order of a batch is random, so its neighbours are random partners; and they lie on the same
+rank, so that what is mixed does not depend on the number of ranks (for even batches: the last image
+of an odd one stays as it is).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import beta
+from torch import Tensor
+from torch.nn import functional
+
+from betanas.devices.seeds import Stream, numpy_generator
+from betanas.devices.work import upload
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the images of a batch show.
+
+    Attributes:
+        labels: int64, ``b``.
+        others: The label that is mixed in, int64, ``b``; None where nothing is mixed.
+        shares: Share of the image that is its own, float32 ``b`` in [0, 1]; None likewise.
+    """
+
+    labels: Tensor
+    others: Tensor | None = None
+    shares: Tensor | None = None
+
+    def loss(self, logits: Tensor, smoothing: float) -> Tensor:
+        """Mean cross entropy of ``b x classes`` logits, with label smoothing in [0, 1)."""
+        if self.others is None or self.shares is None:
+            return functional.cross_entropy(logits, self.labels, label_smoothing=smoothing)
+        own, other = (
+            functional.cross_entropy(logits, which, label_smoothing=smoothing, reduction="none")
+            for which in (self.labels, self.others)
+        )
+        return torch.lerp(other, own, self.shares).mean()
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Mixes each pair of neighbours by its own draw.
+
+    Attributes:
+        mixup: Parameter of mixup's Beta distribution; 0 for none.
+        cutmix: The same of CutMix. With both, each pair meets one of them, by even chance.
+        seed: The training's.
+    """
+
+    mixup: float
+    cutmix: float
+    seed: int
+
+    def __call__(
+        self, inputs: Tensor, labels: Tensor, step: int, first: int
+    ) -> tuple[Tensor, Targets]:
+        """Mixes this rank's share of a step.
+
+        Args:
+            inputs: ``b x 3 x R x R``; left as they are.
+            labels: ``b``.
+            step: Which step.
+            first: The first image's place in the whole step.
+        """
+        if self.mixup == self.cutmix == 0 or len(inputs) < 2:
+            return inputs, Targets(labels)
+        pairs = len(inputs) // 2
+        weights = self._weights(step, first // 2, pairs, inputs.shape[-1])
+        weights = upload(weights, inputs.device).repeat_interleave(2, 0)
+        own = inputs[: 2 * pairs]
+        mixed = torch.lerp(_swapped(own), own, weights[:, None])
+        if len(own) < len(inputs):
+            mixed = torch.cat([mixed, inputs[2 * pairs :]])
+        others, shares = labels.clone(), torch.ones(len(labels), device=labels.device)
+        others[: 2 * pairs] = _swapped(labels[: 2 * pairs])
+        shares[: 2 * pairs] = weights.mean(dim=(1, 2))
+        return mixed, Targets(labels, others, shares)
+
+    def _weights(self, step: int, first: int, pairs: int, resolution: int) -> Tensor:
+        """How much of each pixel an image keeps, ``pairs x R x R`` in [0, 1].
+
+        Mixup keeps the same share of every pixel, CutMix all of a pixel or nothing.
+        """
+        # Each pair has its own four numbers, so that ranks may draw from the first pair on.
+        uniform = numpy_generator(self.seed, Stream.MIX, step).random((first + pairs, 4))[first:]
+        cut = uniform[:, 0] < (1.0 if self.mixup == 0 else 0.5 if self.cutmix else 0.0)
+        alpha = np.where(cut, self.cutmix, self.mixup)
+        shares = np.asarray(beta.ppf(uniform[:, 1], alpha, alpha))
+        # Edges of a rectangle with 1 - share of the area, its centre anywhere; some lies outside.
+        half = np.sqrt(1 - shares)[:, None] / 2
+        low, high = (np.rint((uniform[:, 2:] + s * half) * resolution) for s in (-1, 1))
+        pixels = np.arange(resolution)
+        inside = (pixels >= low[..., None]) & (pixels < high[..., None])
+        kept = ~(inside[:, 0, :, None] & inside[:, 1, None, :])
+        weights = np.where(cut[:, None, None], kept, shares[:, None, None])
+        return torch.from_numpy(weights.astype(np.float32))
+
+
+def _swapped(pairs: Tensor) -> Tensor:
+    """Each image, or label, of ``2 n`` in its neighbour's place."""
+    return pairs.view(-1, 2, *pairs.shape[1:]).flip(1).flatten(0, 1)

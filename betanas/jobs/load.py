@@ -1,0 +1,124 @@
+"""A study in a notebook: ``betanas.load_study("digits").dataframe()``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from betanas.errors import InputError
+from betanas.study.definition import StudyDefinition
+from betanas.study.loading import load_study as load_definition
+from betanas.trial import TrialRecord
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from betanas.database.stored import StoredStudy
+
+
+RECORDED = Path(__file__).parents[1] / "recorded"
+
+
+def storage_url(definition: StudyDefinition, storage: str | None) -> str:
+    """The database of a study: the given one, environment, file, default, in this order."""
+    return (
+        storage
+        or os.environ.get("BETANAS_STORAGE")
+        or definition.storage.url
+        or f"sqlite:///storage/{definition.name}.db"
+    )
+
+
+def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
+    """Opens the database of a study that has begun.
+
+    A study that ships with its trials (``recorded/NAME.db`` in the package) is copied to where its
+    database belongs when that is not there yet: SQLite writes beside what it reads.
+
+    Raises:
+        StorageError: If there is no such study.
+    """
+    from betanas.database.connect import sqlite_file  # noqa: PLC0415 - optuna is slow
+    from betanas.database.stored import StoredStudy  # noqa: PLC0415
+
+    recorded, file = RECORDED / f"{definition.name}.db", sqlite_file(url)
+    if recorded.is_file() and file is not None and not file.exists():
+        from betanas.files import write_whole  # noqa: PLC0415
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, recorded.read_bytes())
+    return StoredStudy.load(url, definition.name)
+
+
+@dataclass(frozen=True)
+class LoadedStudy:
+    """A study that has begun, for reading; it may be running all the while.
+
+    Attributes:
+        definition: The study file.
+        stored: The study in its database; ``stored.study`` is Optuna's.
+    """
+
+    definition: StudyDefinition
+    stored: StoredStudy
+
+    def records(self) -> list[TrialRecord]:
+        """All trials as they are now, by number."""
+        return self.stored.records()
+
+    def best(self) -> TrialRecord | None:
+        """The complete trial of highest value."""
+        from betanas.analysis.status import observed_best  # noqa: PLC0415 - import stays light
+
+        return observed_best(self.records())
+
+    def dataframe(self) -> DataFrame:
+        """All trials as a pandas DataFrame: a row a trial, a column a parameter and a figure.
+
+        Raises:
+            InputError: Without pandas.
+        """
+        try:
+            import pandas  # noqa: PLC0415 - optional
+        except ImportError:
+            raise InputError("dataframe() needs pandas: pip install 'betanas[pandas]'") from None
+        from betanas.analysis.tables import trials_table  # noqa: PLC0415
+
+        records = self.records()
+        table = trials_table(records, self.definition.ranges)
+        frame = pandas.DataFrame(table.rows, columns=list(table.columns))
+        audit = sorted({k for r in records for k, v in r.audit.items() if _is_plain(v)})
+        for key in audit:
+            frame[key] = [r.audit.get(key) for r in records]
+        return frame.set_index("number")
+
+    def report(self, folder: str | Path) -> list[Path]:
+        """Writes the report of ``betanas report`` into a folder; returns its files."""
+        from betanas.jobs.report import analyse, write_report  # noqa: PLC0415
+
+        return write_report(analyse(self.definition, self.stored), Path(folder))
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def load_study(
+    study: str | Path, storage: str | None = None, overrides: Iterable[str] = ()
+) -> LoadedStudy:
+    """Opens a study that has begun.
+
+    Args:
+        study: A built-in study's name, or a path to a TOML file.
+        storage: Database URL; else ``BETANAS_STORAGE``, else the study file's, else
+            ``sqlite:///storage/STUDY.db``.
+        overrides: ``key=value`` as on the command line.
+
+    Raises:
+        InputError: If there is no such study file or database.
+    """
+    definition = load_definition(study, overrides)
+    return LoadedStudy(definition, open_begun(definition, storage_url(definition, storage)))

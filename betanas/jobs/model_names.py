@@ -1,0 +1,209 @@
+"""What ``--model`` may name: a study's trial, a family's published kernel, a network of others."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from betanas.architecture.decoding import decode
+from betanas.architecture.families import FAMILIES
+from betanas.architecture.reference import Network, ReferenceModel
+from betanas.data import describe_dataset
+from betanas.errors import InputError
+from betanas.jobs.load import LoadedStudy
+from betanas.jobs.load import load_study as open_study
+from betanas.jobs.train import Plan
+from betanas.models.network import reference_names
+from betanas.search.plan import sobol_phase
+from betanas.search.recommend import recommend
+from betanas.study.definition import Recipe, StudyDefinition, kernel_of
+from betanas.study.loading import check_study, load_study
+
+_EPOCHS, _RESOLUTION = 100, 224
+# A schedule that waits for plateaus has converged when so many of its steps have not helped.
+_PATIENCES = 3
+_SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>[^:@/]+))?(?:@(?P<resolution>\d+))?")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user has said beside the model.
+
+    Attributes:
+        dataset: A data set's name; None for the study's own.
+        data: A folder of pictures, in place of ``dataset``.
+        resolution: Input side in pixels; None for the study's, or 224.
+        epochs: Passes over the training images at most; None for 100, or what ``overrides`` say.
+        seed: Of the training.
+        overrides: ``key=value`` of a study file's keys.
+        storage: The database of the models' studies; None for where each is by default.
+    """
+
+    dataset: str | None = None
+    data: str | None = None
+    resolution: int | None = None
+    epochs: int | None = None
+    seed: int = 0
+    overrides: Sequence[str] = ()
+    storage: str | None = None
+
+    def all_overrides(self) -> list[str]:
+        """The overrides that the wishes come to; a later one goes before an earlier one."""
+        found = [f"budget.epochs={_EPOCHS}", *self.overrides]
+        if self.dataset is not None:
+            found.append(f"dataset.name={self.dataset}")
+        if self.resolution is not None:
+            found.append(f"resolution={self.resolution}")
+        if self.epochs is not None:
+            found.append(f"budget.epochs={self.epochs}")
+        return found
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was found by its name.
+
+    Attributes:
+        title: For people.
+        network: What to build.
+        parameters: Of the trial it comes from; they may hold recipe values, too.
+    """
+
+    title: str
+    network: Network
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+
+def plan_training(model: str, wish: Wish) -> Plan:
+    """Finds a model, and how it is to be trained.
+
+    Args:
+        model: ``STUDY:best``, ``STUDY:recommended`` or ``STUDY:NUMBER`` with a study's name or
+            file, which then gives data set, recipe and resolution; ``betanet2`` or ``betanet3`` for
+            the published kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
+        wish: What else was asked for; it goes before what the study says.
+
+    Raises:
+        InputError: If there is no such model, or no data set to train it on.
+    """
+    study, which, _ = _parse(model)
+    definition = (
+        load_study(study, wish.all_overrides(), wish.data) if which else _without_study(wish)
+    )
+    classes = describe_dataset(definition.dataset).num_classes
+    found = find_model(model, definition.resolution, classes, wish.storage)
+    recipe = _recipe(definition, found.parameters)
+    dataset, budget = definition.dataset, definition.budget
+    return Plan(model, found.title, found.network, dataset, recipe, budget, wish.seed)
+
+
+def plan_alike(model: str, first: Plan, resolution: int, storage: str | None) -> Plan:
+    """Finds another model, to be trained on the same images in the same way.
+
+    Args:
+        model: As for ``plan_training``.
+        first: Whose data set, recipe and budget to take.
+        resolution: Input side in pixels where the name gives none.
+        storage: As ``Wish.storage``.
+
+    Raises:
+        InputError: If there is no such model.
+    """
+    found = find_model(model, resolution, first.network.num_classes, storage)
+    return replace(first, name=model, title=found.title, network=found.network)
+
+
+def find_model(model: str, resolution: int, classes: int, storage: str | None) -> Model:
+    """Finds a model by its name.
+
+    Args:
+        model: As for ``plan_training``.
+        resolution: Input side in pixels where the name gives none.
+        classes: Outputs of the network.
+        storage: The study's database; None for where it is by default.
+
+    Raises:
+        InputError: If there is no such model, or it is trivial at this resolution.
+    """
+    name, which, own = _parse(model)
+    resolution = own or resolution
+    if which:
+        opened = open_study(name, storage)
+        title, parameters = _chosen(name, which, opened)
+        family = opened.definition.search_family
+        network: Network = decode(family, kernel_of(parameters), resolution, classes)
+        return Model(title, network, parameters)
+    if name in FAMILIES:
+        network = decode(FAMILIES[name], FAMILIES[name].published, resolution, classes)
+        return Model(f"{name} published", network)
+    names = reference_names()
+    if name not in names:
+        close = difflib.get_close_matches(name, [*FAMILIES, *names], n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise InputError(
+            "a model must be STUDY:best, STUDY:recommended, STUDY:NUMBER, "
+            f"{', '.join(FAMILIES)} or a name of torchvision's such as mobilenet_v2, "
+            f"but got {model!r}{hint}"
+        )
+    return Model(name, ReferenceModel(name, resolution, classes))
+
+
+def _parse(model: str) -> tuple[str, str | None, int | None]:
+    """Name, which of a study, and resolution."""
+    parts = _SPEC.fullmatch(model)
+    if parts is None:
+        raise InputError(f"a model must have a name, but got {model!r}")
+    own = parts["resolution"]
+    return parts["name"], parts["which"], None if own is None else int(own)
+
+
+def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str, float]]:
+    """Title and parameters of one of a study's kernels."""
+    records = opened.records()
+    if which == "recommended":
+        phase = sobol_phase(opened.definition, opened.stored.settings)
+        seed = opened.definition.search.seed
+        recommended = recommend(phase.space, phase.feasibility, records, seed)
+        if recommended is None:
+            raise InputError(f"study {study} has too few complete trials to recommend a kernel")
+        return f"{study} recommended", dict(recommended.parameters)
+    if which == "best":
+        record = opened.best()
+        if record is None:
+            raise InputError(f"study {study} has no complete trial yet")
+    elif not which.isdecimal() or int(which) >= len(records):
+        raise InputError(
+            f"{study}:TRIAL must be best, recommended or a number below {len(records)}, "
+            f"but got {which!r}"
+        )
+    else:
+        record = records[int(which)]
+    if not record.parameters:
+        raise InputError(f"trial {which} of study {study} has no kernel yet")
+    return f"{Path(study).stem} trial {record.number}", dict(record.parameters)
+
+
+def _without_study(wish: Wish) -> StudyDefinition:
+    """What a study file would say that said these wishes alone."""
+    if wish.dataset is None and wish.data is None:
+        raise InputError(
+            "--dataset must be given with a model that is no study's: digits, cifar10, cifar100 "
+            "or fashion-mnist; or --data FOLDER"
+        )
+    tree: dict[str, Any] = {
+        "family": next(iter(FAMILIES)),
+        "resolution": _RESOLUTION,
+        "recipe": {"preset": "fast"},
+    }
+    return check_study(tree, "train", wish.all_overrides(), wish.data, shown="the training")
+
+
+def _recipe(definition: StudyDefinition, parameters: Mapping[str, float]) -> Recipe:
+    """The definition's recipe with the values that were searched, and an end at convergence."""
+    found = definition.recipe_of(parameters) if parameters else definition.recipe
+    if found.schedule == "plateau" and not found.stop_patience_epochs:
+        patience = _PATIENCES * max(1, found.patience_epochs)
+        return found.model_copy(update={"stop_patience_epochs": patience})
+    return found

@@ -1,0 +1,1 @@
+"""From architectures to modules: networks, their norms and depth, trained files."""
