@@ -160,6 +160,8 @@ class TrainingResult:
         device: The device's name.
         ranks: Processes that trained together.
         placement: Where the images were, in words.
+        engine: How gradients were computed: ``eager``, ``compiled`` or ``graph``.
+        precision: In which numbers: ``float32``, ``tf32`` or ``bf16``.
         history: The evaluations.
         stopped: Whether it was told to stop before its budget was spent.
     """
@@ -179,6 +181,8 @@ class TrainingResult:
     device: str = ""
     ranks: int = 0
     placement: str = ""
+    engine: str = ""
+    precision: str = ""
     history: tuple[Evaluation, ...] = ()
     stopped: bool = False
 

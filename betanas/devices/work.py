@@ -7,7 +7,7 @@ the next step is prepared; so questions join the queue, and answers are read a s
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -19,6 +19,38 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class SideQueue:
+    """Work that a GPU does beside its main queue; on a CPU it is done at once.
+
+    Args:
+        device: Where; what its main queue holds by now is done before anything here begins.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def ask(self, make: Callable[[], tuple[Tensor, ...]]) -> Callable[[], tuple[Tensor, ...]]:
+        """Asks for something; the returned function has the main queue wait for it."""
+        if self._stream is None:
+            made = make()
+            return lambda: made
+        with torch.cuda.stream(self._stream):
+            made = make()
+            done = _event(timing=False)
+            done.record()
+
+        def take() -> tuple[Tensor, ...]:
+            main = torch.cuda.current_stream()
+            main.wait_event(done)
+            for tensor in made:
+                tensor.record_stream(main)  # whose memory is free only when that is done with it
+            return made
+
+        return take
 
 
 class WorkTimer:

@@ -17,6 +17,7 @@ triangle filter in the matrices this is its bilinear resize, antialiased where t
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ CROP_TRIES = 10
 # with 1 MiB: 2^18 and 2^19 were best at R = 32, 64 and 224); a GPU wants many, within a memory
 # that does not matter beside the model's.
 _CHUNK_VALUES_CPU = 2**18
-_CHUNK_VALUES_GPU = 2**25
+_CHUNK_VALUES_GPU = 2**26
 
 Channels = tuple[float, float, float]
 
@@ -130,21 +131,31 @@ class TrainAugment:
         Raises:
             ValueError: Images of another shape or type, or draws that were not made for them.
         """
+        return self.resample(self.operate(images, draws), draws)
+
+    @torch.no_grad()
+    def operate(self, images: Tensor, draws: Draws) -> Tensor:
+        """The first half, at the source's size: AutoAugment.
+
+        Returns:
+            ``n x 3 x H x W`` uint8.
+        """
         _check_images(images)
         _check_draws(images, draws)
         planes = images.permute(0, 3, 1, 2).contiguous()
-        if self.autoaugment:
-            planes = apply_operations(planes, draws.operations)
-        output = _empty_output(images, self.resolution)
-        scale = _ChannelScale.to_device(self.mean, self.std, images.device)
-        for part in _chunks(images, self.resolution):
-            own = draws[part]
-            boxes = upload(own.boxes.float(), images.device)
-            top, left, height, width = boxes.unbind(1)
+        return apply_operations(planes, draws.operations) if self.autoaugment else planes
+
+    @torch.no_grad()
+    def resample(self, planes: Tensor, draws: Draws) -> Tensor:
+        """The second half: crop, flip, resize and normalise what ``operate`` returned."""
+        device = planes.device
+        boxes, flips = upload(draws.boxes.float(), device), upload(draws.flips, device)
+        output = _empty_output(planes, self.resolution)
+        scale = channel_scale(self.mean, self.std, device)
+        for part in _chunks(planes, self.resolution):
+            top, left, height, width = boxes[part].unbind(1)
             rows = resize_matrix(top, height, planes.shape[2], self.resolution)
-            columns = resize_matrix(
-                left, width, planes.shape[3], self.resolution, upload(own.flips, images.device)
-            )
+            columns = resize_matrix(left, width, planes.shape[3], self.resolution, flips[part])
             _resample(planes[part], rows, columns, scale, output[part])
         return output.permute(0, 3, 1, 2)
 
@@ -183,18 +194,17 @@ class EvalTransform:
             ValueError: Images of another shape or type.
         """
         _check_images(images)
-        scale = _ChannelScale.to_device(self.mean, self.std, images.device)
+        scale = channel_scale(self.mean, self.std, images.device)
         size = images.shape[1:3]
         if tuple(size) == (self.resolution, self.resolution):
             planes = images.permute(0, 3, 1, 2).contiguous().float()
             return scale.normalize_(planes).contiguous(memory_format=torch.channels_last)
-        edges = torch.tensor(size, dtype=torch.float32, device=images.device)
-        start = torch.zeros(1, device=images.device)
-        rows = resize_matrix(start, edges[:1], size[0], self.resolution)
-        columns = resize_matrix(start, edges[1:], size[1], self.resolution)
-        output = _empty_output(images, self.resolution)
-        for part in _chunks(images, self.resolution):
-            planes = images[part].permute(0, 3, 1, 2).contiguous()
+        rows = _whole_axis_matrix(size[0], self.resolution, images.device)
+        columns = _whole_axis_matrix(size[1], self.resolution, images.device)
+        source = images.permute(0, 3, 1, 2)
+        output = _empty_output(source, self.resolution)
+        for part in _chunks(source, self.resolution):
+            planes = source[part].contiguous()
             shared = (len(planes), -1, -1)
             _resample(planes, rows.expand(shared), columns.expand(shared), scale, output[part])
         return output.permute(0, 3, 1, 2)
@@ -294,13 +304,22 @@ class _ChannelScale:
     mean: Tensor
     std: Tensor
 
-    @classmethod
-    def to_device(cls, mean: Channels, std: Channels, device: torch.device) -> "_ChannelScale":
-        return cls(*(torch.tensor(v, device=device).view(3, 1, 1) for v in (mean, std)))
-
     def normalize_(self, planes: Tensor) -> Tensor:
         """``(planes / 255 - mean) / std`` in place, ``n x 3 x H x W`` float32."""
         return planes.div_(255).sub_(self.mean).div_(self.std)
+
+
+@lru_cache(maxsize=16)
+def channel_scale(mean: Channels, std: Channels, device: torch.device) -> _ChannelScale:
+    """The same tensors for all batches: making them would make a GPU's queue wait."""
+    return _ChannelScale(*(torch.tensor(v, device=device).view(3, 1, 1) for v in (mean, std)))
+
+
+@lru_cache(maxsize=16)
+def _whole_axis_matrix(length: int, resolution: int, device: torch.device) -> Tensor:
+    """Resizes a whole axis, ``1 x R x L``; likewise the same for all batches."""
+    start, size = torch.tensor([[0.0], [float(length)]], device=device)
+    return resize_matrix(start, size, length, resolution)
 
 
 def _resample(
@@ -334,17 +353,17 @@ def _resample(
         torch.bmm(rows, lines, out=output.view(count, resolution, resolution * channels))
 
 
-def _empty_output(images: Tensor, resolution: int) -> Tensor:
-    shape = (len(images), resolution, resolution, 3)
-    return torch.empty(shape, dtype=torch.float32, device=images.device)
+def _empty_output(planes: Tensor, resolution: int) -> Tensor:
+    shape = (len(planes), resolution, resolution, 3)
+    return torch.empty(shape, dtype=torch.float32, device=planes.device)
 
 
-def _chunks(images: Tensor, resolution: int) -> Iterator[slice]:
-    """Slices of the batch of as many images as are worked on at once."""
-    values = _CHUNK_VALUES_CPU if images.device.type == "cpu" else _CHUNK_VALUES_GPU
-    height, width, channels = images.shape[1:]
+def _chunks(planes: Tensor, resolution: int) -> Iterator[slice]:
+    """Slices of ``n x 3 x H x W`` images, as many of them as are worked on at once."""
+    values = _CHUNK_VALUES_CPU if planes.device.type == "cpu" else _CHUNK_VALUES_GPU
+    channels, height, width = planes.shape[1:]
     size = max(1, values // (channels * height * (width + resolution)))
-    return (slice(start, start + size) for start in range(0, len(images), size))
+    return (slice(start, start + size) for start in range(0, len(planes), size))
 
 
 def _check_output(resolution: int, std: Channels) -> None:

@@ -1,14 +1,14 @@
 """Batches for training and for evaluation, the same whatever the number of ranks."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from betanas.devices.ranks import Ranks
 from betanas.devices.seeds import Stream, torch_generator
-from betanas.devices.work import upload
+from betanas.devices.work import SideQueue, upload
 from betanas.images.augment import Draws, EvalTransform, TrainAugment
 from betanas.images.mixing import Mixing, Targets
 from betanas.images.placement import TrainingImages
@@ -21,7 +21,10 @@ _DRAWN_AT_ONCE = 4096
 # is to stay a few per cent of a data set's. On a core, 100 images at R = 32 take 8.6 ms at 2**19,
 # 4.0 at 2**21 and 3.7 at 2**22.
 _MADE_VALUES_CPU = 2**21
-_MADE_VALUES_GPU = 2**24
+_MADE_VALUES_GPU = 2**26
+# Images of an evaluation's batch on a GPU, where many at once cost least.
+_EVALUATED_IMAGES_GPU, _EVALUATED_PIXELS_GPU = 1024, 2**22
+NO_LABEL = -1
 
 
 class Batches:
@@ -38,8 +41,14 @@ class Batches:
         steps_drawn_at_once: Steps whose random numbers are drawn together.
     """
 
-    def __init__(self, images: TrainingImages, task: TrialTask, ranks: Ranks) -> None:
-        recipe = task.recipe
+    def __init__(
+        self,
+        images: TrainingImages,
+        task: TrialTask,
+        ranks: Ranks,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        recipe, self._dtype = task.recipe, dtype
         self._images, self._seed, self._device = images, task.seed, ranks.device
         self.per_rank = min(recipe.batch_size, len(images.train) // ranks.size)
         self.per_step = self.per_rank * ranks.size
@@ -67,18 +76,21 @@ class Batches:
         self._mixing = Mixing(recipe.mixup, recipe.cutmix, task.seed)
         self._epoch, self._order = -1, torch.empty(0)
         self._draws: tuple[int, Draws] | None = None
+        self._side = SideQueue(ranks.device)
         self._made: tuple[int, Tensor, Tensor] | None = None
+        self._coming: tuple[int, Callable[[], tuple[Tensor, ...]]] | None = None
 
     def __getitem__(self, step: int) -> tuple[Tensor, Targets]:
         """This rank's share of a step.
 
         Returns:
-            Images, float32 ``b x 3 x R x R``, normalised, and what they show.
+            Images, ``b x 3 x R x R`` of the given type, normalised, and what they show.
         """
         group, place = divmod(step, self._steps_made_at_once)
         if self._made is None or self._made[0] != group:
             self._made = None  # its memory first
-            self._made = (group, *self._make(group))
+            inputs, labels = self._take(group)
+            self._made = group, inputs, labels
         _, inputs, labels = self._made
         part = slice(place * self.per_rank, (place + 1) * self.per_rank)
         return self._mixing(inputs[part], labels[part], step, self.mine.start)
@@ -103,6 +115,16 @@ class Batches:
         a = self._augment
         return EvalTransform(a.resolution, a.mean, a.std)(source)
 
+    def _take(self, group: int) -> tuple[Tensor, Tensor]:
+        """The batches of some steps; on a GPU, those after them are then asked for."""
+        coming, self._coming = self._coming, None
+        if coming is None or coming[0] != group:
+            coming = group, self._side.ask(lambda: self._make(group))
+        inputs, labels = coming[1]()
+        if self._device.type == "cuda":
+            self._coming = group + 1, self._side.ask(lambda: self._make(group + 1))
+        return inputs, labels
+
     def _make(self, group: int) -> tuple[Tensor, Tensor]:
         """Augments this rank's images of some steps: small batches are cheaper together."""
         steps = self._steps_of(group)
@@ -116,7 +138,8 @@ class Batches:
         places = torch.arange(offset, offset + len(steps))[:, None] * self.per_step
         places = places + torch.arange(self.mine.start, self.mine.stop)
         draws = self._drawn(first // self.steps_drawn_at_once)
-        return self._augment(source, draws[places.flatten()]), labels
+        inputs = self._augment(source, draws[places.flatten()])
+        return inputs.to(self._dtype), labels
 
     def _steps_of(self, group: int) -> range:
         first = group * self._steps_made_at_once
@@ -140,13 +163,23 @@ def _power_of_two(limit: int) -> int:
 
 
 class HeldOut:
-    """The validation images of one rank; together the ranks hold each exactly once."""
+    """The validation images of one rank; together the ranks hold each exactly once.
+
+    On a GPU all batches are of one size, for it chooses its kernels anew for every other one: the
+    last is filled up with images whose label, ``NO_LABEL``, no answer equals.
+    """
 
     def __init__(self, images: TrainingImages, task: TrialTask, ranks: Ranks) -> None:
         self._images, self._device = images, ranks.device
         self._mine = images.held_out[ranks.rank :: ranks.size]
+        resolution = task.architecture.resolution
         self._batch = 2 * task.recipe.batch_size
-        self._transform = EvalTransform(task.architecture.resolution, images.mean, images.std)
+        if ranks.device.type == "cuda":
+            self._batch = max(
+                self._batch, min(_EVALUATED_IMAGES_GPU, _EVALUATED_PIXELS_GPU // resolution**2)
+            )
+        self._batch = max(1, min(self._batch, len(self._mine)))
+        self._transform = EvalTransform(resolution, images.mean, images.std)
 
     def __len__(self) -> int:
         return len(self._mine)
@@ -154,5 +187,9 @@ class HeldOut:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields images, float32 ``b x 3 x R x R``, and labels, int64 ``b``."""
         for chosen in torch.split(self._mine, self._batch):
-            source, labels = self._images.take(chosen, self._device)
+            missing = self._batch - len(chosen) if self._device.type == "cuda" else 0
+            filled = torch.cat([chosen, chosen[:1].expand(missing)])
+            source, labels = self._images.take(filled, self._device)
+            if missing:
+                labels[-missing:] = NO_LABEL
             yield self._transform(source), labels

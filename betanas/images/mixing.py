@@ -31,6 +31,19 @@ class Targets:
     others: Tensor | None = None
     shares: Tensor | None = None
 
+    def clone(self) -> "Targets":
+        """The same in memory of its own."""
+        return Targets(*(None if t is None else t.clone() for t in self._tensors()))  # type: ignore[arg-type]
+
+    def copy_(self, other: "Targets") -> None:
+        """Takes over the values of targets of the same shape."""
+        for own, new in zip(self._tensors(), other._tensors(), strict=True):
+            if own is not None and new is not None:
+                own.copy_(new)
+
+    def _tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        return self.labels, self.others, self.shares
+
     def loss(self, logits: Tensor, smoothing: float) -> Tensor:
         """Mean cross entropy of ``b x classes`` logits, with label smoothing in [0, 1)."""
         if self.others is None or self.shares is None:

@@ -139,6 +139,8 @@ class TrainerServer:
             "OMP_WAIT_POLICY": "PASSIVE",
             "THP_MEM_ALLOC_ENABLE": "1",  # huge pages: fewer page faults, faster steps (Linux)
             "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # quiets torchrun; ranks set their own
+            # Looking for GPUs must not start CUDA in a process that is to be forked.
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
             "PYTHONWARNINGS": "ignore",
             **{name: value for name, value in os.environ.items() if name != "BETANAS_STORAGE"},
             "BETANAS_CONTROLLER_PID": str(os.getpid()),

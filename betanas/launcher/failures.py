@@ -80,7 +80,20 @@ def write_result(folder: Path, result: TrainingResult) -> None:
     write_json(folder / RESULT_FILE, result.to_json())
 
 
-# What CUDA's driver says when it is the machine that fails, not the network.
+# What allocations say that fail: the host's, CUDA's, cuBLAS's, cuDNN's and NCCL's.
+_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "cudaErrorMemoryAllocation",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "HOST_ALLOCATION_FAILED",
+    "DEVICE_ALLOCATION_FAILED",
+    "Failed to CUDA calloc",
+)
+# What CUDA says when it is the machine that fails, not the network.
 _DEVICE_GONE = ("no CUDA-capable device", "driver shutting down", "GPU is lost", "uncorrectable")
 
 
@@ -96,9 +109,8 @@ def _kind(error: Exception) -> Failure:
 
 
 def _no_memory(error: Exception) -> bool:
-    told = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError | OSError) and any(text in str(error) for text in told)
+        isinstance(error, RuntimeError | OSError) and any(t in str(error) for t in _MEMORY)
     )
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import traceback
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ from betanas.launcher.rank import run_rank, shared_images
 from betanas.launcher.rendezvous import Rendezvous
 from betanas.study.definition import DatasetConfig
 from betanas.trial import LOG_FILE, Failure, TrainingResult, TrialTask
+
+# Given, so that torch does not look for GPUs itself: that would start CUDA in a process that is to
+# be forked. Without numactl, or on a machine that hides its topology, ranks are not bound.
+_NUMA_OPTIONS = NumaOptions(affinity_mode=AffinityMode.NODE, should_fall_back_if_binding_fails=True)
 
 
 def main() -> None:
@@ -98,6 +103,7 @@ def _run_agent(task_file: Path, server: int, launched: float, meeting: Rendezvou
 
 def _launch_config(task: TrialTask, meeting: Rendezvous) -> LaunchConfig:
     on_gpu = task.device == "cuda"
+    known = {field.name for field in fields(LaunchConfig)}
     return LaunchConfig(
         min_nodes=task.nnodes,
         max_nodes=task.nnodes,
@@ -112,8 +118,8 @@ def _launch_config(task: TrialTask, meeting: Rendezvous) -> LaunchConfig:
         # A process that has used a GPU cannot be forked; this one has not, unless torch changed.
         start_method="spawn" if on_gpu and _has_used_gpu() else "fork",
         logs_specs=DefaultLogsSpecs(),
-        numa_options=NumaOptions(affinity_mode=AffinityMode.NODE) if on_gpu else None,
-        shutdown_timeout=5,
+        numa_options=_NUMA_OPTIONS if on_gpu else None,
+        **({"shutdown_timeout": 5} if "shutdown_timeout" in known else {}),  # torch >= 2.12
     )
 
 

@@ -19,7 +19,8 @@ class _Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scales the images of a training batch; others pass."""
-        return x * self.scale if self.training else x
+        # In the numbers of the branch: a float32 factor would make the whole residual stream float32.
+        return x * self.scale.to(x.dtype) if self.training else x
 
 
 class DepthNoise:

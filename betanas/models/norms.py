@@ -113,7 +113,11 @@ def measure_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
     with _averaging(norms):
-        for inputs in batches:
+        for number, inputs in enumerate(batches, start=1):
+            for norm in norms:
+                # The plain mean over all batches. Torch's own sign for it, no momentum, asks the
+                # device how many there were: a wait for each norm and batch.
+                norm.momentum = 1 / number
             model(inputs)
 
 
@@ -122,7 +126,6 @@ def _averaging(norms: list[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's sign for the plain mean over all batches
         norm.train()
     try:
         yield

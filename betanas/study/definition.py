@@ -91,7 +91,8 @@ class Recipe(Section):
     gradient_compression: Literal["none", "fp16", "bf16"] = "fp16"
     sync_batch_norm: bool = False
     norm_batches: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["auto", "float32", "bf16"] = "auto"
+    precision: Literal["auto", "float32", "tf32", "bf16"] = "auto"
+    engine: Literal["auto", "eager", "graph"] = "auto"
     compile: bool = False
     evaluate_every_epochs: Annotated[int, Field(ge=1)] = 1
     evaluations: Annotated[int, Field(ge=0, le=100)] = 0

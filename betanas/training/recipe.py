@@ -38,26 +38,32 @@ class Precision:
     """In which numbers a model computes.
 
     Args:
-        recipe: Its ``precision``: ``auto`` is bf16 on a GPU that has it, with TF32 for what stays
-            in float32; else float32, on a GPU without TF32 too.
+        recipe: Its ``precision``: ``auto`` is bf16 on a GPU that has it, else float32; ``tf32``
+            rounds what convolutions multiply to 10 bits, on GPUs; ``bf16`` is autocast.
         device: Where the model is.
+
+    Attributes:
+        name: ``float32``, ``tf32`` or ``bf16``.
+        dtype: What batches are best handed over in.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         self._device = device.type
         on_gpu = device.type == "cuda"
-        automatic = recipe.precision == "auto"
-        self._bf16 = recipe.precision == "bf16" or (
-            automatic and on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-        )
+        self.name: str = recipe.precision
+        if recipe.precision == "auto":
+            has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+            self.name = "bf16" if has_bf16 else "float32"
+        self.dtype = torch.bfloat16 if self.name == "bf16" else torch.float32
         if on_gpu:
             torch.backends.cudnn.benchmark = True
-            torch.backends.cudnn.allow_tf32 = recipe.precision != "float32"
-            torch.backends.cuda.matmul.allow_tf32 = recipe.precision != "float32"
+            torch.backends.cudnn.allow_tf32 = self.name == "tf32"
+            # Images are resampled by products of matrices, which TF32 would round.
+            torch.backends.cuda.matmul.allow_tf32 = False
 
     def applied(self) -> torch.autocast:
         """A context for forward passes and losses."""
-        return torch.autocast(self._device, torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self._device, torch.bfloat16, enabled=self.name == "bf16")
 
 
 def parallel(recipe: Recipe, model: nn.Module, ranks: Ranks) -> nn.Module:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from betanas.data.images import ImageSet
 from betanas.images.augment import EvalTransform
+from betanas.images.batches import NO_LABEL
 
 
 def part_batches(
@@ -39,5 +40,5 @@ def top_accuracies(
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
         first += int(best[:, 0].sum())
         five += int(best.any(dim=1).sum())
-        seen += len(labels)
+        seen += int((labels != NO_LABEL).sum())
     return first / seen, five / seen

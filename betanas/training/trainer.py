@@ -30,6 +30,7 @@ from betanas.training.checkpoint import (
     unpack,
     write_checkpoint,
 )
+from betanas.training.engine import Engine, prepare_engine
 from betanas.training.evaluation import Validation
 from betanas.training.heartbeat import Heartbeat
 from betanas.training.progress import NewsWriter
@@ -37,6 +38,8 @@ from betanas.training.recipe import Precision, build_optimizer, parallel
 from betanas.training.schedule import LearningRate
 from betanas.trial import STOP_FILE, Evaluation, TrainingResult, TrialTask
 
+# Steps that a GPU may have before it: enough to work on while the next batches are asked for.
+_QUEUED_STEPS = 8
 # A checkpoint waits until it costs at most this share of the time since the last one.
 _CHECKPOINT_SHARE = 0.02
 
@@ -71,7 +74,8 @@ class Training:
 
         placed = images.place(ranks.device, task.dataset.placement)
         self._placement = placed.placement
-        self._batches = batches = Batches(placed, task, ranks)
+        self._precision = Precision(recipe, ranks.device)
+        self._batches = batches = Batches(placed, task, ranks, self._precision.dtype)
         torch.manual_seed(task.seed)
         model = (model or build_network(task.architecture)).to(ranks.device)
         model.to(memory_format=torch.channels_last)
@@ -81,7 +85,6 @@ class Training:
         self._model = synchronize_norms(model, ranks) if recipe.sync_batch_norm else model
         self._average = WeightAverage(self._model, recipe.weight_average)
         self._wrapped = parallel(recipe, self._model, ranks)
-        self._precision = Precision(recipe, ranks.device)
         self._optimizer = build_optimizer(recipe, self._model)
         self._learning_rate = LearningRate(recipe, self._optimizer)
         self._validation = Validation(
@@ -111,7 +114,7 @@ class Training:
         if self._news is not None:
             self._news.tell(placement=self._placement)
         self._restore()
-        self._warm_up()
+        self._engine = self._prepared_engine()
         self._ranks.agree(Wishes())  # all ranks begin together
         self._ranks.synchronize()
         startup_seconds = time.time() - self._launched
@@ -133,6 +136,7 @@ class Training:
             self.step(agreed.progress)
         if self._task.keep_checkpoint:
             self._save()
+        self._ranks.synchronize()  # a step that is still queued belongs to the training time
         self._clock.pause()
         return self._result(startup_seconds)
 
@@ -148,18 +152,14 @@ class Training:
         self._noise.load(clock.steps)
         self._learning_rate.before_step(progress, clock.epochs)
         self._beat()
-        with self._precision.applied():
-            loss = targets.loss(self._wrapped(inputs), recipe.label_smoothing)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._beat()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._engine.learn(inputs, targets)
         if recipe.clip_gradient_norm:
             nn.utils.clip_grad_norm_(self._model.parameters(), recipe.clip_gradient_norm)
         self._optimizer.step()
         clock.steps += 1
         self._average.after_step(clock.steps)
-        self._losses.add(loss.detach())
-        self._loss_sum += loss.detach()
+        self._losses.add(loss)
+        self._loss_sum += loss
         self._beat()
         if self._news is not None:
             self._news.tell_sometimes(
@@ -169,8 +169,8 @@ class Training:
     def _agree(self) -> Wishes:
         """What all ranks do next."""
         clock = self._clock
-        # One step stays in a GPU's queue, except where it might run over the budget unseen.
-        finite = self._losses.all_finite(unfinished=1 if clock.steps_left > 3 else 0)
+        # Some steps stay in a GPU's queue, but none that might run over the budget unseen.
+        finite = self._losses.all_finite(unfinished=int(min(_QUEUED_STEPS, clock.steps_left / 4)))
         wait = max(self._task.checkpoint_seconds, self._save_cost / _CHECKPOINT_SHARE)
         due = time.monotonic() - self._saved >= wait
         self._beat()
@@ -224,20 +224,16 @@ class Training:
         best = max(self._history, key=lambda e: e.accuracy)
         return patience > 0 and self._clock.epochs - best.epoch >= patience
 
-    def _warm_up(self) -> None:
+    def _prepared_engine(self) -> Engine:
         """Has a GPU choose its kernels, and a compiler compile, before the clock runs."""
-        if self._ranks.device.type == "cpu" and not self._task.recipe.compile:
-            return
-        kept = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
-        for _ in range(2):  # the gradients' buckets are made anew after the first
-            inputs, targets = self._batches[0]
-            with self._precision.applied():
-                loss = targets.loss(self._wrapped(inputs), self._task.recipe.label_smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.zero_grad(set_to_none=True)
-            self._beat()
-        for buffer, before in kept:
-            buffer.copy_(before)
+        return prepare_engine(
+            self._wrapped,
+            self._task.recipe,
+            self._precision,
+            self._ranks,
+            self._beat,
+            lambda: self._batches[self._clock.steps],
+        )
 
     def _beat(self) -> None:
         self._heart.beat(self._clock.steps - self._restored_steps)
@@ -318,6 +314,8 @@ class Training:
             device=self._ranks.device_name,
             ranks=self._ranks.size,
             placement=self._placement,
+            engine=self._engine.name,
+            precision=self._precision.name,
             history=tuple(self._history),
             stopped=self._stopped,
         )
