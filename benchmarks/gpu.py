@@ -17,9 +17,8 @@ from pathlib import Path
 
 def run_phase(name: str, device: str, quick: bool) -> None:
     """One phase, in this process: a JSON line a row."""
-    import torch  # noqa: PLC0415
-
-    from gpu_phases import PHASES  # noqa: PLC0415
+    import torch
+    from gpu_phases import PHASES
 
     place = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
     for row in PHASES[name][0](place, quick):
@@ -66,7 +65,7 @@ def main() -> int:
     if arguments.phase:
         run_phase(arguments.phase, arguments.device, arguments.quick)
         return 0
-    from gpu_phases import PHASES  # noqa: PLC0415
+    from gpu_phases import PHASES
 
     chosen = [p for p in arguments.phases.split(",") if p] or list(PHASES)
     rows = []

@@ -3,8 +3,10 @@
 import itertools
 import json
 import os
+import signal
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,9 +27,11 @@ from betanas.images.augment import TrainAugment
 from betanas.images.autoaugment import OPERATIONS, apply_operations
 from betanas.images.mixing import Targets
 from betanas.images.placement import TrainingImages
+from betanas.launcher.client import TrainerServer
 from betanas.models.network import build_network
 from betanas.study.definition import Budget, DatasetConfig, Recipe
-from betanas.training.recipe import build_optimizer
+from betanas.training.engine import prepare_engine
+from betanas.training.recipe import Precision, build_optimizer, parallel
 from betanas.training.trainer import Training
 from betanas.trial import TrialTask
 
@@ -142,12 +146,8 @@ def augmentation(device: torch.device, quick: bool) -> Iterator[Row]:
         augment = TrainAugment(resolution, MEAN, STD, autoaugment=False)
         draws = augment.draw(64, (32, 32), generator)
         pixels = torch.randint(256, (64, 32, 32, 3), dtype=torch.uint8, generator=generator)
-        error = (augment(pixels.to(device), draws).cpu() - augment(pixels, draws)).abs().max()
-        yield {
-            "what": f"resampling R={resolution}",
-            "error": float(error),
-            "ok": float(error) < 1e-5,
-        }
+        error = relative(augment(pixels.to(device), draws), augment(pixels, draws))
+        yield {"what": f"resampling R={resolution}", "error": error, "ok": error < 1e-5}
 
 
 def gradients(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,21 +213,15 @@ def group(backend: str, rank: int, size: int, folder: str) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-class OneAsMany(Ranks):
-    """A group of one that goes the way of many."""
-
-
 def hooks(device: torch.device, quick: bool) -> Iterator[Row]:
     """DistributedDataParallel in a group of one, with each way to compress gradients."""
-    from betanas.training import recipe as recipes  # noqa: PLC0415
-
     backend = "nccl" if device.type == "cuda" else "gloo"
     for compression in ("none", "fp16", "bf16"):
         with tempfile.TemporaryDirectory() as folder, group(backend, 0, 1, folder):
             torch.manual_seed(0)
             model = build_network(network(32)).to(device)
             made = Recipe(gradient_compression=compression)
-            wrapped = recipes.parallel(made, model, Ranks(0, 2, device))
+            wrapped = parallel(made, model, Ranks(0, 2, device))
             images, labels = (
                 torch.randn(32, 3, 32, 32, device=device),
                 torch.arange(32, device=device) % 10,
@@ -264,9 +258,6 @@ def two_ranks(device: torch.device, quick: bool) -> Iterator[Row]:
 
 def _limit(task: TrialTask, device: torch.device, seconds: float) -> float:
     """Images a second of the engine alone: one batch that is there already, nothing around it."""
-    from betanas.training.engine import prepare_engine  # noqa: PLC0415
-    from betanas.training.recipe import Precision  # noqa: PLC0415
-
     side, batch = task.architecture.resolution, task.recipe.batch_size
     model = build_network(task.architecture).to(device).to(memory_format=torch.channels_last)
     precision = Precision(task.recipe, device)
@@ -292,7 +283,7 @@ def _limit(task: TrialTask, device: torch.device, seconds: float) -> float:
 
 def throughput(device: torch.device, quick: bool) -> Iterator[Row]:
     """Images a second of a training, beside the engine's alone and what the card could do."""
-    seconds = 0.5 if quick else 3.0
+    seconds = 0.5 if quick else 2.0
     images = random_images(1000 if quick else 50_000)
     cells = [(32, 100), (32, 500)] + ([] if quick else [(64, 100), (224, 100)])
     ways = [("tf32", "eager"), ("tf32", "graph"), ("bf16", "eager"), ("bf16", "graph")]
@@ -331,10 +322,57 @@ def throughput(device: torch.device, quick: bool) -> Iterator[Row]:
         }  # fmt: skip
 
 
+def start_up(device: torch.device, quick: bool) -> Iterator[Row]:
+    """Where a fresh process's first seconds go, and what choosing kernels by trial brings."""
+    began = time.perf_counter()
+    torch.ones(2, device=device).sum().item()
+    yield {"what": "context", "seconds": round(time.perf_counter() - began, 2)}
+    cells = [(32, 100, True), (32, 100, True), (32, 101, False), (64, 100, True), (64, 101, False)]
+    for resolution, batch, by_trial in cells[: 2 if quick else None]:
+        began = time.perf_counter()
+        recipe = Recipe(batch_size=batch)
+        precision, ranks = Precision(recipe, device), Ranks(0, 1, device)
+        torch.backends.cudnn.benchmark = by_trial
+        model = build_network(network(resolution)).to(device).to(memory_format=torch.channels_last)
+        optimizer = build_optimizer(recipe, model)
+        images = torch.randn(batch, 3, resolution, resolution, device=device, dtype=precision.dtype)
+        ready = (
+            images.to(memory_format=torch.channels_last),
+            Targets(torch.arange(batch, device=device) % 10),
+        )
+        built = time.perf_counter()
+        engine = prepare_engine(model, recipe, precision, ranks, lambda: None, lambda: ready)  # noqa: B023
+        synchronize(device)
+        prepared = time.perf_counter()
+
+        def gradients_alone() -> None:
+            for _ in range(20):
+                engine.learn(*ready)  # noqa: B023
+
+        def steps() -> None:
+            for _ in range(20):
+                engine.learn(*ready)  # noqa: B023
+                optimizer.step()  # noqa: B023
+
+        taken = seconds_of(steps, device, 3 if quick else 10) / 20
+        alone = seconds_of(gradients_alone, device, 3 if quick else 10) / 20
+        asked = time.perf_counter()
+        optimizer.step()
+        asked = time.perf_counter() - asked
+        yield {
+            "R": resolution,
+            "batch": batch,
+            "by_trial": by_trial,
+            "build_s": round(built - began, 2),
+            "prepare_s": round(prepared - built, 2),
+            "step_ms": round(1e3 * taken, 3),
+            "gradients_ms": round(1e3 * alone, 3),
+            "optimizer_call_ms": round(1e3 * asked, 3),
+        }
+
+
 def without_budget(device: torch.device, quick: bool) -> Iterator[Row]:
     """What a trial takes beside its budget and its evaluations, from launch to result."""
-    from betanas.launcher.client import TrainerServer  # noqa: PLC0415
-
     with tempfile.TemporaryDirectory() as folder:
         dataset = DatasetConfig(name="digits")
         with TrainerServer(dataset, 32, Path(folder)) as server:
@@ -363,11 +401,6 @@ def without_budget(device: torch.device, quick: bool) -> Iterator[Row]:
 
 def failures(device: torch.device, quick: bool) -> Iterator[Row]:
     """Out of memory, a killed rank, a stop file: each recorded, and the next trial trains."""
-    import signal  # noqa: PLC0415
-    import threading  # noqa: PLC0415
-
-    from betanas.launcher.client import TrainerServer  # noqa: PLC0415
-
     with tempfile.TemporaryDirectory() as folder:
 
         def task_of(name: str, budget: Budget, **changes: Any) -> TrialTask:
@@ -456,7 +489,7 @@ def workers(device: torch.device, quick: bool) -> Iterator[Row]:
     """Several trials at once on one device: images a second together, and of one of them."""
     place = "cuda:0" if device.type == "cuda" else "cpu"
     alone = 0.0
-    for size in (1, 2) if quick else (1, 2, 4, 8):
+    for size in (1, 2) if quick else (1, 2, 4):
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "size").write_text(str(size))
             arguments = (folder, place, 1.0 if quick else 4.0, 100)
@@ -480,6 +513,7 @@ PHASES: dict[str, tuple[Callable[[torch.device, bool], Iterator[Row]], float]] =
     "graph": (graph, 90),
     "hooks": (hooks, 60),
     "two_ranks": (two_ranks, 90),
+    "start_up": (start_up, 90),
     "without_budget": (without_budget, 120),
     "failures": (failures, 150),
     "workers": (workers, 120),

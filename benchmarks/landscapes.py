@@ -177,11 +177,11 @@ def engineering(
     rules = BoxRules(function)
 
     def cost(x: FloatArray) -> FloatArray:
-        return np.asarray(function._evaluate_true(torch.from_numpy(x)).numpy())  # noqa: SLF001
+        return np.asarray(function._evaluate_true(torch.from_numpy(x)).numpy())
 
     points = space.kernels(qmc.Sobol(len(space.names), rng=0).random(2**17))
     poor = float(np.median(cost(points[rules.feasible(points)])))
-    best = float(function._optimal_value)  # noqa: SLF001 - BoTorch shows it with noise only
+    best = float(function._optimal_value)
     return Problem(
         name,
         SobolPhase(space, rules, seed, 20, 10),  # type: ignore[arg-type]

@@ -99,8 +99,8 @@ class AxPeer:
 
     def __init__(self, problem: Problem, seed: int) -> None:
 
-        from ax.api.client import Client  # noqa: PLC0415 - optional
-        from ax.api.configs import RangeParameterConfig  # noqa: PLC0415 - optional
+        from ax.api.client import Client
+        from ax.api.configs import RangeParameterConfig
 
         for name in list(logging.root.manager.loggerDict):
             if name.startswith("ax"):
@@ -151,9 +151,9 @@ class HeboPeer:
     """HEBO with its defaults, after the same Sobol points."""
 
     def __init__(self, problem: Problem, seed: int) -> None:
-        import pandas  # noqa: PLC0415 - optional
-        from hebo.design_space.design_space import DesignSpace  # noqa: PLC0415 - optional
-        from hebo.optimizers.hebo import HEBO  # noqa: PLC0415 - optional
+        import pandas
+        from hebo.design_space.design_space import DesignSpace
+        from hebo.optimizers.hebo import HEBO
 
         self._pandas, self._space = pandas, problem.space
         low, high = problem.space.low, problem.space.high

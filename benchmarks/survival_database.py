@@ -367,7 +367,7 @@ def _fill(definition: StudyDefinition, stored: StoredStudy, number: int) -> None
     """Completes a study's first trials at once, with 100 intermediate values each."""
     phase, now = sobol_phase(definition, stored.settings), datetime.now(UTC).replace(tzinfo=None)
     common = {
-        "study_id": stored.study._study_id,  # noqa: SLF001 - there is no public way
+        "study_id": stored.study._study_id,
         "state": TrialState.COMPLETE,
         "_datetime_start_utc": now,
         "_datetime_complete_utc": now,

@@ -175,9 +175,8 @@ class HeldOut:
         resolution = task.architecture.resolution
         self._batch = 2 * task.recipe.batch_size
         if ranks.device.type == "cuda":
-            self._batch = max(
-                self._batch, min(_EVALUATED_IMAGES_GPU, _EVALUATED_PIXELS_GPU // resolution**2)
-            )
+            fitting = min(_EVALUATED_IMAGES_GPU, _EVALUATED_PIXELS_GPU // resolution**2)
+            self._batch = max(self._batch, fitting)
         self._batch = max(1, min(self._batch, len(self._mine)))
         self._transform = EvalTransform(resolution, images.mean, images.std)
 

@@ -5,7 +5,7 @@ rank, so that what is mixed does not depend on the number of ranks (for even bat
 of an odd one stays as it is).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,16 +33,17 @@ class Targets:
 
     def clone(self) -> "Targets":
         """The same in memory of its own."""
-        return Targets(*(None if t is None else t.clone() for t in self._tensors()))  # type: ignore[arg-type]
+        copy = Targets(self.labels.clone())
+        if self.others is None or self.shares is None:
+            return copy
+        return replace(copy, others=self.others.clone(), shares=self.shares.clone())
 
     def copy_(self, other: "Targets") -> None:
         """Takes over the values of targets of the same shape."""
-        for own, new in zip(self._tensors(), other._tensors(), strict=True):
-            if own is not None and new is not None:
-                own.copy_(new)
-
-    def _tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        return self.labels, self.others, self.shares
+        for name in ("labels", "others", "shares"):
+            own = getattr(self, name)
+            if own is not None:
+                own.copy_(getattr(other, name))
 
     def loss(self, logits: Tensor, smoothing: float) -> Tensor:
         """Mean cross entropy of ``b x classes`` logits, with label smoothing in [0, 1)."""

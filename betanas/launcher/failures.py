@@ -2,6 +2,8 @@
 
 import errno
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import torch.distributed as dist
 from betanas.errors import DataError
 from betanas.files import read_json, write_json
 from betanas.trial import RESULT_FILE, Failure, TrainingResult
+
+_PROBE_SECONDS = 120.0
 
 # What gloo and NCCL say on the ranks that did nothing wrong when another one is gone.
 _PEER_GONE = (
@@ -39,7 +43,8 @@ def write_failure(folder: Path, rank: int, error: Exception) -> bool:
     """
     message = f"rank {rank}: {type(error).__name__}: {error}".splitlines()[0]
     peer = _peer_gone(error)
-    story = {"failure": _kind(error), "message": message, "peer": peer}
+    told = {"failure": _kind(error), "message": message, "peer": peer}
+    story = told | {"suspect": isinstance(error, torch.AcceleratorError)}
     write_json(folder / f"rank-{rank}.failure.json", story)
     return peer
 
@@ -62,6 +67,8 @@ def conclude(folder: Path, exit_codes: Mapping[int, int], nnodes: int = 1) -> No
     killed = [r for r, code in exit_codes.items() if code < 0 and code != -signal.SIGTERM]
     if own:
         failure, message = Failure(own[0]["failure"]), own[0]["message"]
+        if failure is Failure.CRASHED and own[0].get("suspect") and not gpu_answers():
+            failure = Failure.DEVICE_LOST
     elif killed:
         name = signal.Signals(-exit_codes[killed[0]]).name
         message = f"rank {killed[0]} was ended by {name}"
@@ -73,6 +80,16 @@ def conclude(folder: Path, exit_codes: Mapping[int, int], nnodes: int = 1) -> No
         rank, code = next(iter(exit_codes.items()), (0, 1))
         failure, message = Failure.CRASHED, f"rank {rank} ended with exit code {code}"
     write_result(folder, TrainingResult(value=None, failure=failure, message=message))
+
+
+def gpu_answers() -> bool:
+    """Whether a fresh process can compute on the GPU, after one that could not."""
+    code = "import torch; torch.ones(2, device='cuda').sum().item()"
+    try:
+        probe = subprocess.run([sys.executable, "-c", code], timeout=_PROBE_SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return False
+    return probe.returncode == 0
 
 
 def write_result(folder: Path, result: TrainingResult) -> None:

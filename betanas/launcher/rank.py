@@ -8,15 +8,23 @@ from pathlib import Path
 
 import torch
 
+from betanas.architecture.decoding import decode
+from betanas.architecture.families import FAMILIES
 from betanas.devices.processes import die_with_parent
 from betanas.devices.ranks import Ranks
 from betanas.files import read_json
+from betanas.images.augment import TrainAugment
+from betanas.images.mixing import Targets
 from betanas.images.placement import TrainingImages
 from betanas.launcher.failures import write_failure, write_result
-from betanas.study.definition import DatasetConfig
+from betanas.launcher.order import Order
+from betanas.models.network import build_network
+from betanas.study.definition import DatasetConfig, Recipe
 from betanas.training.checkpoint import remove_checkpoints
+from betanas.training.engine import prepare_engine
+from betanas.training.recipe import Precision, build_optimizer
 from betanas.training.trainer import Diverged, Training
-from betanas.trial import Failure, TrainingResult, TrialTask
+from betanas.trial import LOG_FILE, Failure, TrainingResult, TrialTask
 
 _PEER_GONE_SECONDS = 5.0
 
@@ -32,21 +40,36 @@ def shared_images(dataset: DatasetConfig, resolution: int, cache: str) -> Traini
     return _loaded[key]
 
 
-def run_rank(task_path: str, agent: int, launched: float, first: int) -> None:
+def log_into(folder: Path) -> None:
+    """Sends all that this process prints to a trial's log."""
+    log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def run_rank(order: Order, agent: int, first: int, device: str) -> None:
     """Trains as one rank; the environment tells which (torchrun's variables).
 
     Args:
-        task_path: The task's file; its folder receives what the rank tells.
+        order: Brings the task's file, whose folder receives what the rank tells, and the moment
+            when the trial was launched, ``time.time()`` seconds.
         agent: Process id of the agent, with which the rank ends.
-        launched: When the trial was launched, ``time.time()`` seconds.
         first: The lowest rank of this node.
+        device: ``cpu`` or ``cuda``.
     """
     die_with_parent(agent)
     # The agent's own handler came along with the fork; it would make a story of being ended.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    task = TrialTask.from_json(read_json(Path(task_path)))
+    if order.known() is None and device == "cuda":
+        warm_up()
+    request = order.wait()
+    if request is None:
+        return
+    task = TrialTask.from_json(read_json(Path(request["task"])))
     folder = Path(task.folder)
+    log_into(folder)
     cores = os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // task.nproc_per_node))
     local_rank = int(os.environ["LOCAL_RANK"])
@@ -55,7 +78,7 @@ def run_rank(task_path: str, agent: int, launched: float, first: int) -> None:
     try:
         ranks = Ranks.join(task.device)
         images = shared_images(task.dataset, task.architecture.resolution, task.cache)
-        result = Training(task, images, ranks, launched).run()
+        result = Training(task, images, ranks, request["launched"]).run()
     except Diverged as error:
         # All ranks come here together, so none of them has to be ended.
         result = TrainingResult(value=None, failure=Failure.DIVERGED, message=str(error))
@@ -68,3 +91,26 @@ def run_rank(task_path: str, agent: int, launched: float, first: int) -> None:
         write_result(folder, result)
         remove_checkpoints(folder, keep_newest=task.keep_checkpoint)
     ranks.leave()
+
+
+def warm_up() -> None:
+    """Loads what every training on a GPU needs: context, libraries, the usual kernels."""
+    ranks = Ranks(0, 1, torch.device("cuda", 0))
+    recipe, batch = Recipe(), 16
+    precision = Precision(recipe, ranks.device)
+    family = FAMILIES["betanet2"]
+    model = build_network(decode(family, family.published, 32, 10)).to(ranks.device)
+    model.to(memory_format=torch.channels_last)
+    augment = TrainAugment(32, (0.5,) * 3, (0.5,) * 3)
+    draws = augment.draw(batch, (32, 32), torch.Generator())
+    pixels = torch.zeros(batch, 32, 32, 3, dtype=torch.uint8, device=ranks.device)
+    inputs = augment(pixels, draws).to(precision.dtype)
+    targets = Targets(torch.zeros(batch, dtype=torch.int64, device=ranks.device))
+    engine = prepare_engine(
+        model, recipe, precision, ranks, lambda: None, lambda: (inputs, targets)
+    )
+    engine.learn(inputs, targets)
+    build_optimizer(recipe, model).step()
+    del engine, model
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()

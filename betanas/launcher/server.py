@@ -5,17 +5,20 @@ line; each is answered by one line. A trial is a fork of this process that runs 
 agent, which forks the ranks. So a trial starts in fresh processes within tenths of a second, and
 may crash, hang or be killed without touching server or controller. This process itself never
 starts a thread and never touches a GPU, for both are lost on the way through a fork.
+
+For trainings on one GPU the next trial's agent and rank are forked while this one trains: the rank
+loads CUDA and its libraries, which takes seconds, and waits for its task (``order.py``).
 """
 
 import json
 import os
 import sys
 import traceback
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch  # noqa: F401 - before the forks
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -25,14 +28,101 @@ from betanas.devices.processes import die_with_parent
 from betanas.errors import BetaNASError
 from betanas.files import read_json
 from betanas.launcher.failures import conclude, write_result
-from betanas.launcher.rank import run_rank, shared_images
+from betanas.launcher.order import Order
+from betanas.launcher.rank import log_into, run_rank, shared_images
 from betanas.launcher.rendezvous import Rendezvous
 from betanas.study.definition import DatasetConfig
-from betanas.trial import LOG_FILE, Failure, TrainingResult, TrialTask
+from betanas.trial import Failure, TrainingResult, TrialTask
 
 # Given, so that torch does not look for GPUs itself: that would start CUDA in a process that is to
 # be forked. Without numactl, or on a machine that hides its topology, ranks are not bound.
 _NUMA_OPTIONS = NumaOptions(affinity_mode=AffinityMode.NODE, should_fall_back_if_binding_fails=True)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What an agent must know before it forks ranks.
+
+    Attributes:
+        nproc_per_node: Ranks on this machine.
+        nnodes: Machines that train together.
+        device: ``cpu`` or ``cuda``.
+        meeting: Where the agents meet.
+    """
+
+    nproc_per_node: int
+    nnodes: int
+    device: str
+    meeting: Rendezvous = field(default_factory=Rendezvous)
+
+    @property
+    def keeps_spare(self) -> bool:
+        """Whether the next trial's processes are worth starting beforehand."""
+        return self.device == "cuda" and self.nproc_per_node == self.nnodes == 1
+
+    def config(self) -> LaunchConfig:
+        """The same in torchrun's words."""
+        on_gpu = self.device == "cuda"
+        known = {f.name for f in fields(LaunchConfig)}
+        newer: dict[str, Any] = {"shutdown_timeout": 5} if "shutdown_timeout" in known else {}
+        return LaunchConfig(
+            min_nodes=self.nnodes,
+            max_nodes=self.nnodes,
+            nproc_per_node=self.nproc_per_node,
+            run_id=self.meeting.run_id,
+            rdzv_backend="c10d",
+            rdzv_endpoint=self.meeting.endpoint,
+            rdzv_configs={"is_host": self.meeting.node_rank == 0},
+            local_addr=self.meeting.address,
+            max_restarts=0,
+            monitor_interval=0.05,
+            start_method="fork",
+            logs_specs=DefaultLogsSpecs(),
+            numa_options=_NUMA_OPTIONS if on_gpu else None,
+            **newer,
+        )
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A forked agent: of a trial, or of the next one."""
+
+    pid: int
+    launch: Launch
+    order: Order
+
+    @classmethod
+    def fork(cls, launch: Launch, request: dict[str, Any] | None = None) -> "Agent":
+        """Forks one; without a request it waits for one."""
+        order, server = Order(), os.getpid()
+        if request is not None:
+            order.give(request)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                order.take()
+                code = _run_agent(order, launch, server)
+            except BaseException:  # a fork must never return into the server's loop
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        return cls(pid, launch, order)
+
+    def is_there(self) -> bool:
+        """Whether it still waits for its order; one that has ended is cleared away."""
+        if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
+            return True
+        self.order.close()
+        return False
+
+    def wait(self) -> int:
+        """Its exit code, when it has ended."""
+        _, status = os.waitpid(self.pid, 0)
+        self.order.close()
+        return os.waitstatus_to_exitcode(status)
 
 
 def main() -> None:
@@ -40,10 +130,14 @@ def main() -> None:
     die_with_parent(int(os.environ["BETANAS_CONTROLLER_PID"]))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
+    spare: Agent | None = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = _prepare(request) if request["do"] == "prepare" else _train(request)
+            if request["do"] == "prepare":
+                answer = _prepare(request)
+            else:
+                answer, spare = _train(request, spare)
         except BetaNASError as error:
             answer = {"error": str(error)}
         answers.write(json.dumps(answer) + "\n")
@@ -55,77 +149,45 @@ def _prepare(request: dict[str, Any]) -> dict[str, Any]:
     return {"images": len(shared_images(dataset, request["resolution"], request["cache"]))}
 
 
-def _train(request: dict[str, Any]) -> dict[str, Any]:
+def _train(request: dict[str, Any], spare: Agent | None) -> tuple[dict[str, Any], Agent | None]:
+    """Has a task trained, by the spare agent if it is there; returns the answer and a new spare."""
     task_file = Path(request["task"])
-    server = os.getpid()
-    agent = os.fork()
-    if agent == 0:
-        code = 1
-        try:
-            meeting = Rendezvous.from_json(request["rendezvous"])
-            code = _run_agent(task_file, server, request["launched"], meeting)
-        except BaseException:  # a fork must never return into the server's loop
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    (task_file.parent / "agent.pid").write_text(str(agent))
-    _, status = os.waitpid(agent, 0)
-    return {"exit": os.waitstatus_to_exitcode(status)}
+    task = TrialTask.from_json(read_json(task_file))
+    meeting = Rendezvous.from_json(request["rendezvous"])
+    launch = Launch(task.nproc_per_node, task.nnodes, task.device, meeting)
+    if spare is not None and spare.launch == launch and spare.is_there():
+        agent = spare
+        agent.order.give(request)
+    else:
+        agent = Agent.fork(launch, request)
+    (task_file.parent / "agent.pid").write_text(str(agent.pid))
+    spare = Agent.fork(launch) if launch.keeps_spare else None
+    return {"exit": agent.wait()}, spare
 
 
-def _run_agent(task_file: Path, server: int, launched: float, meeting: Rendezvous) -> int:
+def _run_agent(order: Order, launch: Launch, server: int) -> int:
     """Runs torchrun's elastic agent in this fork, and through it the ranks; returns exit code."""
     die_with_parent(server)
-    folder = task_file.parent
-    log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    task = TrialTask.from_json(read_json(task_file))
+    request = order.known()
+    if request is not None:
+        log_into(Path(request["task"]).parent)
     # torchrun numbers nodes by their addresses, so each rank is told its own number.
-    first = meeting.node_rank * task.nproc_per_node
+    first = launch.meeting.node_rank * launch.nproc_per_node
     try:
-        launch = elastic_launch(_launch_config(task, meeting), run_rank)
-        launch(str(task_file), os.getpid(), launched, first)
+        elastic_launch(launch.config(), run_rank)(order, os.getpid(), first, launch.device)
     except ChildFailedError as error:
         failed = {first + f.local_rank: f.exitcode for f in error.failures.values()}
-        conclude(folder, failed, task.nnodes)
+        if (request := order.known()) is not None:
+            conclude(Path(request["task"]).parent, failed, launch.nnodes)
         return 1
     except Exception as error:
-        if task.nnodes == 1:
+        request = order.known()
+        if launch.nnodes == 1 or request is None:
             raise
         told = f"the nodes did not meet: {type(error).__name__}: {error}"
-        write_result(folder, TrainingResult(None, Failure.NODE_LOST, told))
+        write_result(Path(request["task"]).parent, TrainingResult(None, Failure.NODE_LOST, told))
         return 1
     return 0
-
-
-def _launch_config(task: TrialTask, meeting: Rendezvous) -> LaunchConfig:
-    on_gpu = task.device == "cuda"
-    known = {field.name for field in fields(LaunchConfig)}
-    return LaunchConfig(
-        min_nodes=task.nnodes,
-        max_nodes=task.nnodes,
-        nproc_per_node=task.nproc_per_node,
-        run_id=meeting.run_id,
-        rdzv_backend="c10d",
-        rdzv_endpoint=meeting.endpoint,
-        rdzv_configs={"is_host": meeting.node_rank == 0},
-        local_addr=meeting.address,
-        max_restarts=0,
-        monitor_interval=0.05,
-        # A process that has used a GPU cannot be forked; this one has not, unless torch changed.
-        start_method="spawn" if on_gpu and _has_used_gpu() else "fork",
-        logs_specs=DefaultLogsSpecs(),
-        numa_options=_NUMA_OPTIONS if on_gpu else None,
-        **({"shutdown_timeout": 5} if "shutdown_timeout" in known else {}),  # torch >= 2.12
-    )
-
-
-def _has_used_gpu() -> bool:
-    used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return used
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ class _Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scales the images of a training batch; others pass."""
-        # In the numbers of the branch: a float32 factor would make the whole residual stream float32.
+        # A float32 factor would make the whole residual stream float32.
         return x * self.scale.to(x.dtype) if self.training else x
 
 

@@ -107,7 +107,7 @@ class GraphEngine:
         """
         inputs, targets = batch()
         self._inputs, self._targets = inputs.clone(), targets.clone()
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             self._eager.prepare(lambda: (self._inputs, self._targets))
