@@ -69,4 +69,4 @@ class TrainingClock:
     def steps_left(self) -> float:
         """About how many steps the rest of the budget pays for."""
         progress = self.progress
-        return self.steps * (1 - progress) / progress if progress else 0.0
+        return self.steps * max(0.0, 1 - progress) / progress if progress else 0.0

@@ -40,6 +40,8 @@ from betanas.trial import STOP_FILE, Evaluation, TrainingResult, TrialTask
 
 # Steps that a GPU may have before it: enough to work on while the next batches are asked for.
 _QUEUED_STEPS = 8
+# A budget from which on it pays to try out a GPU's kernels.
+_LONG_SECONDS = 120.0
 # A checkpoint waits until it costs at most this share of the time since the last one.
 _CHECKPOINT_SHARE = 0.02
 
@@ -74,7 +76,8 @@ class Training:
 
         placed = images.place(ranks.device, task.dataset.placement)
         self._placement = placed.placement
-        self._precision = Precision(recipe, ranks.device)
+        long = task.budget.unit != "seconds" or task.budget.amount >= _LONG_SECONDS
+        self._precision = Precision(recipe, ranks.device, by_trial=long)
         self._batches = batches = Batches(placed, task, ranks, self._precision.dtype)
         torch.manual_seed(task.seed)
         model = (model or build_network(task.architecture)).to(ranks.device)
