@@ -182,6 +182,14 @@ def test_another_meaning_is_refused_by_name(finished: Path) -> None:
     assert trials(finished) == before
 
 
+def test_another_number_of_ranks_is_refused_with_the_cure(finished: Path) -> None:
+    before = trials(finished)
+    two = ("--device", "cpu", "--nproc-per-node", "2", "--trials", "1")
+    _, err = run(finished, "optimize", "--study", "tiny.toml", *two, code=2)
+    assert "go on with --device cpu --nproc-per-node 1" in err
+    assert trials(finished) == before
+
+
 def test_two_ranks_search_on_real_pictures(pictures: Path, tmp_path: Path) -> None:
     run(
         tmp_path, "optimize", "--study", "pictures", "--data", str(pictures),
