@@ -123,20 +123,20 @@ def test_builder_killed_half_way(tmp_path: Path, cache: Path) -> None:
             path.with_name(f"{path.stem}-{copy}.png").hardlink_to(path)
     builder = subprocess.Popen([sys.executable, "-c", LOAD, root, cache])
     deadline = time.monotonic() + 30
-    while not list(cache.glob("*.partial")) and time.monotonic() < deadline:
+    while not list(cache.glob("*.tmp")) and time.monotonic() < deadline:
         time.sleep(0.005)
     builder.send_signal(signal.SIGKILL)
     builder.wait()
-    assert list(cache.glob("*.partial"))
-    assert not list(cache.glob("*.np*"))
+    assert list(cache.glob("*.tmp"))
+    assert not list(cache.glob("*.np?"))
     for path in root.glob("train/*/*-*.png"):
         path.unlink()
     config = folder_config(root)
-    leftover = next(cache.glob("*.partial"))
+    leftover = next(cache.glob("*.tmp"))
     name = describe_dataset(config).fingerprint
-    leftover.rename(cache / f"{name}-train-37-abc.partial")
+    leftover.rename(cache / f"{name}-train-37.npy.abc.tmp")
     assert len(load_images(config, "train", 32, cache).images) == 4
-    assert not list(cache.glob("*.partial"))
+    assert not list(cache.glob("*.tmp"))
 
 
 def test_builders_at_the_same_time(cifar_folder: Path, cache: Path) -> None:
@@ -170,4 +170,4 @@ def test_full_disk(root: Path, cache: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, old)
-    assert not list(cache.glob("*.partial"))
+    assert not list(cache.glob("*.tmp"))

@@ -365,5 +365,5 @@ def test_ranges_that_mean_nothing(tmp_path: Path, override: str, told: str) -> N
 
 def test_a_pruner_needs_evaluations_to_compare(tmp_path: Path) -> None:
     assert loaded(tmp_path, "search.pruner=median").recipe.evaluations >= 2
-    with pytest.raises(StudyFileError, match="recipe.evaluations must be >= 2, but got 1"):
+    with pytest.raises(StudyFileError, match=r"recipe.evaluations must be >= 2, but got 1"):
         loaded(tmp_path, "search.pruner=median", "recipe.evaluations=1")
