@@ -79,7 +79,7 @@ def train_one(
             seed=seed,
             architecture=architecture,
             dataset=definition.dataset,
-            recipe=recipe.model_copy(update={"evaluate_every_epochs": 10**6}),
+            recipe=recipe.model_copy(update={"evaluations": 0, "evaluate_every_epochs": 0}),
             budget=Budget(seconds=seconds),
             nproc_per_node=1,
             device="cpu",

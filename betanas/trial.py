@@ -126,7 +126,7 @@ class Evaluation:
     """One look at the validation images.
 
     Attributes:
-        epoch: Passes over the training images so far, a whole number except at the budget's end.
+        epoch: Passes over the training images so far; at a share of the budget, no whole number.
         steps: Optimiser steps so far.
         train_seconds: Training time spent so far.
         accuracy: Top-1 in [0, 1], counted over all validation images.

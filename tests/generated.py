@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from betanas.architecture.decoding import decode
 from betanas.database.connect import open_database
-from betanas.database.stored import SETTINGS_KEY, Settings, StoredStudy
+from betanas.database.settings import Settings
+from betanas.database.stored import SETTINGS_KEY, StoredStudy
 from betanas.search.plan import sobol_phase
 from betanas.search.space import SobolPhase
 from betanas.study.definition import StudyDefinition

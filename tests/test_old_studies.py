@@ -38,6 +38,15 @@ def test_an_old_study_is_read_and_goes_on(old: Path) -> None:
     assert len(more) == len(rows) + 1
     assert more[-1]["state"] == "complete"
     assert more[-1]["phase"] == "gp", "it has learnt from the trials of the old version"
+    looks = [[e["steps"] for e in t["audit"]["history"]] for t in (told[0], more[-1])]
+    assert looks[0] == looks[1], "its recipe is evaluated as it was then"
+
+
+def test_an_old_study_goes_on_with_its_own_number_of_ranks(old: Path) -> None:
+    two = ("--device", "cpu", "--nproc-per-node", "2", "--trials", "1")
+    _, err = run(old, "optimize", "--study", "tiny.toml", *two, code=2)
+    assert "trains with 1 rank on cpu, and 2 ranks on cpu would change" in err
+    assert "--device cpu --nproc-per-node 1" in err
 
 
 @pytest.mark.parametrize("command", ["status", "trials", "best", "optimize"])

@@ -58,7 +58,7 @@ def test_a_study_runs_to_its_target(finished: Path) -> None:
         assert audit["images"] == 4 * 32
         assert audit["ranks"] == 1
         assert row["train_seconds"] > audit["data_wait_seconds"] > 0
-        assert len(audit["history"]) == 1
+        assert [e["steps"] for e in audit["history"]] == [1, 2, 3, 4]
 
 
 def test_no_proposal_after_the_sobol_phase_is_rejected(finished: Path) -> None:
@@ -179,6 +179,14 @@ def test_another_meaning_is_refused_by_name(finished: Path) -> None:
         finished, "optimize", "--study", "tiny.toml", "--set", "recipe.batch_size=16", code=2
     )
     assert "recipe.batch_size (32 -> 16)" in err
+    assert trials(finished) == before
+
+
+def test_another_number_of_ranks_is_refused_with_the_cure(finished: Path) -> None:
+    before = trials(finished)
+    two = ("--device", "cpu", "--nproc-per-node", "2", "--trials", "1")
+    _, err = run(finished, "optimize", "--study", "tiny.toml", *two, code=2)
+    assert "go on with --device cpu --nproc-per-node 1" in err
     assert trials(finished) == before
 
 

@@ -171,6 +171,18 @@ def test_names_of_models() -> None:
 
 
 @pytest.mark.parametrize(
+    ("overrides", "every", "shares"),
+    [((), 1, 0), (("recipe.evaluate_every_epochs=3",), 3, 0), (("recipe.evaluations=5",), 1, 5)],
+)
+def test_a_training_to_convergence_is_evaluated_once_an_epoch(
+    overrides: tuple[str, ...], every: int, shares: int
+) -> None:
+    for model in ("betanet2", "demo:3"):
+        recipe = plan_training(model, replace(WISH, overrides=overrides)).recipe
+        assert (recipe.evaluate_every_epochs, recipe.evaluations) == (every, shares)
+
+
+@pytest.mark.parametrize(
     ("name", "wish", "told"),
     [
         ("mobilenet", WISH, "did you mean mobilenet_v2"),

@@ -2,6 +2,7 @@
 
 The format is described at http://yann.lecun.com/exdb/mnist/: two zero bytes, the type (8 is
 uint8), the number of dimensions, each extent as a big-endian 32-bit integer, then the values.
+torchvision's reader opens no compressed file, as Debian's are, and tells of damage by assertions.
 """
 
 import gzip

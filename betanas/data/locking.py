@@ -1,12 +1,10 @@
 """Lets one process do what all of them need, while the others wait for it."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-if sys.platform != "win32":
-    import fcntl
+from filelock import FileLock
 
 
 @contextmanager
@@ -18,18 +16,13 @@ def exclusive(path: Path) -> Iterator[bool]:
         is read-only, or its file system knows no locks). What the block does must then be
         wasteful at worst, not wrong.
     """
-    if sys.platform == "win32":
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError):
         yield False
         return
     try:
-        file = path.open("ab")
-    except OSError:
-        yield False
-        return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            held = True
-        except OSError:
-            held = False
-        yield held
+        yield True
+    finally:
+        lock.release()

@@ -20,48 +20,14 @@ from betanas.database.connect import open_database, opening, parse_url, sqlite_f
 from betanas.database.leases import Lease, Leases, LostLeaseError, current_worker
 from betanas.database.patience import patient
 from betanas.database.rows import end_trial, put_attributes, put_parameters
+from betanas.database.settings import SCHEMA, Settings, refuse_change
 from betanas.errors import NoStudyError, StorageError, without_password
-from betanas.study.definition import default_meaning
 from betanas.trial import REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
-SCHEMA = 1
 SETTINGS_KEY = "betanas"
 WORKER_KEY = "worker"
 _SETUP_SECONDS = 30.0
 _PROPOSAL_SECONDS = 30.0  # how long a worker waits for the kernels of trials begun before its own
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What was decided once, when the study began; every worker since then obeys it.
-
-    Attributes:
-        meaning: The study file's keys that decide what a value means.
-        classes: Class names in label order.
-        dataset_fingerprint: Of the images.
-        memory_bytes: Limit of a training step, ``auto`` resolved; None for no limit.
-        scaled_memory_bytes: The same at the second resolution.
-        schema: Of this record.
-    """
-
-    meaning: Mapping[str, Any]
-    classes: tuple[str, ...]
-    dataset_fingerprint: str
-    memory_bytes: int | None
-    scaled_memory_bytes: int | None
-    schema: int = SCHEMA
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; ``from_json`` gives back equal settings."""
-        return {name: getattr(self, name) for name in self.__slots__} | {
-            "classes": list(self.classes),
-            "meaning": dict(self.meaning),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuilds what ``to_json`` wrote."""
-        return cls(**{**data, "classes": tuple(data["classes"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +104,8 @@ class StoredStudy:
         return stored
 
     def refuse_change(self, fresh: Settings) -> None:
-        """Raises StorageError, naming the keys, if the study has begun with another meaning."""
-        old = default_meaning() | dict(self.settings.meaning)
-        new = default_meaning() | fresh.to_json()["meaning"]
-        changed = [
-            f"{key} ({old.get(key)} -> {new.get(key)})"
-            for key in sorted(old | new)
-            if old.get(key) != new.get(key)
-        ]
-        if self.settings.dataset_fingerprint != fresh.dataset_fingerprint:
-            changed.append("the images of the data set")
-        if changed:
-            raise StorageError(
-                f"study {self.study.study_name} has begun with other settings: "
-                f"{', '.join(changed)}; change them back, or give the study file another name "
-                "to begin a new study"
-            )
+        """Raises StorageError, naming what differs, if the study has begun with another meaning."""
+        refuse_change(self.study.study_name, self.settings, fresh, self.records())
 
     @patient
     def claim(self) -> ClaimedTrial:

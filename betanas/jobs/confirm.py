@@ -188,6 +188,7 @@ def confirm(
         RunError: If this machine cannot train.
     """
     settings = stored.settings
+    definition = definition.as_of(settings.schema)
     phase = sobol_phase(definition, settings)
     plan = plan_replicates(phase, stored.records(), wanted)
     devices = find_devices(device, nproc_per_node)

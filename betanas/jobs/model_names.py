@@ -24,6 +24,8 @@ from betanas.study.loading import check_study, load_study
 _EPOCHS, _RESOLUTION = 100, 224
 # A schedule that waits for plateaus has converged when so many of its steps have not helped.
 _PATIENCES = 3
+# Of a search's few validations none need be near the best epoch of a long training.
+_EVERY_EPOCH = {"evaluations": 0, "evaluate_every_epochs": 1}
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>[^:@/]+))?(?:@(?P<resolution>\d+))?")
 
 
@@ -203,6 +205,7 @@ def _without_study(wish: Wish) -> StudyDefinition:
 def _recipe(definition: StudyDefinition, parameters: Mapping[str, float]) -> Recipe:
     """The definition's recipe with the values that were searched, and an end at convergence."""
     found = definition.recipe_of(parameters) if parameters else definition.recipe
+    found = found.otherwise(_EVERY_EPOCH)
     if found.schedule == "plateau" and not found.stop_patience_epochs:
         patience = _PATIENCES * max(1, found.patience_epochs)
         return found.model_copy(update={"stop_patience_epochs": patience})

@@ -20,7 +20,8 @@ from betanas.architecture.limits import Rejection
 from betanas.data import DatasetFacts, describe_dataset
 from betanas.database.connect import sqlite_file
 from betanas.database.leases import RENEWAL_SECONDS, LostLeaseError
-from betanas.database.stored import ClaimedTrial, Settings, StoredStudy
+from betanas.database.settings import Settings
+from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.devices.find import Devices, find_devices
 from betanas.errors import InputError, NoStudyError, RunError
 from betanas.launcher.client import TrainerServer
@@ -266,9 +267,11 @@ def optimize(
     facts = describe_dataset(definition.dataset)
     fresh = new_settings(definition, facts, devices)
     sobol_phase(definition, fresh).check_feasible()
-    folder = trials_folder(url, definition.name)
+    folder, meant = trials_folder(url, definition.name), definition
     with suppress(NoStudyError):  # what can be known of a study that has begun needs no trainer
         stored = StoredStudy.load(url, definition.name)
+        meant = definition.as_of(stored.settings.schema)
+        fresh = new_settings(meant, facts, devices)
         stored.refuse_change(fresh)
         if not node and more_trials is None and stored.counted() >= definition.search.trials:
             return stored
@@ -281,7 +284,7 @@ def optimize(
     with server as trainer:
         trainer.wait()
         stored = StoredStudy.begin(url, definition.name, fresh)
-        Search(definition, stored, devices, folder, reporter).run(trainer, more_trials)
+        Search(meant, stored, devices, folder, reporter).run(trainer, more_trials)
     return stored
 
 
@@ -339,6 +342,8 @@ def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: Devi
         scaled_memory_bytes=(
             memory_bytes(scaled.memory_gib, devices.memory_bytes) if scaled else None
         ),
+        device=devices.kind,
+        ranks=devices.nproc_per_node * devices.nnodes,
     )
 
 

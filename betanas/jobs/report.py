@@ -47,7 +47,8 @@ from betanas.analysis.tables import all_tables
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import TrivialKernelError, decode
 from betanas.arrays import FloatArray
-from betanas.database.stored import Settings, StoredStudy
+from betanas.database.settings import Settings
+from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
 from betanas.files import make_folder, write_whole
 from betanas.search.plan import sobol_phase

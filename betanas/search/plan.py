@@ -1,7 +1,7 @@
 """A study that has begun: its exact rules and its first phase, the same for every worker."""
 
 from betanas.architecture.limits import Feasibility
-from betanas.database.stored import Settings
+from betanas.database.settings import Settings
 from betanas.search.space import SobolPhase, Space
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import study_feasibility

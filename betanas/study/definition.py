@@ -62,8 +62,19 @@ FAST_RECIPE: dict[str, Any] = {
 }
 
 
+# Defaults of a recipe that have changed since, by the last schema of a study's settings that had
+# them: a study keeps the meaning that it began with.
+_FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
+    1: {"gradient_compression": "fp16", "evaluate_every_epochs": 1, "evaluations": 0},
+}
+
+
 class Recipe(Section):
-    """How a trial trains; the defaults are those of the published search (report, Table 2)."""
+    """How a trial trains.
+
+    The defaults are those of the published search (report, Table 2) but for two: gradients are not
+    compressed, and trials are compared at equal numbers of evaluations.
+    """
 
     preset: Literal["published", "fast"] = "published"
     batch_size: Annotated[int, Field(ge=2)] = 100
@@ -88,14 +99,14 @@ class Recipe(Section):
     crop_ratio: PositivePair = (3 / 4, 4 / 3)
     mixup: Annotated[float, Field(ge=0)] = 0.0
     cutmix: Annotated[float, Field(ge=0)] = 0.0
-    gradient_compression: Literal["none", "fp16", "bf16"] = "fp16"
+    gradient_compression: Literal["none", "fp16", "bf16"] = "none"
     sync_batch_norm: bool = False
     norm_batches: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "float32", "tf32", "bf16"] = "auto"
     engine: Literal["auto", "eager", "graph"] = "auto"
     compile: bool = False
-    evaluate_every_epochs: Annotated[int, Field(ge=1)] = 1
-    evaluations: Annotated[int, Field(ge=0, le=100)] = 0
+    evaluate_every_epochs: Annotated[int, Field(ge=0)] = 0
+    evaluations: Annotated[int, Field(ge=0, le=100)] = 10
 
     @model_validator(mode="before")
     @classmethod
@@ -103,6 +114,11 @@ class Recipe(Section):
         if isinstance(given, dict) and given.get("preset") == "fast":
             return {**FAST_RECIPE, **given}
         return given
+
+    def otherwise(self, defaults: Mapping[str, Any]) -> Self:
+        """The recipe with other defaults for the keys that were not given."""
+        found = {k: v for k, v in defaults.items() if k not in self.model_fields_set}
+        return self.model_copy(update=found)
 
     @property
     def optimizer_slots(self) -> int:
@@ -345,6 +361,13 @@ class StudyDefinition(Section):
         found = {key: float(parameters[RECIPE_PREFIX + key]) for key in self.recipe_ranges}
         return self.recipe.model_copy(update=found)
 
+    def as_of(self, schema: int) -> Self:
+        """The definition as a study means it whose settings have this schema.
+
+        What the file leaves out has the defaults of the time when the study began.
+        """
+        return self.model_copy(update={"recipe": self.recipe.otherwise(_former_defaults(schema))})
+
     def meaning(self) -> dict[str, Any]:
         """The keys that decide what a trial's value means, flat and dotted, as plain JSON.
 
@@ -359,14 +382,27 @@ class StudyDefinition(Section):
         return {key: value for key, value in flat.items() if key not in free}
 
 
-def default_meaning() -> dict[str, Any]:
+def _former_defaults(schema: int) -> dict[str, Any]:
+    """The recipe's defaults of a schema that are others today."""
+    found: dict[str, Any] = {}
+    for last in sorted(_FORMER_DEFAULTS, reverse=True):
+        if schema <= last:
+            found |= _FORMER_DEFAULTS[last]
+    return found
+
+
+def default_meaning(schema: int) -> dict[str, Any]:
     """What a study means by the keys that it does not know, since it began before they were.
 
-    So a new key's default must stand for what was done without it.
+    So a new key's default must stand for what was done without it. Where a default changes, the
+    schema of ``Settings`` does, and what it was before stays in ``_FORMER_DEFAULTS``.
+
+    Args:
+        schema: Of the study's settings.
     """
     return _flatten(
         {
-            "recipe": Recipe().model_dump(mode="json"),
+            "recipe": Recipe().otherwise(_former_defaults(schema)).model_dump(mode="json"),
             "limits": LimitsConfig().model_dump(mode="json"),
             "search": SearchConfig().model_dump(mode="json"),
         }

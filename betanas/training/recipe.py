@@ -1,12 +1,15 @@
 """From a recipe to the optimiser, the precision and the gradients' way between ranks."""
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from betanas.devices.ranks import Ranks
 from betanas.study.definition import Recipe
+
+_FP16_MOST = 2.0**15  # half of fp16's range: a sum of rounded shares stays inside
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
@@ -69,6 +72,24 @@ class Precision:
         return torch.autocast(self._device, torch.bfloat16, enabled=self.name == "bf16")
 
 
+def fp16_within_range(
+    group: dist.ProcessGroup | None,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]
+) -> torch.futures.Future[Tensor]:
+    """Averages gradients over the ranks in fp16, as torch's own hook does, but within its range.
+
+    Numbers beyond fp16's range would arrive as infinities, and a sound training would end as
+    diverged: they become the largest that fit. Infinities that were there before stay.
+
+    Args:
+        group: The ranks; None for all.
+        bucket: Gradients of this rank, changed in place.
+    """
+    own = bucket.buffer()
+    own.copy_(torch.where(own.isinf(), own, own.clamp(-_FP16_MOST, _FP16_MOST)))
+    return default_hooks.fp16_compress_hook(group, bucket)  # type: ignore[arg-type]
+
+
 def parallel(recipe: Recipe, model: nn.Module, ranks: Ranks) -> nn.Module:
     """Wraps the model so that backward averages gradients over the ranks, and compiles it."""
     if ranks.size == 1:
@@ -80,7 +101,7 @@ def parallel(recipe: Recipe, model: nn.Module, ranks: Ranks) -> nn.Module:
         gradient_as_bucket_view=True,
     )
     if recipe.gradient_compression == "fp16":
-        wrapped.register_comm_hook(None, default_hooks.fp16_compress_hook)
+        wrapped.register_comm_hook(None, fp16_within_range)
     elif recipe.gradient_compression == "bf16":
         wrapped.register_comm_hook(None, default_hooks.bf16_compress_hook)
     return torch.compile(wrapped) if recipe.compile else wrapped  # type: ignore[return-value]

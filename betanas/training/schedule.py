@@ -19,7 +19,11 @@ class Plateau:
 
     Args:
         factor: What each fall multiplies with.
-        patience: Evaluations without a rise (of 1e-4, relative) that are borne.
+        patience: Epochs without a rise (of 1e-4, relative) that are borne, however many evaluations
+            there are in them.
+
+    Attributes:
+        state: The share that is left, the best accuracy, and the epoch of the last rise or fall.
     """
 
     def __init__(self, factor: float, patience: int) -> None:
@@ -31,16 +35,14 @@ class Plateau:
         """The share of the learning rate that is left."""
         return self.state[0]
 
-    def see(self, accuracy: float) -> None:
-        """Takes in one evaluation."""
-        factor, best, without = self.state
+    def see(self, accuracy: float, epochs: float) -> None:
+        """Takes in one evaluation, after so many epochs."""
+        factor, best, since = self.state
         if accuracy > best * (1 + 1e-4):
-            best, without = accuracy, 0
-        else:
-            without += 1
-        if without > self._patience:
-            factor, without = factor * self._factor, 0
-        self.state = (factor, best, without)
+            best, since = accuracy, epochs
+        elif math.floor(epochs - since + 1e-9) > self._patience:
+            factor, since = factor * self._factor, epochs
+        self.state = (factor, best, since)
 
 
 class LearningRate:
@@ -52,8 +54,7 @@ class LearningRate:
 
     def __init__(self, recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
         self._recipe, self._optimizer = recipe, optimizer
-        patience = recipe.patience_epochs // recipe.evaluate_every_epochs
-        self.plateau = Plateau(recipe.plateau_factor, patience)
+        self.plateau = Plateau(recipe.plateau_factor, recipe.patience_epochs)
 
     def before_step(self, progress: float, epochs: float) -> None:
         """Sets the rate of a step.
@@ -66,9 +67,9 @@ class LearningRate:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
-    def after_evaluation(self, accuracy: float) -> None:
+    def after_evaluation(self, accuracy: float, epochs: float) -> None:
         """Lowers the rate of a ``plateau`` schedule where the accuracy has stopped rising."""
-        self.plateau.see(accuracy)
+        self.plateau.see(accuracy, epochs)
 
     def _factor(self, progress: float, epochs: float) -> float:
         recipe = self._recipe

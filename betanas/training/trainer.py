@@ -185,13 +185,17 @@ class Training:
         return agreed
 
     def _evaluation_is_due(self, progress: float) -> bool:
-        """At the end of an epoch, and whenever the next share of the budget is spent."""
-        recipe, steps = self._task.recipe, self._clock.steps
+        """When the next share of the budget is spent, and at ends of epochs where asked for."""
+        every, steps = self._task.recipe.evaluate_every_epochs, self._clock.steps
         done = self._history[-1].steps if self._history else 0
-        share = int(progress * recipe.evaluations)
+        share = self._shares(progress)
         share_is_spent, self._share = share > self._share, share
-        epoch_ends = steps % (self._batches.steps_per_epoch * recipe.evaluate_every_epochs) == 0
+        epoch_ends = every > 0 and steps % (self._batches.steps_per_epoch * every) == 0
         return steps != done and (epoch_ends or share_is_spent)
+
+    def _shares(self, progress: float) -> int:
+        """How many of the recipe's equal shares of the budget are spent."""
+        return int(progress * self._task.recipe.evaluations + 1e-9)
 
     def _evaluate(self, progress: float) -> None:
         """Looks at the validation images while the clock stands still."""
@@ -206,7 +210,7 @@ class Training:
                 accuracy = self._validation.accuracy(self._model, clock.steps)
                 self._keep_if_best(accuracy)
             self._loss_sum.zero_()
-            self._learning_rate.after_evaluation(accuracy)
+            self._learning_rate.after_evaluation(accuracy, clock.epochs)
             history.append(Evaluation(clock.epochs, clock.steps, clock.seconds, accuracy, loss))
             if self._news is not None:
                 best = max(e.accuracy for e in history)
@@ -276,7 +280,7 @@ class Training:
         if saved is None:
             return
         self._clock.restore(saved["steps"], saved["seconds"])
-        self._share = int(self._clock.progress * self._task.recipe.evaluations)
+        self._share = self._shares(self._clock.progress)
         self._restored_steps = saved["steps"]
         self._restored_seconds = saved["seconds"] + saved["evaluation_seconds"]
         self._data_wait.seconds = saved["data_wait_seconds"]

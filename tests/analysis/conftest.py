@@ -10,7 +10,7 @@ import pytest
 from generated import generated_records, settings_of
 
 from betanas.analysis.findings import Findings
-from betanas.database.stored import Settings
+from betanas.database.settings import Settings
 from betanas.jobs.report import analyse_records
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_study

@@ -30,7 +30,8 @@ from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.cli import architecture_commands, study_commands
 from betanas.cli.app import app
-from betanas.database.stored import Settings, StoredStudy
+from betanas.database.settings import Settings
+from betanas.database.stored import StoredStudy
 from betanas.jobs.load import storage_url
 from betanas.study.loading import load_study
 from betanas.trial import Failure, TrainingResult

@@ -74,7 +74,7 @@ def test_unreadable_picture(make_folder: MakeFolder, tmp_path: Path, cached: boo
     with pytest.raises(DataError, match=r"1\.png: every picture.*; remove or replace it"):
         load_images(folder_config(root), "train", 32, cache)
     assert not list((tmp_path / "cache").glob("*.np*"))
-    assert not list((tmp_path / "cache").glob("*.partial"))
+    assert not list((tmp_path / "cache").glob("*.tmp"))
 
 
 def test_many_unreadable_pictures(make_folder: MakeFolder) -> None:

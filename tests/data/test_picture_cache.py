@@ -128,13 +128,13 @@ def test_builder_killed_half_way(tmp_path: Path, cache: Path) -> None:
     builder.send_signal(signal.SIGKILL)
     builder.wait()
     assert list(cache.glob("*.tmp"))
-    assert not list(cache.glob("*.np*"))
+    assert not list(cache.glob("*.np?"))
     for path in root.glob("train/*/*-*.png"):
         path.unlink()
     config = folder_config(root)
     leftover = next(cache.glob("*.tmp"))
     name = describe_dataset(config).fingerprint
-    leftover.rename(cache / f"{name}-train-37-abc.partial")
+    leftover.rename(cache / f"{name}-train-37.npy.abc.tmp")
     assert len(load_images(config, "train", 32, cache).images) == 4
     assert not list(cache.glob("*.tmp"))
 

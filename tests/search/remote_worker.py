@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from optuna.distributions import FloatDistribution
 
-from betanas.database.stored import ClaimedTrial, Settings, StoredStudy
+from betanas.database.settings import Settings
+from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.trial import TrainingResult
 
 NAME = "mine"

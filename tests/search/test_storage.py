@@ -13,7 +13,8 @@ from remote_worker import NAME, SETTINGS, SPACE, RemoteWorker
 
 from betanas.architecture.complexity import Complexity
 from betanas.database.connect import sqlite_file
-from betanas.database.stored import SCHEMA, SETTINGS_KEY, Settings, StoredStudy
+from betanas.database.settings import SCHEMA, Settings
+from betanas.database.stored import SETTINGS_KEY, StoredStudy
 from betanas.errors import InputError, StorageError
 from betanas.trial import Evaluation, Failure, TrainingResult, TrialRecord
 
@@ -82,10 +83,59 @@ def test_changed_meaning_names_its_keys(url: str) -> None:
 
 def test_a_study_older_than_a_key_means_its_default(url: str) -> None:
     begin(url)
-    newer = {**SETTINGS.meaning, "search.pruner": "none", "recipe.evaluations": 0}
+    newer = {**SETTINGS.meaning, "search.pruner": "none", "recipe.evaluations": 10}
     assert begin(url, replace(SETTINGS, meaning=newer)).settings == SETTINGS
     with pytest.raises(StorageError, match=r"search.pruner \(none -> median\)"):
         begin(url, replace(SETTINGS, meaning={**newer, "search.pruner": "median"}))
+
+
+def test_a_study_older_than_a_default_means_the_one_before(url: str) -> None:
+    begin(url, replace(SETTINGS, schema=1))
+    with pytest.raises(StorageError, match=r"recipe.evaluations \(0 -> 10\)"):
+        begin(url, replace(SETTINGS, meaning={**SETTINGS.meaning, "recipe.evaluations": 10}))
+
+
+TIMED = SETTINGS.meaning | {"budget.seconds": 4.0, "recipe.precision": "float32"}
+COUNTED = TIMED | {"budget.seconds": None, "budget.steps": 4}
+AUTOMATIC = COUNTED | {"recipe.precision": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("meaning", "device", "ranks", "refused"),
+    [
+        (TIMED, "cpu", 2, None),
+        (TIMED, "cpu", 1, "1 rank on cpu"),
+        (TIMED, "cuda", 2, "2 ranks on cuda"),
+        (COUNTED, "cuda", 2, None),
+        (COUNTED, "cuda", 4, "4 ranks on cuda"),
+        (AUTOMATIC, "cuda", 2, "2 ranks on cuda"),
+    ],
+)
+def test_ranks_and_device_are_part_of_what_a_value_means(
+    url: str, meaning: dict[str, object], device: str, ranks: int, refused: str | None
+) -> None:
+    settings = replace(SETTINGS, meaning=meaning, device="cpu", ranks=2)
+    begin(url, settings)
+    other = replace(settings, device=device, ranks=ranks)
+    if refused is None:
+        assert begin(url, other).settings == settings
+        return
+    cure = "go on with --device cpu --nproc-per-node 2 .*or give the study file another name"
+    with pytest.raises(StorageError, match=f"trains with 2 ranks on cpu, and {refused} .*{cure}"):
+        begin(url, other)
+
+
+def test_an_old_study_goes_on_with_what_its_first_trial_was_trained_on(url: str) -> None:
+    old = replace(SETTINGS, schema=1)
+    stored = begin(url, old)
+    here = replace(SETTINGS, device="cpu", ranks=1)
+    begin(url, here)  # nothing was trained yet
+    claimed = stored.claim()
+    stored.kernel(claimed, SPACE, learns=False)
+    assert stored.finish(claimed, TrainingResult(0.5, device="NVIDIA H100", ranks=1))
+    with pytest.raises(StorageError, match="trains with 1 rank on cuda, and 1 rank on cpu"):
+        begin(url, here)
+    assert begin(url, replace(here, device="cuda")).settings == old
 
 
 def test_changed_images(url: str) -> None:
@@ -105,7 +155,8 @@ def test_pairs_are_equal_whether_stored_or_not(url: str) -> None:
 def test_written_by_a_newer_version(url: str, open_study: Callable[[str], StoredStudy]) -> None:
     begun = begin(url)
     begun.study.set_user_attr(SETTINGS_KEY, SETTINGS.to_json() | {"schema": SCHEMA + 1, "x": 1})
-    with pytest.raises(StorageError, match=r"newer BetaNAS \(schema 2, .*pip install --upgrade"):
+    told = rf"newer BetaNAS \(schema {SCHEMA + 1}, .*pip install --upgrade"
+    with pytest.raises(StorageError, match=told):
         open_study(url)
 
 

@@ -7,7 +7,14 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from betanas.architecture.families import FAMILIES
-from betanas.study.definition import Budget, DatasetConfig, Recipe, StudyDefinition
+from betanas.database.settings import SCHEMA
+from betanas.study.definition import (
+    Budget,
+    DatasetConfig,
+    Recipe,
+    StudyDefinition,
+    default_meaning,
+)
 from betanas.study.feasibility import GIB, memory_bytes, study_feasibility
 from betanas.study.loading import load_study
 
@@ -26,7 +33,7 @@ def define(**changed: Any) -> StudyDefinition:
 # -- defaults -----------------------------------------------------------------------------------
 
 
-def test_defaults_are_the_published_search() -> None:
+def test_defaults_are_nearly_the_published_search() -> None:
     d = define()
     assert (d.search.sobol_trials, d.search.trials, d.search.sampler) == (100, 200, "gp")
     assert (d.limits.num_params, d.limits.memory_gib, d.limits.scaled) == (30_000_000, "auto", None)
@@ -37,7 +44,7 @@ def test_defaults_are_the_published_search() -> None:
         1e-3,
         (0.9, 0.999),
     )
-    assert (r.schedule, r.patience_epochs, r.gradient_compression) == ("plateau", 5, "fp16")
+    assert (r.schedule, r.patience_epochs) == ("plateau", 5)
     assert (r.autoaugment, r.flip) == (True, True)
     assert d.storage.url is None
 
@@ -68,7 +75,10 @@ def test_published_studies(name: str) -> None:
     assert (d.search.sobol_trials, d.search.trials) == (100, 200)
     assert d.limits.num_params == 30_000_000
     assert d.parameters == FAMILIES[name].ranges
-    assert d.recipe == Recipe()  # the defaults are the published recipe
+    # The defaults are the published recipe but for these, which the files name.
+    published = {"gradient_compression": "fp16", "evaluate_every_epochs": 1, "evaluations": 0}
+    assert d.recipe == Recipe(**published)
+    assert published.keys() <= d.recipe.model_fields_set
     assert d.recipe.crop_scale == (0.08, 1.0)
 
 
@@ -155,6 +165,17 @@ def test_stating_a_default_changes_nothing() -> None:
         parameters={"k": [2, 10]},
     )
     assert stated == define()
+
+
+def test_an_old_study_keeps_the_defaults_that_it_began_with() -> None:
+    silent, telling = define().as_of(1).recipe, define(recipe={"evaluations": 4}).as_of(1).recipe
+    assert (silent.evaluations, silent.evaluate_every_epochs) == (0, 1)
+    assert (telling.evaluations, telling.evaluate_every_epochs) == (4, 1)
+    assert silent.gradient_compression == "fp16"
+    assert define().as_of(SCHEMA) == define()
+    new, old = default_meaning(SCHEMA), default_meaning(1)
+    changed = {key.removeprefix("recipe.") for key in new if new[key] != old[key]}
+    assert changed == {"evaluations", "evaluate_every_epochs", "gradient_compression"}
 
 
 # -- frozen -------------------------------------------------------------------------------------

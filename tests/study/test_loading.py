@@ -356,9 +356,14 @@ def test_a_recipe_value_may_be_searched(tmp_path: Path) -> None:
         ("recipe.mixup={low = 0}", "recipe.mixup.high is required"),
         ("recipe.mixup={low = 0, hihg = 1, high = 1}", "recipe.mixup.hihg .*did you mean high"),
         ("recipe.learning_rat={low = 1, high = 2}", "recipe.learning_rat cannot be searched"),
-        ("search.pruner=median", "recipe.evaluations must be >= 2, but got 0"),
     ],
 )
 def test_ranges_that_mean_nothing(tmp_path: Path, override: str, told: str) -> None:
     with pytest.raises(StudyFileError, match=told):
         loaded(tmp_path, override)
+
+
+def test_a_pruner_needs_evaluations_to_compare(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "search.pruner=median").recipe.evaluations >= 2
+    with pytest.raises(StudyFileError, match=r"recipe.evaluations must be >= 2, but got 1"):
+        loaded(tmp_path, "search.pruner=median", "recipe.evaluations=1")

@@ -51,6 +51,23 @@ def test_seconds_are_counted_by_the_training_clock(
     assert [n["accuracy"] for n in news if "accuracy" in n] == [e.accuracy for e in result.history]
 
 
+@pytest.mark.parametrize("steps", [20, 100])
+def test_trials_are_compared_after_equal_numbers_of_evaluations(
+    server: TrainerServer, make_task: TaskMaker, steps: int
+) -> None:
+    """A fast network comes further in its time, but has no more tries."""
+    result = server.run(make_task(budget={"steps": steps}))
+    assert [e.steps for e in result.history] == [steps * i // 10 for i in range(1, 11)]
+
+
+def test_evaluations_at_the_ends_of_epochs_are_had_for_the_asking(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    recipe = {"evaluations": 2, "evaluate_every_epochs": 2}
+    result = server.run(make_task(budget={"steps": 100}, recipe=recipe))
+    assert [e.steps for e in result.history] == [32, 50, 64, 96, 100]
+
+
 def test_two_runs_of_a_task_are_the_same(server: TrainerServer, make_task: TaskMaker) -> None:
     recipe = {"autoaugment": True, "mixup": 0.2, "cutmix": 1.0, "weight_average": 0.9}
     budget = {"steps": 30}
@@ -73,8 +90,9 @@ def test_ranks_do_not_change_what_is_learnt(server: TrainerServer, make_task: Ta
         "norm_batches": 4,
         "gradient_compression": "none",
         "sync_batch_norm": True,
+        "evaluations": 2,
     }
-    budget = {"steps": 25}
+    budget = {"epochs": 2}
     one, two = (
         server.run(
             make_task(
@@ -113,6 +131,7 @@ def test_training_stops_when_the_accuracy_does_not_rise(
     server: TrainerServer, make_task: TaskMaker
 ) -> None:
     recipe = {"learning_rate": 1e-12, "stop_patience_epochs": 2, "norm_batches": 1}
+    recipe |= {"evaluations": 0, "evaluate_every_epochs": 1}
     result = server.run(make_task(budget={"epochs": 50}, recipe=recipe))
     best = max(result.history, key=lambda e: e.accuracy)
     assert result.epochs == best.epoch + 2
@@ -125,7 +144,7 @@ def test_a_training_that_is_told_to_stop_keeps_what_it_has(
     task = make_task(
         budget={"steps": 4000},
         ranks=ranks,
-        recipe={"evaluations": 100, "evaluate_every_epochs": 1000},
+        recipe={"evaluations": 100},
     )
 
     def stop(news: dict[str, Any]) -> None:

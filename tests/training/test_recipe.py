@@ -1,14 +1,27 @@
 """What a recipe may ask for: optimisers, averaged weights, mixing, presets."""
 
+import math
+import os
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from command import free_endpoint
 from torch import nn
 
+from betanas.devices.ranks import Ranks
 from betanas.images.mixing import Mixing
+from betanas.images.placement import TrainingImages
 from betanas.study.definition import FAST_RECIPE, Recipe
 from betanas.training.average import WeightAverage
-from betanas.training.recipe import build_optimizer
+from betanas.training.recipe import build_optimizer, parallel
+from betanas.training.trainer import Training
+from betanas.trial import TrialTask
+from tests.training.conftest import TaskMaker
 
 
 def test_preset_fills_what_is_not_given() -> None:
@@ -41,6 +54,52 @@ def test_weight_average_is_applied_for_a_while() -> None:
     with average.applied():
         torch.testing.assert_close(model.weight.detach(), expected)
     assert torch.equal(model.weight.detach(), torch.ones(2, 2))
+
+
+class Steep(nn.Module):
+    """Classifies digits with gradients beyond the range of fp16, from a loss of log 10."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(10, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=(2, 3)) * 1e7 @ self.weight.T
+
+
+def train_steeply(rank: int, task: TrialTask, endpoint: str) -> None:
+    """One of two ranks; it fails if the training does."""
+    host, port = endpoint.split(":")
+    os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    images = TrainingImages.load(task.dataset, 16, Path(task.cache))
+    ranks = Ranks.join("cpu")
+    result = Training(task, images, ranks, time.time(), Steep()).run()
+    assert result.steps == 4
+    ranks.leave()
+
+
+def test_compressed_gradients_do_not_make_a_training_diverge(make_task: TaskMaker) -> None:
+    recipe = {"gradient_compression": "fp16", "batch_size": 32}
+    task = make_task(budget={"steps": 4}, recipe=recipe, ranks=2)
+    Path(task.folder).mkdir(parents=True)
+    mp.spawn(train_steeply, (task, free_endpoint()), nprocs=2)
+
+
+@pytest.mark.parametrize("most", [3e4, 1e30])
+def test_fp16_keeps_what_is_no_overflow(most: float) -> None:
+    """Small numbers are those of torch's hook; what was infinite before stays so."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model, ranks = nn.Linear(4, 1, bias=False), Ranks(0, 2, torch.device("cpu"))
+        wrapped = parallel(Recipe(gradient_compression="fp16"), model, ranks)
+        wrapped(torch.tensor([[0.5, -most, math.inf, 1e-3]])).sum().backward()
+    finally:
+        dist.destroy_process_group()
+    expected = torch.tensor([[0.5, -min(most, 2.0**15), math.inf, 1e-3]])
+    assert model.weight.grad is not None
+    torch.testing.assert_close(model.weight.grad, expected, rtol=1e-3, atol=0)
 
 
 def mix(first: int, count: int, *, mixup: float = 0.0, cutmix: float = 0.0) -> torch.Tensor:

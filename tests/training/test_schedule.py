@@ -26,9 +26,24 @@ def test_plateau_is_that_of_torch() -> None:
     for epoch in range(60):
         accuracy = min(0.9, epoch / 30) + 0.01 * rng.random()
         theirs.step(accuracy)
-        ours.see(accuracy)
+        ours.see(accuracy, float(epoch))
         assert ours.factor == optimizer.param_groups[0]["lr"]
     assert ours.factor < 1
+
+
+@pytest.mark.parametrize("an_epoch", [1, 3, 8, 50])
+def test_plateau_counts_epochs_not_evaluations(an_epoch: int) -> None:
+    recipe = Recipe(learning_rate=1.0, schedule="plateau", patience_epochs=3, plateau_factor=0.5)
+    optimizer = torch.optim.SGD([torch.zeros(1)], 1.0)
+    rate = LearningRate(recipe, optimizer)
+    falls = []
+    for evaluation in range(1, 10 * an_epoch + 1):
+        epochs = evaluation / an_epoch
+        before = rate.plateau.factor
+        rate.after_evaluation(0.5 if epochs >= 1 else 0.4, epochs)
+        if rate.plateau.factor < before:
+            falls.append(epochs)
+    assert falls == [5, 9]  # 4 epochs, more than 3, after the rise at the end of the first
 
 
 def test_one_cycle_is_that_of_torch() -> None:

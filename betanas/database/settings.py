@@ -1,0 +1,108 @@
+"""What was decided once, when a study began, and what is refused to go on with it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from betanas.errors import StorageError
+from betanas.study.definition import default_meaning
+from betanas.trial import TrialRecord
+
+SCHEMA = 2  # 1 knew neither device nor ranks, and had other defaults (study/definition.py)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was decided once, when the study began; every worker since then obeys it.
+
+    Attributes:
+        meaning: The study file's keys that decide what a value means.
+        classes: Class names in label order.
+        dataset_fingerprint: Of the images.
+        memory_bytes: Limit of a training step, ``auto`` resolved; None for no limit.
+        scaled_memory_bytes: The same at the second resolution.
+        device: ``cpu`` or ``cuda``; None in a study older than this record.
+        ranks: Processes that train each trial, on all machines together; None likewise.
+        schema: Of this record.
+    """
+
+    meaning: Mapping[str, Any]
+    classes: tuple[str, ...]
+    dataset_fingerprint: str
+    memory_bytes: int | None
+    scaled_memory_bytes: int | None
+    device: str | None = None
+    ranks: int | None = None
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``from_json`` gives back equal settings."""
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "classes": list(self.classes),
+            "meaning": dict(self.meaning),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        return cls(**{**data, "classes": tuple(data["classes"])})
+
+
+def refuse_change(
+    study: str, begun: Settings, fresh: Settings, records: Sequence[TrialRecord]
+) -> None:
+    """Raises StorageError if trials would from now on mean another thing than those before.
+
+    Args:
+        study: Its name, for the message.
+        begun: What was decided when it began.
+        fresh: What would be decided if it began here and now.
+        records: Its trials.
+    """
+    defaults = default_meaning(begun.schema)
+    old = defaults | dict(begun.meaning)
+    new = defaults | fresh.to_json()["meaning"]
+    changed = [
+        f"{key} ({old.get(key)} -> {new.get(key)})"
+        for key in sorted(old | new)
+        if old.get(key) != new.get(key)
+    ]
+    if begun.dataset_fingerprint != fresh.dataset_fingerprint:
+        changed.append("the images of the data set")
+    if changed:
+        raise StorageError(
+            f"study {study} has begun with other settings: {', '.join(changed)}; change them back, "
+            "or give the study file another name to begin a new study"
+        )
+    device, ranks = _trained_on(begun, records)
+    if device is None or fresh.device is None:
+        return
+    if ranks != fresh.ranks or (device != fresh.device and _depends_on_device(new)):
+        raise StorageError(
+            f"study {study} trains with {_shown(device, ranks)}, and "
+            f"{_shown(fresh.device, fresh.ranks)} would change what a trial's value means; go on "
+            f"with --device {device} --nproc-per-node {ranks} (of several machines: --nnodes times "
+            "--nproc-per-node), or give the study file another name to begin a new study"
+        )
+
+
+def _depends_on_device(meaning: Mapping[str, Any]) -> bool:
+    """Whether a value means another thing on another kind of device.
+
+    That decides how much a second is worth, and what ``precision = "auto"`` is.
+    """
+    return meaning.get("budget.seconds") is not None or meaning.get("recipe.precision") == "auto"
+
+
+def _trained_on(begun: Settings, records: Sequence[TrialRecord]) -> tuple[str | None, int | None]:
+    """Kind of device and number of ranks; in an old study those of its first training."""
+    if begun.device is not None:
+        return begun.device, begun.ranks
+    for audit in (record.audit for record in records):
+        if audit.get("ranks"):
+            return "cpu" if audit["device"] == "cpu" else "cuda", audit["ranks"]
+    return None, None
+
+
+def _shown(device: str, ranks: int | None) -> str:
+    return f"{ranks} {'rank' if ranks == 1 else 'ranks'} on {device}"
