@@ -68,6 +68,8 @@ def main() -> int:
     from gpu_phases import PHASES
 
     chosen = [p for p in arguments.phases.split(",") if p] or list(PHASES)
+    if unknown := set(chosen) - set(PHASES):
+        parser.error(f"--phases must be among {', '.join(PHASES)}, but got {', '.join(unknown)}")
     rows = []
     for name in chosen:
         found = ask_phase(name, PHASES[name][1], arguments.device, arguments.quick)

@@ -260,7 +260,7 @@ def _limit(task: TrialTask, device: torch.device, seconds: float) -> float:
     """Images a second of the engine alone: one batch that is there already, nothing around it."""
     side, batch = task.architecture.resolution, task.recipe.batch_size
     model = build_network(task.architecture).to(device).to(memory_format=torch.channels_last)
-    precision = Precision(task.recipe, device)
+    precision = Precision(task.recipe, device, batch * side**2)
     images = torch.randn(batch, 3, side, side, device=device, dtype=precision.dtype)
     images = images.to(memory_format=torch.channels_last)
     targets = Targets(torch.arange(batch, device=device) % 10)
@@ -331,7 +331,7 @@ def start_up(device: torch.device, quick: bool) -> Iterator[Row]:
     for resolution, batch, by_trial in cells[: 2 if quick else None]:
         began = time.perf_counter()
         recipe = Recipe(batch_size=batch)
-        precision, ranks = Precision(recipe, device), Ranks(0, 1, device)
+        precision, ranks = Precision(recipe, device, batch * resolution**2), Ranks(0, 1, device)
         torch.backends.cudnn.benchmark = by_trial
         model = build_network(network(resolution)).to(device).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(recipe, model)
@@ -389,10 +389,14 @@ def without_budget(device: torch.device, quick: bool) -> Iterator[Row]:
                 wall = time.time() - began
                 rows.append(wall - result.train_seconds - result.evaluation_seconds)
                 yield {
-                    "trial": number, "outside_s": round(rows[-1], 2), "startup_s": round(result.startup_seconds, 2),
-                    "other_s": round(result.other_seconds, 2), "failure": result.failure and f"{result.failure} {result.message}",
-                    "engine": result.engine, "ok": result.value is not None,
-                }  # fmt: skip
+                    "trial": number,
+                    "outside_s": round(rows[-1], 2),
+                    "startup_s": round(result.startup_seconds, 2),
+                    "other_s": round(result.other_seconds, 2),
+                    "message": result.message,
+                    "engine": result.engine,
+                    "ok": result.value is not None,
+                }
         yield {
             "what": "outside budget and evaluation, median",
             "seconds": round(statistics.median(rows[1:]), 2),
@@ -404,10 +408,9 @@ def failures(device: torch.device, quick: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
 
         def task_of(name: str, budget: Budget, **changes: Any) -> TrialTask:
-            return make_task(
-                f"{folder}/{name}", changes.pop("resolution", 32), changes.pop("recipe", {}), budget,
-                device=device.type, cache=folder, **changes,
-            )  # fmt: skip
+            recipe = changes.pop("recipe", {})
+            told = {"device": device.type, "cache": folder, **changes}
+            return make_task(f"{folder}/{name}", 32, recipe, budget, **told)
 
         with TrainerServer(DatasetConfig(name="digits"), 32, Path(folder)) as server:
             server.wait()

@@ -189,6 +189,6 @@ def _memory_limits(definition: StudyDefinition) -> tuple[int | None, int | None]
     if "auto" in wanted:
         from betanas.devices.find import find_devices
 
-        device = find_devices("auto", None).memory_bytes
+        device = find_devices("auto", None, claim=False).memory_bytes
     ordinary, larger = (memory_bytes(limit, device) for limit in wanted)
     return ordinary, larger

@@ -33,7 +33,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 RanksOption = Annotated[
     str, typer.Option(metavar="N|auto", help="Ranks that train one model together.")
 ]
-DeviceOption = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda|cuda:N,...",
+        help="Where to train; auto and cuda take the GPUs that no other search of yours has.",
+    ),
+]
 
 _PLAIN_WIDTH = 160  # columns where no terminal says how many there are
 

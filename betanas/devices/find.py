@@ -1,16 +1,19 @@
 """Which device a search trains on, and how much memory a rank has there."""
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from betanas.devices.claims import claim_gpu
 from betanas.errors import DeviceError
 
 # Shares of the memory that a training step may plan with: the rest is for the images, the
 # allocator's fragments and, on a CPU, everybody else.
 _GPU_SHARE, _CPU_SHARE = 0.9, 0.6
+_DEVICE = re.compile(r"auto|cpu|cuda|cuda:(?P<indices>\d+(,\d+)*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +33,41 @@ class Devices:
     nnodes: int = 1
 
 
-def find_devices(device: str, nproc_per_node: int | None) -> Devices:
+def find_devices(device: str, nproc_per_node: int | None, *, claim: bool = True) -> Devices:
     """Resolves ``auto`` and checks that what was asked for is there.
 
+    A GPU trains one search's trials at a time, since a budget in seconds would mean less on one
+    that is shared: it is claimed for as long as this process lives, and ``auto`` and ``cuda`` take
+    those that are free.
+
     Args:
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, or GPUs by number: ``cuda:1`` or ``cuda:0,2``.
         nproc_per_node: Ranks; None for one a GPU, or one on a CPU.
+        claim: Whether GPUs are claimed; False only looks.
 
     Raises:
         DeviceError: If there is no such device, or fewer devices than ranks.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise DeviceError(f"--device must be auto, cpu or cuda, but got {device!r}")
-    gpus = torch.cuda.device_count()
-    if device == "cuda" and gpus == 0:
+    asked = _DEVICE.fullmatch(device)
+    if asked is None:
         raise DeviceError(
-            "--device cuda: torch finds no GPU here; use --device cpu, or install a driver"
+            "--device must be auto, cpu, cuda, or GPUs such as cuda:1 or cuda:0,2, "
+            f"but got {device!r}"
+        )
+    gpus = torch.cuda.device_count()
+    if device.startswith("cuda") and gpus == 0:
+        raise DeviceError(
+            f"--device {device}: torch finds no GPU here; use --device cpu, or install a driver"
         )
     if device != "cpu" and gpus:
-        ranks = nproc_per_node or gpus
-        if ranks > gpus:
-            raise DeviceError(f"--nproc-per-node must be <= {gpus}, the GPUs here, but got {ranks}")
-        smallest = min(torch.cuda.get_device_properties(i).total_memory for i in range(ranks))
-        return Devices("cuda", ranks, int(_GPU_SHARE * smallest))
+        indices = list(range(gpus))
+        if asked["indices"]:
+            indices = [int(i) for i in asked["indices"].split(",")]
+            if max(indices) >= gpus or len(set(indices)) < len(indices):
+                raise DeviceError(
+                    f"--device {device} must name different GPUs below {gpus}, their number here"
+                )
+        return _on_gpus(indices, nproc_per_node, claim=claim)
     cores, ranks = os.cpu_count() or 1, nproc_per_node or 1
     if ranks > cores:
         raise DeviceError(
@@ -60,3 +75,29 @@ def find_devices(device: str, nproc_per_node: int | None) -> Devices:
         )
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Devices("cpu", ranks, int(_CPU_SHARE * total / ranks))
+
+
+def _on_gpus(indices: list[int], ranks: int | None, *, claim: bool) -> Devices:
+    """The first free ones of some GPUs, one a rank."""
+    if ranks is not None and ranks > len(indices):
+        raise DeviceError(
+            f"--nproc-per-node must be <= {len(indices)}, the GPUs that were asked for, "
+            f"but got {ranks}"
+        )
+    found = {_identity(i): torch.cuda.get_device_properties(i).total_memory for i in indices}
+    free: list[str] = []
+    for gpu in found:
+        if len(free) < (ranks or len(indices)) and (not claim or claim_gpu(gpu)):
+            free.append(gpu)
+    if len(free) < (ranks or 1):
+        raise DeviceError(
+            f"{len(free)} of {len(indices)} GPUs are free, the others train for other commands of "
+            f"this user, but {ranks or 1} must be; wait for those, or give a smaller "
+            "--nproc-per-node or --device cpu"
+        )
+    memory = int(_GPU_SHARE * min(found[gpu] for gpu in free))
+    return Devices("cuda", len(free), memory)
+
+
+def _identity(index: int) -> str:
+    return f"GPU-{torch.cuda.get_device_properties(index).uuid}"

@@ -6,8 +6,10 @@ of an odd one stays as it is).
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.stats import beta
 from torch import Tensor
@@ -15,6 +17,9 @@ from torch.nn import functional
 
 from betanas.devices.seeds import Stream, numpy_generator
 from betanas.devices.work import upload
+
+# Steps whose shares are computed at once: quantiles of a Beta distribution are dear one by one.
+_STEPS_DRAWN = 64
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,10 @@ class Mixing:
         if self.mixup == self.cutmix == 0 or len(inputs) < 2:
             return inputs, Targets(labels)
         pairs = len(inputs) // 2
-        weights = self._weights(step, first // 2, pairs, inputs.shape[-1])
-        weights = upload(weights, inputs.device).repeat_interleave(2, 0)
+        weights = self._weights(step, first // 2, pairs, inputs.shape[-1], inputs.device)
+        weights = weights.repeat_interleave(2, 0)
         own = inputs[: 2 * pairs]
-        mixed = torch.lerp(_swapped(own), own, weights[:, None])
+        mixed = torch.lerp(_swapped(own), own, weights[:, None].to(own.dtype))
         if len(own) < len(inputs):
             mixed = torch.cat([mixed, inputs[2 * pairs :]])
         others, shares = labels.clone(), torch.ones(len(labels), device=labels.device)
@@ -95,24 +100,40 @@ class Mixing:
         shares[: 2 * pairs] = weights.mean(dim=(1, 2))
         return mixed, Targets(labels, others, shares)
 
-    def _weights(self, step: int, first: int, pairs: int, resolution: int) -> Tensor:
+    def _weights(
+        self, step: int, first: int, pairs: int, resolution: int, device: torch.device
+    ) -> Tensor:
         """How much of each pixel an image keeps, ``pairs x R x R`` in [0, 1].
 
         Mixup keeps the same share of every pixel, CutMix all of a pixel or nothing.
         """
-        # Each pair has its own four numbers, so that ranks may draw from the first pair on.
-        uniform = numpy_generator(self.seed, Stream.MIX, step).random((first + pairs, 4))[first:]
-        cut = uniform[:, 0] < (1.0 if self.mixup == 0 else 0.5 if self.cutmix else 0.0)
-        alpha = np.where(cut, self.cutmix, self.mixup)
-        shares = np.asarray(beta.ppf(uniform[:, 1], alpha, alpha))
+        block, place = divmod(step, _STEPS_DRAWN)
+        drawn = _draws(self.mixup, self.cutmix, self.seed, block, first + pairs)[place, first:]
+        cut, shares, centres = upload(torch.from_numpy(drawn), device).split([1, 1, 2], dim=1)
         # Edges of a rectangle with 1 - share of the area, its centre anywhere; some lies outside.
-        half = np.sqrt(1 - shares)[:, None] / 2
-        low, high = (np.rint((uniform[:, 2:] + s * half) * resolution) for s in (-1, 1))
-        pixels = np.arange(resolution)
+        half = (1 - shares).sqrt() / 2
+        low, high = (((centres + s * half) * resolution).round() for s in (-1, 1))
+        pixels = torch.arange(resolution, device=device)
         inside = (pixels >= low[..., None]) & (pixels < high[..., None])
         kept = ~(inside[:, 0, :, None] & inside[:, 1, None, :])
-        weights = np.where(cut[:, None, None], kept, shares[:, None, None])
-        return torch.from_numpy(weights.astype(np.float32))
+        return torch.where(cut[..., None] > 0, kept.double(), shares[..., None]).float()
+
+
+@lru_cache(maxsize=2)
+def _draws(
+    mixup: float, cutmix: float, seed: int, block: int, pairs: int
+) -> npt.NDArray[np.float64]:
+    """What chance decides for the pairs of some steps, ``steps x pairs x 4``.
+
+    Whether it is CutMix, the share that is kept, and the middle of what CutMix covers. Each pair
+    has its own four numbers, so that ranks may draw from the first pair on.
+    """
+    steps = range(block * _STEPS_DRAWN, (block + 1) * _STEPS_DRAWN)
+    uniform = np.stack([numpy_generator(seed, Stream.MIX, s).random((pairs, 4)) for s in steps])
+    cut = uniform[..., 0] < (1.0 if mixup == 0 else 0.5 if cutmix else 0.0)
+    alpha = np.where(cut, cutmix, mixup)
+    uniform[..., 0], uniform[..., 1] = cut, beta.ppf(uniform[..., 1], alpha, alpha)
+    return uniform
 
 
 def _swapped(pairs: Tensor) -> Tensor:

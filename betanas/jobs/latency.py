@@ -56,7 +56,7 @@ def measure(
     best = complete_trials(stored.records())[:top]
     if not best:
         raise InputError("the study has no complete trial whose network could be measured")
-    kind = find_devices(device, 1).kind
+    kind = find_devices(device, 1, claim=False).kind
     family, classes = definition.search_family, len(stored.settings.classes)
     known: dict[str, Latency] = {}
     found = []

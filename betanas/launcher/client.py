@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from betanas.devices.claims import claimed_gpus
 from betanas.errors import DataError, RunError
 from betanas.files import read_json, write_json
 from betanas.launcher.rendezvous import Rendezvous
@@ -143,6 +144,7 @@ class TrainerServer:
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
             "PYTHONWARNINGS": "ignore",
             **{name: value for name, value in os.environ.items() if name != "BETANAS_STORAGE"},
+            **claimed_gpus(),
             "BETANAS_CONTROLLER_PID": str(os.getpid()),
         }
         self._process = subprocess.Popen(

@@ -97,7 +97,7 @@ def warm_up() -> None:
     """Loads what every training on a GPU needs: context, libraries, the usual kernels."""
     ranks = Ranks(0, 1, torch.device("cuda", 0))
     recipe, batch = Recipe(), 16
-    precision = Precision(recipe, ranks.device)
+    precision = Precision(recipe, ranks.device, batch * 32**2)
     family = FAMILIES["betanet2"]
     model = build_network(decode(family, family.published, 32, 10)).to(ranks.device)
     model.to(memory_format=torch.channels_last)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from betanas.files import read_json
 from betanas.launcher.client import TrainerServer
-from betanas.trial import Failure
+from betanas.launcher.failures import conclude, write_failure
+from betanas.trial import RESULT_FILE, Failure, TrainingResult
 from tests.training.conftest import TaskMaker
 
 LONG = {"seconds": 120}
@@ -143,3 +146,29 @@ def test_no_process_outlives_its_parent(
     assert result.failure is Failure.CRASHED
     assert not wait_until_gone(pids)
     assert len(pids) == 3
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 41.02 GiB.",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+        "NCCL error: unhandled cuda error, Last error: Failed to CUDA calloc async 608 bytes",
+    ],
+)
+def test_allocation_failures_in_all_their_spellings(tmp_path: Path, message: str) -> None:
+    write_failure(tmp_path, 0, RuntimeError(message))
+    conclude(tmp_path, {0: 1})
+    result = TrainingResult.from_json(read_json(tmp_path / RESULT_FILE))
+    assert result.failure is Failure.OUT_OF_MEMORY
+
+
+def test_device_that_does_not_answer_is_lost_and_the_kernel_is_not_blamed(tmp_path: Path) -> None:
+    # Here a fresh process finds no GPU either, as on a machine that has just lost its own.
+    write_failure(tmp_path, 0, torch.AcceleratorError("CUDA error: unspecified launch failure"))
+    conclude(tmp_path, {0: 1})
+    failure = TrainingResult.from_json(read_json(tmp_path / RESULT_FILE)).failure
+    assert failure is Failure.DEVICE_LOST
+    assert not failure.blames_kernel

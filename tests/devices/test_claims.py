@@ -1,0 +1,44 @@
+"""GPUs are claimed by processes, and free again when those end, however they do."""
+
+import signal
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from betanas.devices.claims import claim_gpu, claimed_gpus
+from betanas.devices.find import find_devices
+from betanas.errors import DeviceError
+
+HOLD = """
+import sys, time
+from betanas.devices.claims import claim_gpu
+print(claim_gpu(sys.argv[1]), flush=True)
+time.sleep(60)
+"""
+
+
+def test_claim_ends_with_its_process_even_by_sigkill() -> None:
+    gpu = f"GPU-{uuid.uuid4()}"
+    other = subprocess.Popen([sys.executable, "-c", HOLD, gpu], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "True\n"
+    assert not claim_gpu(gpu)
+    assert gpu not in claimed_gpus().get("CUDA_VISIBLE_DEVICES", "")
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert claim_gpu(gpu)
+    assert claim_gpu(gpu), "its own process may ask again"
+    assert gpu in claimed_gpus()["CUDA_VISIBLE_DEVICES"]
+    brief = HOLD.replace("60", "0")
+    again = subprocess.run(
+        [sys.executable, "-c", brief, gpu], check=False, capture_output=True, text=True
+    )
+    assert again.stdout == "False\n"
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:0,", "cpu:1"])
+def test_device_that_cannot_be(device: str) -> None:
+    with pytest.raises(DeviceError, match="must be auto, cpu, cuda, or GPUs such as cuda:1"):
+        find_devices(device, None)
