@@ -211,6 +211,17 @@ def confirmed_tables(found: Confirmed) -> dict[str, Table]:
     }
 
 
+def chances_table(found: Confirmed) -> Table:
+    """With which probability each model is the best, and beats each other one."""
+    return _table(
+        ("model", "is the best", *(f"beats {m.title}" for m in found.models)),
+        (
+            [m.title, m.probability_best, *(found.probability(m, o) for o in found.models)]
+            for m in found.models
+        ),
+    )
+
+
 def layers_table(architecture: Architecture) -> Table:
     """The published Tables A1 and A3: equal layers in a row are one row with mean ratios."""
 
