@@ -115,14 +115,21 @@ def generate_database(
     """Writes a database of ``number`` trials as ``betanas optimize`` would have left it."""
     definition = load_study(study)
     settings = settings_of(definition, classes)
+    records = generated_records(definition, settings, number)
+    return definition, write_database(path, definition, settings, records)
+
+
+def write_database(
+    path: Path, definition: StudyDefinition, settings: Settings, records: list[TrialRecord]
+) -> StoredStudy:
+    """Writes a database of these trials."""
     url = f"sqlite:///{path}"
     database = open_database(url)
     made = optuna.create_study(study_name=definition.name, storage=database, direction="maximize")
     made.set_user_attr(SETTINGS_KEY, settings.to_json())
     ranges = sobol_phase(definition, settings).space.distributions
-    records = generated_records(definition, settings, number)
     made.add_trials([_frozen(record, ranges) for record in records])
-    return definition, StoredStudy.load(url, definition.name)
+    return StoredStudy.load(url, definition.name)
 
 
 def _frozen(

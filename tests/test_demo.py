@@ -18,6 +18,7 @@ from betanas.study.loading import built_in_studies, load_study
 
 DEMO = ("--study", "demo")
 ROOT = Path(__file__).parents[1]
+TEMPLATES = ROOT / "betanas" / "analysis" / "templates"
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,9 @@ def test_wheel_and_sdist_carry_it(tmp_path: Path) -> None:
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
     shipped = set(zipfile.ZipFile(wheel).namelist())
-    assert {"betanas/recorded/demo.db", "betanas/studies/demo.toml"} <= shipped
+    templates = {str(p.relative_to(ROOT)) for p in TEMPLATES.rglob("*.*") if p.is_file()}
+    assert "betanas/analysis/templates/sections/best.html" in templates
+    assert {"betanas/recorded/demo.db", "betanas/studies/demo.toml", *templates} <= shipped
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"betanas/recorded/demo.db", "studies/demo.toml"} <= names
+    assert {"betanas/recorded/demo.db", "studies/demo.toml", *templates} <= names

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.cluster.hierarchy import cut_tree, linkage
 
 from betanas.arrays import FloatArray, IntArray
 from betanas.errors import InputError
@@ -81,7 +82,7 @@ def kernel_matrix(records: Sequence[TrialRecord], names: Sequence[str]) -> Float
 def cluster_best(
     records: Sequence[TrialRecord], names: Sequence[str], top: int = TOP, clusters: int = CLUSTERS
 ) -> Clustering:
-    """Clusters the best complete trials with scikit-learn, Ward's criterion.
+    """Clusters the best complete trials by Ward's criterion.
 
     Args:
         records: All trials of the study.
@@ -102,22 +103,17 @@ def cluster_best(
             f"{clusters} clusters take at least {max(2, clusters)} complete trials among the best "
             f"{top}, but there are {len(best)}; ask for fewer clusters or run more trials"
         )
-    from sklearn.cluster import AgglomerativeClustering  # noqa: PLC0415 - a second to import
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
-
     table = kernel_matrix(best, names)
-    standardised = StandardScaler().fit_transform(table)
-    tree = AgglomerativeClustering(
-        n_clusters=clusters, linkage="ward", compute_full_tree=True, compute_distances=True
-    ).fit(standardised)
+    tree = linkage(_standardised(table), "ward")
+    # Not ``fcluster``: where merges are equally high it makes fewer clusters than it is asked for.
+    own = cut_tree(tree, [clusters])[:, 0]
     values = np.array([r.value for r in best], dtype=np.float64)
-    means = {int(label): values[tree.labels_ == label].mean() for label in set(tree.labels_)}
-    order = sorted(means, key=lambda label: (-means[label], int(np.argmax(tree.labels_ == label))))
-    labels = np.array([1 + order.index(int(label)) for label in tree.labels_], dtype=np.int64)
-    numbers = tuple(r.number for r in best)
+    groups = [np.flatnonzero(own == label) for label in range(clusters)]
+    groups.sort(key=lambda inside: (-values[inside].mean(), inside[0]))
+    numbers, labels = tuple(r.number for r in best), np.empty(len(best), dtype=np.int64)
     found = []
-    for label in range(1, clusters + 1):
-        inside = np.flatnonzero(labels == label)
+    for label, inside in enumerate(groups, start=1):
+        labels[inside] = label
         found.append(
             Cluster(
                 label,
@@ -127,16 +123,15 @@ def cluster_best(
                 tuple(numbers[i] for i in inside),
             )
         )
-    return Clustering(numbers, labels, _linkage(tree.children_, tree.distances_), tuple(found))
+    return Clustering(numbers, labels, tree, tuple(found))
 
 
-def _linkage(children: IntArray, distances: FloatArray) -> FloatArray:
-    """Scikit-learn's merges in SciPy's form: with the number of leaves below each."""
-    leaves = len(children) + 1
-    sizes = np.ones(2 * leaves - 1)
-    for i, (left, right) in enumerate(children):
-        sizes[leaves + i] = sizes[left] + sizes[right]
-    return np.column_stack([children, distances, sizes[leaves:]]).astype(np.float64)
+def _standardised(table: FloatArray) -> FloatArray:
+    """Columns of mean 0 and standard deviation 1, ``n x d``; constant ones become 0."""
+    varies = np.ptp(table, axis=0) > 0
+    return np.asarray(
+        np.where(varies, table - table.mean(axis=0), 0.0) / np.where(varies, table.std(axis=0), 1.0)
+    )
 
 
 def normalised(

@@ -1,17 +1,13 @@
-"""How far a study can be believed: rejections, replicates, and the model's own test."""
+"""How far a study can be believed: what was rejected, and what differs between replicates."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from betanas.arrays import FloatArray
 from betanas.trial import TrialRecord
-
-Predict = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
-"""From kernels, ``n x d``, to the mean and standard deviation of their accuracy, ``n`` each."""
 
 
 def history_of(record: TrialRecord) -> list[Mapping[str, Any]]:
@@ -62,78 +58,4 @@ def find_replicates(records: Sequence[TrialRecord]) -> Replicates:
         {key: tuple(n for n, _ in group) for key, group in repeated.items()},
         float(np.sqrt(squares / degrees)) if degrees else None,
         degrees,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ModelQuality:
-    """What the Gaussian process says of each trial when it must not look at that trial.
-
-    Attributes:
-        predicted: Leave-one-out means, ``n``.
-        std: Standard deviations of a new training there, ``n``.
-        measured: The values, ``n``.
-        noise_std: What the model holds for the noise of one training.
-        r2: Share of the variance explained; 0 is as good as the mean, below 0 worse.
-        rmse: Root mean squared error.
-        spearman: Rank correlation.
-        coverage: Share of the values inside the 95 % intervals.
-    """
-
-    predicted: FloatArray
-    std: FloatArray
-    measured: FloatArray
-    noise_std: float
-    r2: float
-    rmse: float
-    spearman: float
-    coverage: float
-
-
-def leave_one_out(
-    mean: FloatArray, std: FloatArray, measured: FloatArray, noise_std: float
-) -> ModelQuality | None:
-    """Takes each trial out of a Gaussian process in turn, without fitting it again.
-
-    With Gaussian noise the posterior without trial i is the posterior at i divided by the
-    likelihood of its value: precisions subtract (Rasmussen and Williams, 2006, eq. 5.12 in the form
-    of eq. 3.56). Length scales and noise stay those of the whole data.
-
-    Args:
-        mean: Posterior means at the measured kernels, ``n``.
-        std: Posterior standard deviations of the noise-free value, ``n``.
-        measured: The values, ``n``.
-        noise_std: The model's noise of one training, > 0.
-
-    Returns:
-        None with fewer than three trials, or values that are all the same.
-    """
-    if len(measured) < 3 or np.ptp(measured) == 0 or noise_std <= 0:
-        return None
-    noise = noise_std**2
-    precision = 1 / np.maximum(std, 1e-12) ** 2
-    # Where the trial alone tells the model what it knows, nothing but rounding is left.
-    cavity = np.maximum(precision - 1 / noise, 1e-9 * precision)
-    predicted = (mean * precision - measured / noise) / cavity
-    spread = np.sqrt(1 / cavity + noise)
-    return model_quality(predicted, spread, measured, noise_std)
-
-
-def model_quality(
-    predicted: FloatArray, std: FloatArray, measured: FloatArray, noise_std: float
-) -> ModelQuality:
-    """Scores leave-one-out predictions, however they were made; shapes ``n``."""
-    error = measured - predicted
-    variance = float(np.var(measured)) or 1.0
-    ranks = [np.argsort(np.argsort(x, kind="stable"), kind="stable") for x in (predicted, measured)]
-    spearman = float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if len(measured) > 1 else 0.0
-    return ModelQuality(
-        predicted,
-        std,
-        measured,
-        noise_std,
-        r2=1 - float(np.mean(error**2)) / variance,
-        rmse=float(np.sqrt(np.mean(error**2))),
-        spearman=spearman,
-        coverage=float(np.mean(np.abs(error) <= 1.96 * std)),
     )

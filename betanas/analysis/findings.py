@@ -6,17 +6,19 @@ from typing import Any
 
 from betanas.analysis.clusters import Clustering
 from betanas.analysis.confirmation import Confirmed
-from betanas.analysis.evidence import ModelQuality, Replicates
+from betanas.analysis.evidence import Replicates
 from betanas.analysis.importance import Dependence
 from betanas.analysis.pareto import known_costs, pareto_front
 from betanas.analysis.scaling import ScaledCost
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture
+from betanas.search.quality import ModelQuality
+from betanas.search.recommend import Recommendation
 from betanas.trial import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class DecodedKernel:
     """A kernel worth showing in full.
 
     Attributes:
@@ -30,21 +32,6 @@ class Network:
     kernel: Mapping[str, float]
     architecture: Architecture
     complexity: Complexity
-
-
-@dataclass(frozen=True, slots=True)
-class Recommended:
-    """The kernel that the model holds for the best.
-
-    Attributes:
-        parameters: The kernel.
-        predicted_value: Posterior mean of its accuracy.
-        predicted_std: Posterior standard deviation.
-    """
-
-    parameters: Mapping[str, float]
-    predicted_value: float
-    predicted_std: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +50,6 @@ class Findings:
         clustering: Of the best trials; None if there are too few.
         importance: ``method -> {parameter: share}``.
         dependence: Of the model, a parameter each.
-        quality: The model's leave-one-out test.
         replicates: Equal architectures.
         outcomes: ``phase -> {outcome: count}``.
         scaling: The observed best kernel at other resolutions.
@@ -77,12 +63,11 @@ class Findings:
     ranges: Mapping[str, tuple[float, float]]
     records: Sequence[TrialRecord]
     observed: TrialRecord | None
-    recommended: Recommended | None
-    networks: tuple[Network, ...]
+    recommended: Recommendation | None
+    networks: tuple[DecodedKernel, ...]
     clustering: Clustering | None
     importance: Mapping[str, Mapping[str, float]]
     dependence: Sequence[Dependence]
-    quality: ModelQuality | None
     replicates: Replicates
     outcomes: Mapping[str, Mapping[str, int]]
     scaling: Sequence[ScaledCost]
@@ -93,6 +78,11 @@ class Findings:
     def name(self) -> str:
         """The study's."""
         return str(self.summary["study"])
+
+    @property
+    def quality(self) -> ModelQuality | None:
+        """Of the model, cross-validated; None if it has too little to learn from."""
+        return self.recommended.quality if self.recommended else None
 
     def to_json(self) -> dict[str, Any]:
         """Every number, as plain data."""
@@ -109,7 +99,7 @@ class Findings:
                 "value": observed.value,
                 "parameters": dict(observed.parameters),
             },
-            "recommended": asdict(self.recommended) if self.recommended else None,
+            "recommended": self.recommended.to_json() if self.recommended else None,
             "networks": [
                 {
                     "title": n.title,

@@ -1,15 +1,17 @@
 """Which parameters matter, asked in several ways; and how the accuracy depends on each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from betanas.analysis.evidence import Predict
 from betanas.arrays import FloatArray
 
 GRID = 21
 BACKGROUND = 32
+
+Predict = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+"""From kernels, ``n x d``, to the mean and standard deviation of their accuracy, ``n`` each."""
 
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:

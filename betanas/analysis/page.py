@@ -2,19 +2,29 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Mapping
-from html import escape
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from betanas.analysis import sections
+from betanas.analysis.cells import (
+    decimal,
+    duration,
+    kernel_number,
+    per_cent,
+    plain_number,
+    share,
+)
 from betanas.analysis.clusters import complete_trials, highlighted
 from betanas.analysis.evidence import history_of
 from betanas.analysis.figures.architecture import draw_architecture
-from betanas.analysis.figures.clusters import draw_cluster_means, draw_dendrogram
+from betanas.analysis.figures.clusters import (
+    cluster_colour,
+    draw_cluster_means,
+    draw_dendrogram,
+)
 from betanas.analysis.figures.confirmed import draw_confirmed
 from betanas.analysis.figures.costs import draw_pareto, draw_scaling
 from betanas.analysis.figures.model import (
@@ -27,16 +37,20 @@ from betanas.analysis.figures.search import (
     draw_outcomes,
     draw_parallel_coordinates,
 )
-from betanas.analysis.figures.style import inline_svg, to_png, to_svg
+from betanas.analysis.figures.style import inline_svg, short_count, to_png, to_svg
 from betanas.analysis.figures.training import draw_training
 from betanas.analysis.findings import Findings
-from betanas.analysis.tables import Table
+from betanas.analysis.tables import TRIAL_COLUMNS, Table, chances_table
+from betanas.architecture.families import FAMILIES
 
+_TEMPLATES = Path(__file__).parent / "templates"
 _KERNEL_DIGITS = 6
 
 
 def draw_all(findings: Findings) -> dict[str, Figure]:
     """Every figure that a study's data allow, by the name of its files."""
+    # Ours, not Optuna's: theirs leave out what was rejected, need megabytes of plotly.js or
+    # are experimental (Matplotlib), and their colours do not follow the page into the dark.
     f = findings
     recommended = f.recommended.parameters if f.recommended else None
     figures: dict[str, Figure] = {}
@@ -94,67 +108,75 @@ def render_page(
     """
     pictures: dict[str, str | bytes] = {}
     inline: dict[str, str] = {}
+    clusters = len(findings.clustering.clusters) if findings.clustering else 0
     for name, figure in draw_all(findings).items():
         svg = to_svg(figure)
         pictures[f"{name}.svg"], pictures[f"{name}.png"] = svg, to_png(figure)
         if name != "parallel_coordinates":  # the page draws these itself
             inline[name] = inline_svg(svg, name.replace("_", "-"), name.replace("_", " "))
-    body = sections.render_body(findings, tables, inline)
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = (_TEMPLATES.joinpath(n).read_text("utf-8") for n in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # No name in the database can load or run anything: only this one script, no network at all.
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    page = _environment().get_template("report.html")
+    return page.render(
+        findings=findings,
+        tables=tables,
+        figures=inline,
+        data=_data(findings),
+        meanings=_meanings(findings),
+        chances=chances_table(findings.confirmed) if findings.confirmed else None,
+        cluster_colours={f"cluster {i}": cluster_colour(i) for i in range(1, 1 + clusters)},
+        style=style,
+        script=script,
+        # No name in the database can load or run anything: only this one script, no network at all.
+        policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+    ), pictures
+
+
+def _environment() -> Environment:
+    """The templates; whatever comes from a study is escaped where it is put in."""
+    made = Environment(
+        loader=FileSystemLoader(str(_TEMPLATES)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(findings.name)} – BetaNAS report</title>\n"
-        f"<style>\n{style}</style>\n</head>\n<body>\n{body}\n"
-        f'<script type="application/json" id="data">{_data(findings)}</script>\n'
-        f"<script>{script}</script>\n</body>\n</html>\n"
-    )
-    return page, pictures
+    made.filters |= {f.__name__: f for f in (per_cent, decimal, duration, short_count)}
+    made.globals |= {f.__name__: f for f in (plain_number, kernel_number, share)}
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return made
 
 
-def _asset(name: str) -> str:
-    return files("betanas.analysis").joinpath(name).read_text(encoding="utf-8")
+def _meanings(findings: Findings) -> dict[str, str]:
+    """What the rows of the table of kernels mean."""
+    meanings = {p.name: p.meaning for p in FAMILIES[str(findings.facts["family"])].parameters}
+    return meanings | {
+        "accuracy": "measured; of the recommended best, predicted",
+        "num_params": "trainable weights",
+        "macs": "multiply-adds of one image",
+        "activation_bytes": "kept activations of a training step",
+    }
 
 
-def _data(findings: Findings) -> str:
-    """The trials for the page's script, as JSON that cannot end its own element."""
-    names = list(findings.ranges)
-
-    def kernel(values: Mapping[str, float]) -> list[float | None]:
-        return [round(values[n], _KERNEL_DIGITS) if n in values else None for n in names]
-
-    trials: list[dict[str, Any]] = [
-        {
-            "number": r.number,
-            "state": r.state,
-            "phase": r.phase,
-            "value": r.value,
-            "reason": r.reason,
-            "num_params": r.num_params,
-            "macs": r.macs,
-            "activation_bytes": r.activation_bytes,
-            "train_seconds": r.train_seconds,
-            "epochs": r.epochs,
-            "kernel": kernel(r.parameters),
-        }
+def _data(findings: Findings) -> dict[str, Any]:
+    """The trials for the page's script."""
+    columns = (*(c for c in TRIAL_COLUMNS if c != "fingerprint"),)
+    kernels = (
+        [
+            round(r.parameters[n], _KERNEL_DIGITS) if n in r.parameters else None
+            for n in findings.ranges
+        ]
         for r in findings.records
-    ]
-    ranges = [{"name": n, "low": low, "high": high} for n, (low, high) in findings.ranges.items()]
-    text = json.dumps(
-        {
-            "parameters": ranges,
-            "trials": trials,
-            "highlight": highlighted(len(complete_trials(findings.records))),
-        },
-        separators=(",", ":"),
     )
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return {
+        "parameters": [
+            {"name": n, "low": low, "high": high} for n, (low, high) in findings.ranges.items()
+        ],
+        "trials": [
+            {**{c: getattr(r, c) for c in columns}, "kernel": kernel}
+            for r, kernel in zip(findings.records, kernels, strict=True)
+        ],
+        "highlight": highlighted(len(complete_trials(findings.records))),
+    }

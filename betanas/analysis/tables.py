@@ -12,6 +12,7 @@ from betanas.analysis.evidence import history_of
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
 from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.architecture.layers import Architecture, Layer
+from betanas.search.recommend import Recommendation
 from betanas.trial import TrialRecord
 
 Cell = str | int | float | None
@@ -57,12 +58,7 @@ def all_tables(findings: Findings) -> dict[str, Table]:
         key = "layers_" + network.title.split()[0]
         tables[key] = layers_table(network.architecture)
     if findings.clustering is not None:
-        recommended = findings.recommended
-        tables["clusters"] = cluster_table(
-            findings.clustering,
-            recommended.parameters if recommended else None,
-            recommended.predicted_value if recommended else None,
-        )
+        tables["clusters"] = cluster_table(findings.clustering, findings.recommended)
         tables["cluster_trials"] = _table(
             ("trial", "cluster"),
             zip(findings.clustering.numbers, map(int, findings.clustering.labels), strict=True),
@@ -91,7 +87,7 @@ def all_tables(findings: Findings) -> dict[str, Table]:
         tables["model_quality"] = _table(
             ("figure", "value"), ([key, getattr(quality, key)] for key in QUALITY_FIGURES)
         )
-        tables["leave_one_out"] = _table(
+        tables["cross_validation"] = _table(
             ("measured", "predicted", "std"),
             (
                 list(map(float, row))
@@ -134,9 +130,7 @@ def kernels_table(findings: Findings) -> Table:
     return Table(("parameter", *(n.title for n in networks)), rows)
 
 
-def cluster_table(
-    clustering: Clustering, recommended: Mapping[str, float] | None, predicted: float | None
-) -> Table:
+def cluster_table(clustering: Clustering, recommended: Recommendation | None) -> Table:
     """The published Tables 5 and 6: the recommended kernel beside the clusters' means."""
     clusters = clustering.clusters
     columns = ["parameter", *(f"cluster {c.label}" for c in clusters)]
@@ -148,8 +142,8 @@ def cluster_table(
     if recommended is not None:
         columns.insert(1, "recommended")
         for row in rows:
-            row.insert(1, recommended.get(str(row[0])))
-        rows[-2][1] = predicted
+            row.insert(1, recommended.parameters.get(str(row[0])))
+        rows[-2][1] = recommended.predicted_value
     return Table(tuple(columns), rows)
 
 
@@ -215,6 +209,17 @@ def confirmed_tables(found: Confirmed) -> dict[str, Table]:
             ([d.better, d.other, d.mean, d.low, d.high, d.probability] for d in found.differences),
         ),
     }
+
+
+def chances_table(found: Confirmed) -> Table:
+    """With which probability each model is the best, and beats each other one."""
+    return _table(
+        ("model", "is the best", *(f"beats {m.title}" for m in found.models)),
+        (
+            [m.title, m.probability_best, *(found.probability(m, o) for o in found.models)]
+            for m in found.models
+        ),
+    )
 
 
 def layers_table(architecture: Architecture) -> Table:

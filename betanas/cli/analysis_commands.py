@@ -45,33 +45,19 @@ def cluster(
     as_json: JsonOption = False,
 ) -> None:
     """Cluster the best trials: which kinds of kernel do well."""
-    from dataclasses import asdict
-
     from betanas.analysis.clusters import cluster_best
     from betanas.analysis.tables import cluster_table
 
     definition, stored = load_begun(study, storage, set_)
     records = stored.records()
     found = cluster_best(records, list(definition.ranges), top, clusters)
-    from betanas.search.plan import sobol_phase
-    from betanas.search.recommend import recommend
+    from betanas.jobs.recommend import recommended
 
-    phase = sobol_phase(definition, stored.settings)
-    recommended = recommend(phase.space, phase.feasibility, records, definition.search.seed)
+    best = recommended(definition, stored.settings, records)
     if as_json:
-        print_json(
-            {
-                "clusters": found.to_json(),
-                "recommended": asdict(recommended) if recommended else None,
-            }
-        )
+        print_json({"clusters": found.to_json(), "recommended": best.to_json() if best else None})
         return
-    table = cluster_table(
-        found,
-        recommended.parameters if recommended else None,
-        recommended.predicted_value if recommended else None,
-    )
-    _print_clusters(table)
+    _print_clusters(cluster_table(found, best))
     for c in found.clusters:
         say(f"cluster {c.label}: trials {', '.join(map(str, c.trials))}")
 

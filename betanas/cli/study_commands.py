@@ -32,7 +32,7 @@ from betanas.jobs.load import storage_url
 
 if TYPE_CHECKING:
     from betanas.database.stored import StoredStudy
-    from betanas.search.recommend import Recommendation
+    from betanas.search.quality import ModelQuality
     from betanas.study.definition import StudyDefinition
 
 
@@ -186,17 +186,13 @@ def best(
 ) -> None:
     """Show the observed and the recommended best kernel."""
     definition, stored = load_begun(study, storage, set_)
-    from dataclasses import asdict
-
     from betanas.analysis.status import observed_best
     from betanas.cli.tables import print_kernels
-    from betanas.search.plan import sobol_phase
-    from betanas.search.recommend import recommend
+    from betanas.jobs.recommend import recommended
 
     records = stored.records()
     observed = observed_best(records)
-    phase = sobol_phase(definition, stored.settings)
-    recommended = recommend(phase.space, phase.feasibility, records, definition.search.seed)
+    believed = recommended(definition, stored.settings, records)
     if as_json:
         print_json(
             {
@@ -207,7 +203,7 @@ def best(
                     "value": observed.value,
                     "parameters": dict(observed.parameters),
                 },
-                "recommended": asdict(recommended) if recommended else None,
+                "recommended": believed.to_json() if believed else None,
             }
         )
         return
@@ -215,15 +211,14 @@ def best(
         say("no trial is complete yet")
         return
     columns = {f"observed (trial {observed.number})": observed.parameters}
-    if recommended is not None:
-        columns["recommended"] = recommended.parameters
+    if believed is not None:
+        columns["recommended"] = believed.parameters
     print_kernels(out, columns)
     say(f"observed     {per_cent(observed.value)}")
-    if recommended is not None:
+    if believed is not None:
         say(
-            f"recommended  {per_cent(recommended.predicted_value)} predicted, "
-            f"standard deviation {per_cent(recommended.predicted_std)}; "
-            f"{_quality(recommended)}"
+            f"recommended  {per_cent(believed.predicted_value)} predicted, "
+            f"standard deviation {per_cent(believed.predicted_std)}; {_quality(believed.quality)}"
         )
 
 
@@ -295,13 +290,13 @@ def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:
     return summarize(definition.name, stored.records(), definition.search.trials)
 
 
-def _quality(recommended: Recommendation) -> str:
+def _quality(quality: ModelQuality) -> str:
     """Whether to believe the model, in words."""
-    if recommended.rank_correlation is None or recommended.coverage is None:
+    if quality.spearman is None:
         return "the trials do not tell how good the model is"
     return (
         "on trials it had not seen the model ranks with correlation "
-        f"{recommended.rank_correlation:.2f}, {recommended.coverage:.0%} are in its 95 % interval"
+        f"{quality.spearman:.2f}, {quality.coverage:.0%} are in its 95 % interval"
     )
 
 

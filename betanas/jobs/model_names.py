@@ -14,10 +14,9 @@ from betanas.data import describe_dataset
 from betanas.errors import InputError
 from betanas.jobs.load import LoadedStudy
 from betanas.jobs.load import load_study as open_study
+from betanas.jobs.recommend import recommended
 from betanas.jobs.train import Plan
 from betanas.models.network import reference_names
-from betanas.search.plan import sobol_phase
-from betanas.search.recommend import recommend
 from betanas.study.definition import Recipe, StudyDefinition, kernel_of
 from betanas.study.loading import check_study, load_study
 
@@ -165,12 +164,10 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
     """Title and parameters of one of a study's kernels."""
     records = opened.records()
     if which == "recommended":
-        phase = sobol_phase(opened.definition, opened.stored.settings)
-        seed = opened.definition.search.seed
-        recommended = recommend(phase.space, phase.feasibility, records, seed)
-        if recommended is None:
+        found = recommended(opened.definition, opened.stored.settings, records)
+        if found is None:
             raise InputError(f"study {study} has too few complete trials to recommend a kernel")
-        return f"{study} recommended", dict(recommended.parameters)
+        return f"{study} recommended", dict(found.parameters)
     if which == "best":
         record = opened.best()
         if record is None:

@@ -3,7 +3,6 @@
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,8 @@ from betanas.analysis.clusters import (
     kernel_matrix,
 )
 from betanas.analysis.confirmation import confirmed
-from betanas.analysis.evidence import (
-    ModelQuality,
-    Predict,
-    find_replicates,
-    leave_one_out,
-    outcomes_by_phase,
-)
-from betanas.analysis.findings import Findings, Network, Recommended
+from betanas.analysis.evidence import find_replicates, outcomes_by_phase
+from betanas.analysis.findings import DecodedKernel, Findings
 from betanas.analysis.importance import (
     Dependence,
     length_scale_importance,
@@ -51,51 +44,17 @@ from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
 from betanas.files import make_folder, write_whole
+from betanas.jobs.recommend import recommended
 from betanas.search.plan import sobol_phase
-from betanas.search.proposal import Evidence, Proposer
-from betanas.search.recommend import recommend
+from betanas.search.recommend import Recommendation, evenly_ranked
 from betanas.search.rules import ArchitectureRules
-from betanas.search.space import SobolPhase
-from betanas.search.surrogate import one_thread
+from betanas.search.space import SobolPhase, Space
+from betanas.search.surrogate import Surrogate, one_thread
 from betanas.study.definition import StudyDefinition, kernel_of
 from betanas.trial import TrialRecord
 
-MODEL_TRIALS = 500  # an exact Gaussian process takes their number cubed
 FANOVA_TRIALS = 200  # its trees are Python's
 MIN_TRIALS = 8  # complete ones, before importance means anything
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What the analysis asks of the search's Gaussian process.
-
-    Attributes:
-        predict: Mean and standard deviation of the noise-free accuracy.
-        length_scales: Of each free parameter on the unit cube.
-        noise_std: Of one training.
-    """
-
-    predict: Predict
-    length_scales: Mapping[str, float]
-    noise_std: float
-
-
-def fit_model(phase: SobolPhase, records: Sequence[TrialRecord]) -> Model:
-    """Fits the search's Gaussian process to complete trials."""
-    space = phase.space
-    kernels = kernel_matrix(records, space.names)
-    values = np.array([r.value for r in records], dtype=np.float64)
-    rules = ArchitectureRules(space, phase.feasibility)
-    with one_thread():
-        surrogate = Proposer(space, rules, phase.seed).fit(Evidence(kernels, values, kernels[:0]))
-
-    def predict(asked: FloatArray) -> tuple[FloatArray, FloatArray]:
-        with one_thread():
-            return surrogate.predict(asked, rules.assess(asked).traits)
-
-    names = [space.names[i] for i in space.free]
-    lengths = map(float, np.exp(surrogate.hyperparameters.log_scales))  # those of traits come last
-    return Model(predict, dict(zip(names, lengths, strict=False)), surrogate.noise_std)
 
 
 def analyse(
@@ -124,21 +83,20 @@ def analyse_records(
     phase = sobol_phase(definition, settings)
     ranges = definition.ranges
     best = complete_trials(records)
-    learnt = _spread(best, MODEL_TRIALS)
-    if len(learnt) < len(best):
+    found = recommended(definition, settings, records)
+    known = sum(r.state == "complete" and r.value is not None for r in records)
+    if found is not None and len(found.quality.measured) < known:
         notes.append(
-            f"the model of this report has learnt from {len(learnt)} of {len(best)} complete "
-            "trials, chosen evenly over their ranks"
+            f"the model has learnt from {len(found.quality.measured)} of {known} complete trials, "
+            "chosen evenly over their ranks"
         )
-    replicates = [r for r in records if r.is_replicate and r.state == "complete"]
-    recommended = _recommended(phase, [*learnt, *replicates], definition.search.seed)
-    model = fit_model(phase, learnt) if len(learnt) >= MIN_TRIALS else None
+    model = found.surrogate if found is not None and len(best) >= MIN_TRIALS else None
     if model is None:
         notes.append(
-            f"importance, partial dependence and model quality take {MIN_TRIALS} complete trials, "
+            f"importance and partial dependence take {MIN_TRIALS} complete trials, "
             f"but there are {len(best)}"
         )
-    dependence, quality = _ask(model, learnt, ranges)
+    dependence = _dependence(phase, model, best, ranges)
     observed = observed_best(records)
     return Findings(
         summary=summarize(definition.name, records, definition.search.trials),
@@ -147,12 +105,11 @@ def analyse_records(
         ranges=ranges,
         records=records,
         observed=observed,
-        recommended=recommended,
-        networks=_networks(definition, settings, observed, recommended),
+        recommended=found,
+        networks=_networks(definition, settings, observed, found),
         clustering=_clusters(records, list(ranges), top, clusters, notes),
         importance=_importance(phase, best, model, dependence),
         dependence=dependence,
-        quality=quality,
         replicates=find_replicates(records),
         outcomes=outcomes_by_phase(records),
         scaling=scale(
@@ -169,14 +126,8 @@ def analyse_records(
     )
 
 
-def _spread(best: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
-    """At most so many of them, evenly over their ranks, by number."""
-    chosen = np.unique(np.linspace(0, len(best) - 1, min(most, len(best))).round().astype(int))
-    return sorted((best[i] for i in chosen), key=lambda r: r.number)
-
-
 def _rounded(value: float) -> float:
-    """Six digits: the order of additions on another machine changes the sixteenth."""
+    """Six digits: enough for people, and the same on other machines."""
     return float(f"{value:.6g}")
 
 
@@ -184,44 +135,31 @@ def _rounded_all(values: FloatArray) -> FloatArray:
     return np.array([_rounded(v) for v in values], dtype=np.float64)
 
 
-def _recommended(
-    phase: SobolPhase, records: Sequence[TrialRecord], seed: int
-) -> Recommended | None:
-    found = recommend(phase.space, phase.feasibility, records, seed)
-    if found is None:
-        return None
-    kernel = {name: _rounded(value) for name, value in found.parameters.items()}
-    return Recommended(kernel, _rounded(found.predicted_value), _rounded(found.predicted_std))
-
-
-def _ask(
-    model: Model | None,
-    records: Sequence[TrialRecord],
+def _dependence(
+    phase: SobolPhase,
+    model: Surrogate | None,
+    best: Sequence[TrialRecord],
     ranges: Mapping[str, tuple[float, float]],
-) -> tuple[list[Dependence], ModelQuality | None]:
-    """Partial dependence and the leave-one-out test of a model."""
+) -> list[Dependence]:
+    """The model's partial dependence on each parameter, over the trials' kernels."""
     if model is None:
-        return [], None
-    kernels = kernel_matrix(records, list(ranges))
-    values = np.array([r.value for r in records], dtype=np.float64)
-    dependence = [
-        Dependence(d.name, d.grid, _rounded_all(d.mean), _rounded_all(d.std))
-        for d in partial_dependence(model.predict, kernels, ranges)
-    ]
-    mean, std = model.predict(kernels)
-    quality = leave_one_out(mean, std, values, model.noise_std)
-    if quality is None:
-        return dependence, None
-    return dependence, ModelQuality(
-        predicted=_rounded_all(quality.predicted),
-        std=_rounded_all(quality.std),
-        measured=quality.measured,
-        noise_std=_rounded(quality.noise_std),
-        r2=_rounded(quality.r2),
-        rmse=_rounded(quality.rmse),
-        spearman=_rounded(quality.spearman),
-        coverage=_rounded(quality.coverage),
-    )
+        return []
+    rules = ArchitectureRules(phase.space, phase.feasibility)
+
+    def predict(asked: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return model.predict(asked, rules.assess(asked).traits)
+
+    kernels = kernel_matrix(sorted(best, key=lambda r: r.number), list(ranges))
+    with one_thread():
+        found = partial_dependence(predict, kernels, ranges)
+    return [Dependence(d.name, d.grid, _rounded_all(d.mean), _rounded_all(d.std)) for d in found]
+
+
+def _length_scales(space: Space, model: Surrogate) -> dict[str, float]:
+    """Of each free parameter on the unit cube."""
+    names = [space.names[i] for i in space.free]
+    lengths = np.exp(model.hyperparameters.log_scales)  # those of traits come last
+    return dict(zip(names, map(float, lengths), strict=False))
 
 
 def _clusters(
@@ -237,15 +175,16 @@ def _clusters(
 def _importance(
     phase: SobolPhase,
     best: Sequence[TrialRecord],
-    model: Model | None,
+    model: Surrogate | None,
     dependence: Sequence[Dependence],
 ) -> dict[str, dict[str, float]]:
     """Importance by every method; empty where there is too little to learn from."""
     if model is None:
         return {}
-    spread = _spread(best, FANOVA_TRIALS)
+    values = np.array([r.value for r in best], dtype=np.float64)
+    spread = [best[i] for i in evenly_ranked(values, FANOVA_TRIALS)]
     found = {
-        "GP length scales": length_scale_importance(model.length_scales),
+        "GP length scales": length_scale_importance(_length_scales(phase.space, model)),
         "GP main effects": main_effects(dependence),
         "fANOVA": optuna_importance(
             phase, spread, lambda: FanovaImportanceEvaluator(n_trees=16, seed=0)
@@ -290,8 +229,8 @@ def _networks(
     definition: StudyDefinition,
     settings: Settings,
     observed: TrialRecord | None,
-    recommended: Recommended | None,
-) -> tuple[Network, ...]:
+    recommended: Recommendation | None,
+) -> tuple[DecodedKernel, ...]:
     found = []
     for title, kernel in (
         ("observed best", observed.kernel if observed else None),
@@ -306,7 +245,7 @@ def _networks(
         except TrivialKernelError:
             continue
         costs = count(architecture, definition.recipe.batch_size)
-        found.append(Network(title, dict(kernel), architecture, costs))
+        found.append(DecodedKernel(title, dict(kernel), architecture, costs))
     return tuple(found)
 
 

@@ -1,21 +1,23 @@
 """The recommended best: the kernel that the model, not one lucky training, holds for the best."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from betanas.architecture.limits import Feasibility
-from betanas.arrays import BoolArray, FloatArray
+from betanas.arrays import FloatArray, IntArray
 from betanas.search.acquisition import maximize
 from betanas.search.proposal import Evidence, Proposer
+from betanas.search.quality import ModelQuality
 from betanas.search.rules import ArchitectureRules
 from betanas.search.space import Space
 from betanas.search.surrogate import Observations, Surrogate, one_thread
 from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
+MODEL_TRIALS = 500  # an exact process takes their number cubed: 4 s with 500, 31 s with 1,000
 FOLDS = 10  # of the cross-validation; up to so many kernels, each is left out on its own
 
 
@@ -27,16 +29,25 @@ class Recommendation:
         parameters: The kernel.
         predicted_value: Posterior mean of its accuracy, [0, 1] give or take.
         predicted_std: Posterior standard deviation.
-        rank_correlation: Spearman's, of the measured values and what a model that has not seen
-            them predicts; 1 is perfect, 0 worthless. None if all are equal.
-        coverage: Share of the measured values inside the 95 % interval of that prediction.
+        quality: Of the model, cross-validated.
+        surrogate: The model itself.
     """
 
     parameters: dict[str, float]
     predicted_value: float
     predicted_std: float
-    rank_correlation: float | None = None
-    coverage: float | None = None
+    quality: ModelQuality = field(compare=False)
+    surrogate: Surrogate = field(compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``recommended`` of every command that has one."""
+        return {
+            "parameters": self.parameters,
+            "predicted_value": self.predicted_value,
+            "predicted_std": self.predicted_std,
+            "rank_correlation": self.quality.spearman,
+            "coverage": self.quality.coverage,
+        }
 
 
 def recommend(
@@ -52,10 +63,10 @@ def recommend(
         seed: Of the maximiser's random pool.
 
     Returns:
-        The recommendation; None below ``MIN_TRIALS`` complete trials.
+        The recommendation; None below ``MIN_TRIALS`` kernels with a value.
     """
     complete = [r for r in records if r.state == "complete" and r.value is not None]
-    if len(complete) < MIN_TRIALS:
+    if len({tuple(r.parameters.items()) for r in complete}) < MIN_TRIALS:
         return None
     with one_thread():
         return _recommend(space, feasibility, records, complete, seed)
@@ -74,6 +85,8 @@ def _recommend(
         space.vectors([r.parameters for r in memory]), kernels
     )
     values = np.array([r.value for r in complete], dtype=np.float64)
+    learnt = evenly_ranked(values, MODEL_TRIALS)
+    kernels, values = kernels[learnt], values[learnt]
     proposer = Proposer(space, rules, seed)
     surrogate = proposer.fit(Evidence(kernels, values, kernels[:0]))
     best = kernels[np.argsort(-values, kind="stable")[:8]]
@@ -88,20 +101,26 @@ def _recommend(
         surrogate.mean_slope,
     )
     mean, std = surrogate.predict(found.kernels[:1], found.traits[:1])
-    predicted, inside = _cross_validated(proposer, kernels, values)
-    spread = len(np.unique(values)) > 1 and len(np.unique(predicted)) > 1
     return Recommendation(
         space.kernel(found.kernels[0]),
         float(mean[0]),
         float(std[0]),
-        float(spearmanr(values, predicted).statistic) if spread else None,
-        float(np.mean(inside)),
+        ModelQuality(
+            values, *_cross_validated(proposer, kernels, values), noise_std=surrogate.noise_std
+        ),
+        surrogate,
     )
+
+
+def evenly_ranked(values: FloatArray, most: int) -> IntArray:
+    """Indices of at most so many of n values, chosen evenly over their ranks, in their order."""
+    ranks = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(np.int64)
+    return np.sort(np.argsort(-values, kind="stable")[ranks])
 
 
 def _cross_validated(
     proposer: Proposer, kernels: FloatArray, values: FloatArray
-) -> tuple[FloatArray, BoolArray]:
+) -> tuple[FloatArray, FloatArray]:
     """Predicts every value by a model that was fitted without it, hyperparameters and all.
 
     Leaving one out with the hyperparameters of the whole fit costs nothing, but flatters: on pure
@@ -109,9 +128,9 @@ def _cross_validated(
     out together.
 
     Returns:
-        The predictions, and whether the value lies in the 95 % interval, ``n`` each.
+        Mean and standard deviation of a new training at each kernel, ``n`` each.
     """
-    predicted, inside = np.empty_like(values), np.zeros(len(values), dtype=np.bool_)
+    mean, std = np.empty_like(values), np.empty_like(values)
     _, first, which = np.unique(kernels, axis=0, return_index=True, return_inverse=True)
     fold = np.argsort(np.argsort(first))[which] % min(FOLDS, len(first))
     traits = proposer.rules.assess(kernels).traits
@@ -119,7 +138,6 @@ def _cross_validated(
         out = fold == number
         known = Observations(kernels[~out], traits[~out], values[~out])
         surrogate = Surrogate(proposer.space, known)
-        predicted[out], std = surrogate.predict(kernels[out], traits[out])
-        reach = 1.96 * np.hypot(std, surrogate.noise_std)
-        inside[out] = np.abs(values[out] - predicted[out]) <= reach
-    return predicted, inside
+        mean[out], of_mean = surrogate.predict(kernels[out], traits[out])
+        std[out] = np.hypot(of_mean, surrogate.noise_std)
+    return mean, std

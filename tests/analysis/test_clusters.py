@@ -41,6 +41,15 @@ def test_clusters_are_scikit_learns(records, definition, top, clusters) -> None:
     assert partition(numbers, cut) == partition(numbers, theirs.tolist())
 
 
+def test_equal_kernels_still_make_as_many_clusters_as_were_asked_for(records, definition) -> None:
+    names = list(definition.parameters)
+    best = complete_trials(records)[:6]
+    twins = [dataclasses.replace(r, parameters=best[0].parameters) for r in best[:4]]
+    found = cluster_best([*twins, *best[4:]], names, clusters=5)
+    assert sorted(c.size for c in found.clusters) == [1, 1, 1, 1, 2]
+    assert sorted(n for c in found.clusters for n in c.trials) == sorted(r.number for r in best)
+
+
 def test_means_are_those_of_the_members_and_the_best_cluster_is_first(records, definition) -> None:
     found = cluster_best(records, list(definition.parameters))
     assert [c.label for c in found.clusters] == [1, 2, 3, 4]
@@ -77,16 +86,17 @@ def test_too_few_trials_are_an_error_that_says_what_to_do(records, definition) -
         cluster_best(few, names, top=0)
 
 
-def test_the_table_has_the_published_layout(records, definition) -> None:
+def test_the_table_has_the_published_layout(findings, definition) -> None:
     names = list(definition.parameters)
-    found = cluster_best(records, names)
-    table = cluster_table(found, dict(definition.search_family.published), 0.71)
+    found, recommended = findings.clustering, findings.recommended
+    table = cluster_table(found, recommended)
     head = ("parameter", "recommended", "cluster 1", "cluster 2", "cluster 3", "cluster 4")
     assert table.columns == head
     assert [row[0] for row in table.rows] == [*names, "mean evaluation", "trials"]
-    assert table.rows[0][1] == definition.search_family.published["k"]
-    assert table.rows[-2][1:3] == [0.71, found.clusters[0].mean_value]
+    assert table.rows[0][1] == recommended.parameters["k"]
+    assert table.rows[-2][1:3] == [recommended.predicted_value, found.clusters[0].mean_value]
     assert table.rows[-1][1] is None
+    assert cluster_table(found, None).columns == (head[0], *head[2:])
 
 
 def test_the_published_numbers_stand_out_unless_there_are_few_trials() -> None:

@@ -1,11 +1,11 @@
-"""What a study proves: leave-one-out against real refits, replicates, outcomes, fronts."""
+"""What a study proves: replicates, outcomes, fronts, dependence."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betanas.analysis.evidence import find_replicates, leave_one_out, outcomes_by_phase
+from betanas.analysis.evidence import find_replicates, outcomes_by_phase
 from betanas.analysis.importance import (
     length_scale_importance,
     main_effects,
@@ -14,40 +14,6 @@ from betanas.analysis.importance import (
 )
 from betanas.analysis.pareto import COSTS, cost_of, pareto_front
 from betanas.trial import TrialRecord
-
-
-def gaussian_process(x, y, at, noise):
-    """Zero mean, squared exponential, by the textbook; returns mean and std of the function."""
-
-    def kernel(a, b):
-        return np.exp(-0.5 * ((a[:, None] - b[None]) ** 2).sum(-1) / 0.3**2)
-
-    gram = kernel(x, x) + noise**2 * np.eye(len(x))
-    cross = kernel(at, x)
-    mean = cross @ np.linalg.solve(gram, y)
-    variance = 1 - np.sum(cross * np.linalg.solve(gram, cross.T).T, axis=1)
-    return mean, np.sqrt(np.maximum(variance, 0))
-
-
-def test_leave_one_out_equals_leaving_one_out() -> None:
-    rng = np.random.default_rng(0)
-    x, noise = rng.random((25, 2)), 0.2
-    y = np.sin(5 * x[:, 0]) + noise * rng.standard_normal(25)
-    quality = leave_one_out(*gaussian_process(x, y, x, noise), y, noise)
-    for i in range(25):
-        rest = np.arange(25) != i
-        mean, std = gaussian_process(x[rest], y[rest], x[[i]], noise)
-        assert quality.predicted[i] == pytest.approx(mean[0], abs=1e-6)
-        assert quality.std[i] == pytest.approx(np.hypot(std[0], noise), abs=1e-6)
-    assert 0.5 < quality.r2 < 1
-    assert quality.spearman > 0.7
-    assert quality.coverage > 0.8
-
-
-def test_leave_one_out_needs_something_to_explain() -> None:
-    same = np.full(5, 0.7)
-    assert leave_one_out(same, same, same, 0.1) is None
-    assert leave_one_out(same[:2], same[:2], same[:2], 0.1) is None
 
 
 def trial(number: int, value: float | None, **more) -> TrialRecord:

@@ -1,12 +1,15 @@
 """The recommended best, and whether to believe it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from small_search import accuracy, is_feasible, make_phase
 
 from betanas.architecture.complexity import step_bytes
-from betanas.search.recommend import MIN_TRIALS, recommend
+from betanas.search.quality import ModelQuality
+from betanas.search.recommend import MIN_TRIALS, evenly_ranked, recommend
 from betanas.search.space import SobolPhase
 from betanas.trial import Failure, TrialRecord
 
@@ -43,25 +46,61 @@ def test_quality_tells_a_landscape_from_noise() -> None:
     bad = recommend(phase.space, phase.feasibility, records(noise=100.0), 0)
     assert good is not None
     assert bad is not None
-    assert good.rank_correlation is not None
-    assert good.rank_correlation > 0.8
-    assert bad.rank_correlation is None or bad.rank_correlation < 0.4
+    assert good.quality.spearman is not None
+    assert good.quality.spearman > 0.8
+    assert bad.quality.spearman is None or bad.quality.spearman < 0.4
     # From sixty points in more dimensions than there is data for, intervals are a little too sure.
-    assert good.coverage is not None
-    assert bad.coverage is not None
-    assert min(good.coverage, bad.coverage) > 0.7
+    assert min(good.quality.coverage, bad.quality.coverage) > 0.7
+
+
+def quality(measured: list[float], predicted: list[float]) -> ModelQuality:
+    return ModelQuality(np.array(measured), np.array(predicted), np.full(len(measured), 0.1), 0.1)
+
+
+def test_equal_values_share_their_rank() -> None:
+    measured, predicted = [0.1, 0.1, 0.1, 0.1, 0.9], [0.5, 0.4, 0.3, 0.2, 0.1]
+    # Ranked in the order of the trials, equal values would look like agreement or its opposite.
+    assert quality(measured, predicted).spearman == pytest.approx(-1 / np.sqrt(2))
+    assert quality(measured, predicted[::-1]).spearman == pytest.approx(1 / np.sqrt(2))
+
+
+def test_quality_of_known_predictions() -> None:
+    found = quality([0.5, 0.6, 0.7, 0.8], [0.5, 0.6, 0.7, 0.5])
+    assert found.rmse == pytest.approx(0.15)
+    assert found.r2 == pytest.approx(1 - 0.0225 / 0.0125)
+    assert found.coverage == 0.75
+    same = quality([0.5, 0.5], [0.4, 0.6])
+    assert (same.r2, same.spearman) == (None, None)
+    assert quality([0.5, 0.6], [0.4, 0.4]).spearman is None
 
 
 def test_is_the_same_again() -> None:
     phase, observed = make_phase(), records(noise=0.01)
     first = recommend(phase.space, phase.feasibility, observed, 0)
-    assert recommend(phase.space, phase.feasibility, observed, 0) == first
+    again = recommend(phase.space, phase.feasibility, observed, 0)
+    assert first is not None
+    assert again is not None
+    assert again.to_json() == first.to_json()
+    np.testing.assert_array_equal(again.quality.predicted, first.quality.predicted)
 
 
 def test_needs_trials() -> None:
     phase = make_phase()
     few = records(noise=0.0, number=MIN_TRIALS - 1)
     assert recommend(phase.space, phase.feasibility, few, 0) is None
+    again = [replace(few[0], number=i) for i in range(2 * MIN_TRIALS)]
+    assert recommend(phase.space, phase.feasibility, again, 0) is None  # one kernel, many trainings
+
+
+def test_large_studies_are_learnt_from_evenly() -> None:
+    values = np.random.default_rng(0).permutation(1000) / 1000
+    chosen = evenly_ranked(values, 10)
+    assert list(chosen) == sorted(chosen)
+    assert values[chosen].max() == values.max()
+    assert values[chosen].min() == values.min()
+    assert np.diff(np.sort(values[chosen])).round(3).tolist() == [0.111] * 9
+    assert list(evenly_ranked(values[:10], 10)) == list(range(10))
+    assert len(evenly_ranked(values[:0], 10)) == 0
 
 
 def test_does_not_recommend_what_ran_out_of_memory() -> None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from betanas.analysis.evidence import ModelQuality
 from betanas.analysis.figures.style import (
     BLUE,
     CLUSTER_COLOURS,
@@ -18,6 +17,7 @@ from betanas.analysis.figures.style import (
     styled,
 )
 from betanas.analysis.importance import Dependence
+from betanas.search.quality import ModelQuality
 
 
 @styled
@@ -76,7 +76,7 @@ def draw_partial_dependence(
 
 @styled
 def draw_model_quality(quality: ModelQuality) -> Figure:
-    """What the model says of each trial without having seen it, against what was measured."""
+    """What models fitted without a trial say of it, against what was measured."""
     figure, axes = new_axes(4.6, 4.0)
     ends = [
         min(quality.measured.min(), quality.predicted.min()),

@@ -1,0 +1,85 @@
+"""One recommendation: whoever asks for it, and whatever has run out of memory."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command import run_json
+from generated import generated_records, settings_of, write_database
+
+from betanas.architecture.complexity import step_bytes
+from betanas.jobs.load import load_study as open_study
+from betanas.jobs.model_names import find_model
+from betanas.search.plan import sobol_phase
+from betanas.search.recommend import recommend
+from betanas.search.space import SobolPhase
+from betanas.study.loading import load_study
+from betanas.trial import Failure, TrialRecord
+
+
+def bytes_of_a_step(phase: SobolPhase, parameters: Mapping[str, float]) -> float:
+    costs = phase.feasibility.check(phase.space.vector(parameters)[None, :]).complexities
+    return float(step_bytes(costs, phase.feasibility.optimizer_slots)[0])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose study betanet2 has run out of memory at the kernel that it recommended."""
+    folder = tmp_path_factory.mktemp("recommended")
+    (folder / "storage").mkdir()
+    definition = load_study("betanet2")
+    settings = settings_of(definition)
+    phase = sobol_phase(definition, settings)
+    made = generated_records(definition, settings, 120)
+    needed = {r.number: bytes_of_a_step(phase, r.parameters) for r in made if r.value is not None}
+    records = [
+        replace(made[number], number=i, value=0.06 * math.log10(needed[number]))
+        for i, number in enumerate(sorted(needed, key=needed.__getitem__)[:30])
+    ]  # the small ones, and the larger the better
+    found = recommend(phase.space, phase.feasibility, records, definition.search.seed)
+    assert found is not None
+    largest = bytes_of_a_step(phase, records[-1].parameters)
+    assert bytes_of_a_step(phase, found.parameters) > largest  # nothing as large has been trained
+    failed = TrialRecord(
+        len(records), "fail", "gp", reason=Failure.OUT_OF_MEMORY, parameters=found.parameters
+    )
+    records.append(failed)
+    write_database(folder / "storage" / "betanet2.db", definition, settings, records)
+    return folder
+
+
+@pytest.mark.parametrize("study", ["betanet2", "demo"])
+def test_four_commands_give_one_recommendation(
+    folder: Path, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = run_json(folder, "best", "--study", study)["recommended"]
+    assert run_json(folder, "cluster", "--study", study)["recommended"] == best
+    run_json(folder, "report", "--study", study, "--output", f"report_{study}")
+    report = json.loads((folder / f"report_{study}" / "report.json").read_text())
+    assert report["recommended"] == best
+    assert report["model_quality"]["spearman"] == best["rank_correlation"]
+    assert report["model_quality"]["coverage"] == best["coverage"]
+
+    monkeypatch.chdir(folder)
+    opened = open_study(study)
+    resolution = opened.definition.resolution
+    trained = find_model(
+        f"{study}:recommended", resolution, len(opened.stored.settings.classes), None
+    )
+    assert trained.parameters == best["parameters"]
+    (shown,) = (n for n in report["networks"] if n["title"] == "recommended best")
+    assert shown["parameters"] == best["parameters"]
+    assert shown["fingerprint"] == trained.network.fingerprint
+
+
+def test_what_ran_out_of_memory_is_recommended_by_none(folder: Path) -> None:
+    opened = open_study("betanet2", f"sqlite:///{folder}/storage/betanet2.db")
+    phase = sobol_phase(opened.definition, opened.stored.settings)
+    failed = opened.records()[-1]
+    assert failed.reason == Failure.OUT_OF_MEMORY
+    best = run_json(folder, "best", "--study", "betanet2")["recommended"]
+    needed = bytes_of_a_step(phase, best["parameters"])
+    assert needed < bytes_of_a_step(phase, failed.parameters)
