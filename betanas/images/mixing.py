@@ -109,7 +109,8 @@ class Mixing:
         """
         block, place = divmod(step, _STEPS_DRAWN)
         drawn = _draws(self.mixup, self.cutmix, self.seed, block, first + pairs)[place, first:]
-        cut, shares, centres = upload(torch.from_numpy(drawn), device).split([1, 1, 2], dim=1)
+        chance = upload(torch.from_numpy(drawn), device)
+        cut, shares, centres = chance[:, :1], chance[:, 1:2], chance[:, 2:]
         # Edges of a rectangle with 1 - share of the area, its centre anywhere; some lies outside.
         half = (1 - shares).sqrt() / 2
         low, high = (((centres + s * half) * resolution).round() for s in (-1, 1))

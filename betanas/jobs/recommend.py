@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from betanas.database.stored import Settings
+from betanas.database.settings import Settings
 from betanas.search.plan import sobol_phase
 from betanas.search.recommend import Recommendation, recommend
 from betanas.study.definition import StudyDefinition
