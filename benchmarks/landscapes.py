@@ -20,7 +20,6 @@ from botorch.test_functions import synthetic
 from scipy.stats import qmc
 
 from betanas.architecture.complexity import count_table
-from betanas.architecture.decoding import decode_table
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import BlockCode
 from betanas.architecture.limits import Feasibility, Limits
@@ -117,7 +116,7 @@ class ArchitectureDescription:
         return np.concatenate(parts)
 
     def _chunk(self, kernels: FloatArray) -> FloatArray:
-        table = decode_table(FAMILIES[self.family], kernels, RESOLUTION)
+        table = FAMILIES[self.family].table(kernels, RESOLUTION)
         costs = count_table(table, CLASSES, BATCH)
         depth = np.maximum(table.depth, 1)
         columns = [np.log(depth), np.log(np.maximum(table.latent_channels, 1))]

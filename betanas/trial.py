@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from betanas.architecture.reference import Network, network_from_json
 from betanas.files import read_json
 from betanas.study.definition import Budget, DatasetConfig, Recipe, kernel_of
@@ -96,6 +98,20 @@ class TrialTask:
     keep_checkpoint: bool = False
     nnodes: int = 1
     keep_best: bool = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the search has given it up: what it has told was hopeless."""
+        return (Path(self.folder) / STOP_FILE).exists()
+
+    def stop(self) -> None:
+        """Tells who measures it, in whichever process, to come to an end."""
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        (Path(self.folder) / STOP_FILE).touch()
+
+    def go_on(self) -> None:
+        """Takes back what ``stop`` has told an earlier attempt."""
+        (Path(self.folder) / STOP_FILE).unlink(missing_ok=True)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal task."""
@@ -220,7 +236,7 @@ class TrialRecord:
     phase: str | None = None
     value: float | None = None
     reason: str | None = None
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     num_params: int | None = None
     macs: int | None = None
     activation_bytes: int | None = None
@@ -230,7 +246,7 @@ class TrialRecord:
     audit: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def kernel(self) -> dict[str, float]:
+    def kernel(self) -> dict[str, Any]:
         """The parameters that decide the architecture."""
         return kernel_of(self.parameters)
 
@@ -258,6 +274,21 @@ class TrialRecord:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuilds what ``to_json`` wrote."""
         return cls(**data)
+
+
+# What the database has of a trial, beside Optuna's own: user attributes of these names. All other
+# attributes are the audit.
+COLUMNS = tuple(
+    f.name
+    for f in fields(TrialRecord)
+    if f.name not in ("number", "state", "value", "parameters", "audit")
+)
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """The seed of one trial's training, 63 bits, from the study's seed and the trial's number."""
+    state = np.random.SeedSequence([study_seed, number]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
 
 
 def left_result(task: TrialTask) -> TrainingResult | None:

@@ -8,7 +8,7 @@ from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, cheap_value, w
 
 from betanas.analysis.status import summarize
 from betanas.jobs.optimize import Search
-from betanas.search.plan import sobol_phase
+from betanas.search.plan import study_problem
 from betanas.search.rules import ArchitectureRules
 from betanas.search.situation import Situation
 from betanas.trial import STOP_FILE, STOPPED_EARLY, TrainingResult, TrialTask
@@ -86,10 +86,10 @@ def test_the_search_learns_what_stopped_trials_had_reached(tmp_path: Path) -> No
     records = searched(tmp_path, "median")
     definition = write_definition(tmp_path, STUDY.replace("PRUNER", "median"))
     stored = begun(definition, f"sqlite:///{tmp_path / 'study.db'}")
-    phase = sobol_phase(definition, stored.settings)
-    rules = ArchitectureRules(phase.space, phase.feasibility)
+    problem = study_problem(definition, stored.settings)
+    rules = ArchitectureRules(problem.space, problem.rules.feasibility)
     last = stored.study.trials[-1]
-    seen = Situation.of(stored.study, last, phase.space, rules)
+    seen = Situation.of(stored.study, last, problem.space, rules)
     stopped = [r for r in records if r.reason == STOPPED_EARLY and r.number != last.number]
     assert len(seen.stopped_values) == len(stopped)
     assert all(0 < value < 1 for value in seen.stopped_values)

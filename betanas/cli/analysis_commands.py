@@ -53,11 +53,10 @@ def cluster(
     definition, stored = load_begun(study, storage, set_)
     records = stored.records()
     found = cluster_best(records, list(definition.ranges), top, clusters)
-    from betanas.search.plan import sobol_phase
+    from betanas.search.plan import study_problem
     from betanas.search.recommend import recommend
 
-    phase = sobol_phase(definition, stored.settings)
-    recommended = recommend(phase.space, phase.feasibility, records, definition.search.seed)
+    recommended = recommend(study_problem(definition, stored.settings), records)
     if as_json:
         print_json(
             {

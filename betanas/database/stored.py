@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -20,48 +20,13 @@ from betanas.database.connect import open_database, opening, parse_url, sqlite_f
 from betanas.database.leases import Lease, Leases, LostLeaseError, current_worker
 from betanas.database.patience import patient
 from betanas.database.rows import end_trial, put_attributes, put_parameters
+from betanas.database.settings import SCHEMA, Settings, refuse_change
 from betanas.errors import NoStudyError, StorageError, without_password
-from betanas.study.definition import default_meaning
-from betanas.trial import REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
+from betanas.trial import COLUMNS, REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
-SCHEMA = 1
 SETTINGS_KEY = "betanas"
 WORKER_KEY = "worker"
 _SETUP_SECONDS = 30.0
-_PROPOSAL_SECONDS = 30.0  # how long a worker waits for the kernels of trials begun before its own
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What was decided once, when the study began; every worker since then obeys it.
-
-    Attributes:
-        meaning: The study file's keys that decide what a value means.
-        classes: Class names in label order.
-        dataset_fingerprint: Of the images.
-        memory_bytes: Limit of a training step, ``auto`` resolved; None for no limit.
-        scaled_memory_bytes: The same at the second resolution.
-        schema: Of this record.
-    """
-
-    meaning: Mapping[str, Any]
-    classes: tuple[str, ...]
-    dataset_fingerprint: str
-    memory_bytes: int | None
-    scaled_memory_bytes: int | None
-    schema: int = SCHEMA
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; ``from_json`` gives back equal settings."""
-        return {name: getattr(self, name) for name in self.__slots__} | {
-            "classes": list(self.classes),
-            "meaning": dict(self.meaning),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuilds what ``to_json`` wrote."""
-        return cls(**{**data, "classes": tuple(data["classes"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +40,11 @@ class ClaimedTrial:
     def number(self) -> int:
         """Its number in the study, from 0."""
         return int(self.trial.number)
+
+    @property
+    def frozen(self) -> FrozenTrial:
+        """Optuna's view of it when it was claimed."""
+        return self.trial._cached_frozen_trial
 
 
 class StoredStudy:
@@ -139,30 +109,16 @@ class StoredStudy:
 
     def refuse_change(self, fresh: Settings) -> None:
         """Raises StorageError, naming the keys, if the study has begun with another meaning."""
-        old = default_meaning() | dict(self.settings.meaning)
-        new = default_meaning() | fresh.to_json()["meaning"]
-        changed = [
-            f"{key} ({old.get(key)} -> {new.get(key)})"
-            for key in sorted(old | new)
-            if old.get(key) != new.get(key)
-        ]
-        if self.settings.dataset_fingerprint != fresh.dataset_fingerprint:
-            changed.append("the images of the data set")
-        if changed:
-            raise StorageError(
-                f"study {self.study.study_name} has begun with other settings: "
-                f"{', '.join(changed)}; change them back, or give the study file another name "
-                "to begin a new study"
-            )
+        refuse_change(self.study.study_name, self.settings, fresh)
 
     @patient
     def claim(self) -> ClaimedTrial:
         """Takes over the trial of a worker that is gone, or begins a new one."""
         self.study._thread_local.cached_all_trials = None  # as study.ask() has it
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if REPEATS in frozen.user_attrs:
-                continue  # confirm's own workers take it over
-            claimed = self._claim(frozen._trial_id, frozen.user_attrs.get(WORKER_KEY))
+            if REPEATS in frozen.user_attrs or WORKER_KEY not in frozen.user_attrs:
+                continue  # confirm's own workers take it over, or it is none of ours
+            claimed = self._claim(frozen._trial_id, frozen.user_attrs[WORKER_KEY])
             if claimed is not None:
                 return claimed
         while True:
@@ -189,43 +145,39 @@ class StoredStudy:
         return None if ended else ClaimedTrial(trial, lease)
 
     @patient
-    def kernel(
-        self, claimed: ClaimedTrial, space: Mapping[str, FloatDistribution], *, learns: bool
-    ) -> Kernel:
-        """The trial's kernel: what an earlier worker recorded, or what the sampler proposes.
+    def kernel(self, claimed: ClaimedTrial, names: Collection[str]) -> Kernel:
+        """What an earlier worker has recorded of the trial's kernel; mostly all of it, or nothing.
 
         Args:
             claimed: Whose kernel.
-            space: All parameters.
-            learns: Whether the proposal depends on other trials. Then it waits until those begun
-                before have a kernel, so that two workers never propose the same.
+            names: All parameters.
+        """
+        known = self.study._storage.get_trial(claimed.trial._trial_id).params
+        return {name: known[name] for name in names if name in known}
+
+    @patient
+    def earlier_lack_kernel(self, claimed: ClaimedTrial, names: Collection[str]) -> bool:
+        """Whether a trial of another worker's that began before this one has no kernel yet."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        before = [t for t in running if t.number < claimed.number and WORKER_KEY in t.user_attrs]
+        return not all(t.params.keys() >= set(names) for t in before)
+
+    @patient
+    def put_kernel(
+        self,
+        claimed: ClaimedTrial,
+        kernel: Kernel,
+        space: Mapping[str, BaseDistribution],
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Records the trial's kernel, and what is to be said of its choice.
 
         Raises:
             LostLeaseError: If another worker has the trial now.
         """
-        deadline = time.monotonic() + (_PROPOSAL_SECONDS if learns else 0.0)
-        while time.monotonic() < deadline:
-            running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            before = [t for t in running if t.number < claimed.number]
-            if all(t.params.keys() >= space.keys() for t in before):
-                break
-            time.sleep(0.1)
-        trial, known = claimed.trial, claimed.trial.params
-        if space.keys() <= known.keys():
-            return {name: known[name] for name in space}
-        try:
-            known = trial.relative_params | known
-            kernel = {
-                name: known[name]
-                if name in known
-                else trial.suggest_float(name, d.low, d.high, log=d.log)
-                for name, d in space.items()
-            }
-        except UpdateFinishedTrialError:
-            raise LostLeaseError(f"trial {trial.number} has ended") from None
         with self._leases.bearing(claimed.lease) as connection:
             put_parameters(connection, claimed.trial._trial_id, kernel, space)
-        return kernel
+            put_attributes(connection, {claimed.trial._trial_id: facts})
 
     @patient
     def counted(self) -> int:
@@ -351,12 +303,6 @@ class StoredStudy:
         return record
 
 
-_COLUMNS = (
-    "phase", "reason", "num_params", "macs", "activation_bytes", "fingerprint", "train_seconds",
-    "epochs",
-)  # fmt: skip
-
-
 def _record(frozen: FrozenTrial) -> TrialRecord:
     attributes = frozen.user_attrs
     return TrialRecord(
@@ -364,8 +310,8 @@ def _record(frozen: FrozenTrial) -> TrialRecord:
         state=frozen.state.name.lower(),
         value=frozen.value if frozen.state is TrialState.COMPLETE else None,
         parameters=dict(frozen.params),
-        audit={key: value for key, value in attributes.items() if key not in _COLUMNS},
-        **{key: attributes.get(key) for key in _COLUMNS},
+        audit={key: value for key, value in attributes.items() if key not in COLUMNS},
+        **{key: attributes.get(key) for key in COLUMNS},
     )
 
 

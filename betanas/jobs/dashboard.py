@@ -30,7 +30,8 @@ from betanas.analysis.status import audit_warnings, observed_best, summarize
 from betanas.analysis.tables import layers_table
 from betanas.architecture.decoding import decode
 from betanas.database.connect import sqlite_file
-from betanas.database.stored import Settings, StoredStudy
+from betanas.database.settings import Settings
+from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, KernelError
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord

@@ -47,14 +47,13 @@ from betanas.analysis.tables import all_tables
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import TrivialKernelError, decode
 from betanas.arrays import FloatArray
-from betanas.database.stored import Settings, StoredStudy
+from betanas.database.settings import Settings
+from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
 from betanas.files import make_folder, write_whole
-from betanas.search.plan import sobol_phase
+from betanas.search.plan import StudyProblem, study_problem
 from betanas.search.proposal import Evidence, Proposer
 from betanas.search.recommend import recommend
-from betanas.search.rules import ArchitectureRules
-from betanas.search.space import SobolPhase
 from betanas.search.surrogate import one_thread
 from betanas.study.definition import StudyDefinition, kernel_of
 from betanas.trial import TrialRecord
@@ -79,21 +78,25 @@ class Model:
     noise_std: float
 
 
-def fit_model(phase: SobolPhase, records: Sequence[TrialRecord]) -> Model:
+def fit_model(problem: StudyProblem, records: Sequence[TrialRecord]) -> Model:
     """Fits the search's Gaussian process to complete trials."""
-    space = phase.space
+    space = problem.space
     kernels = kernel_matrix(records, space.names)
     values = np.array([r.value for r in records], dtype=np.float64)
-    rules = ArchitectureRules(space, phase.feasibility)
+    rules = problem.rules
     with one_thread():
-        surrogate = Proposer(space, rules, phase.seed).fit(Evidence(kernels, values, kernels[:0]))
+        surrogate = Proposer(space, rules, problem.seed).fit(
+            Evidence(kernels, values, np.zeros_like(values), kernels[:0])
+        )
 
     def predict(asked: FloatArray) -> tuple[FloatArray, FloatArray]:
         with one_thread():
-            return surrogate.predict(asked, rules.assess(asked).traits)
+            return surrogate.predict(asked, rules.assess(asked).features)
 
     names = [space.names[i] for i in space.free]
-    lengths = map(float, np.exp(surrogate.hyperparameters.log_scales))  # those of traits come last
+    lengths = map(
+        float, np.exp(surrogate.hyperparameters.log_scales)
+    )  # those of features come last
     return Model(predict, dict(zip(names, lengths, strict=False)), surrogate.noise_std)
 
 
@@ -120,7 +123,7 @@ def analyse_records(
 ) -> Findings:
     """Analyses trials; see ``analyse``."""
     notes: list[str] = []
-    phase = sobol_phase(definition, settings)
+    problem = study_problem(definition, settings)
     ranges = definition.ranges
     best = complete_trials(records)
     learnt = _spread(best, MODEL_TRIALS)
@@ -130,8 +133,8 @@ def analyse_records(
             "trials, chosen evenly over their ranks"
         )
     replicates = [r for r in records if r.is_replicate and r.state == "complete"]
-    recommended = _recommended(phase, [*learnt, *replicates], definition.search.seed)
-    model = fit_model(phase, learnt) if len(learnt) >= MIN_TRIALS else None
+    recommended = _recommended(problem, [*learnt, *replicates])
+    model = fit_model(problem, learnt) if len(learnt) >= MIN_TRIALS else None
     if model is None:
         notes.append(
             f"importance, partial dependence and model quality take {MIN_TRIALS} complete trials, "
@@ -149,7 +152,7 @@ def analyse_records(
         recommended=recommended,
         networks=_networks(definition, settings, observed, recommended),
         clustering=_clusters(records, list(ranges), top, clusters, notes),
-        importance=_importance(phase, best, model, dependence),
+        importance=_importance(problem, best, model, dependence),
         dependence=dependence,
         quality=quality,
         replicates=find_replicates(records),
@@ -183,10 +186,8 @@ def _rounded_all(values: FloatArray) -> FloatArray:
     return np.array([_rounded(v) for v in values], dtype=np.float64)
 
 
-def _recommended(
-    phase: SobolPhase, records: Sequence[TrialRecord], seed: int
-) -> Recommended | None:
-    found = recommend(phase.space, phase.feasibility, records, seed)
+def _recommended(problem: StudyProblem, records: Sequence[TrialRecord]) -> Recommended | None:
+    found = recommend(problem, records)
     if found is None:
         return None
     kernel = {name: _rounded(value) for name, value in found.parameters.items()}
@@ -234,7 +235,7 @@ def _clusters(
 
 
 def _importance(
-    phase: SobolPhase,
+    problem: StudyProblem,
     best: Sequence[TrialRecord],
     model: Model | None,
     dependence: Sequence[Dependence],
@@ -247,24 +248,24 @@ def _importance(
         "GP length scales": length_scale_importance(model.length_scales),
         "GP main effects": main_effects(dependence),
         "fANOVA": optuna_importance(
-            phase, spread, lambda: FanovaImportanceEvaluator(n_trees=16, seed=0)
+            problem, spread, lambda: FanovaImportanceEvaluator(n_trees=16, seed=0)
         ),
-        "PED-ANOVA": optuna_importance(phase, best, PedAnovaImportanceEvaluator),
+        "PED-ANOVA": optuna_importance(problem, best, PedAnovaImportanceEvaluator),
     }
     return {
-        method: {name: _rounded(own[name]) for name in phase.space.names if name in own}
+        method: {name: _rounded(own[name]) for name in problem.space.names if name in own}
         for method, own in found.items()
         if own
     }
 
 
 def optuna_importance(
-    phase: SobolPhase,
+    problem: StudyProblem,
     records: Sequence[TrialRecord],
     evaluator: Callable[[], BaseImportanceEvaluator],
 ) -> dict[str, float]:
     """Optuna's importance of each parameter over complete trials; empty if it cannot tell."""
-    distributions = phase.space.distributions
+    distributions = problem.space.distributions
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         study = create_study(direction="maximize")

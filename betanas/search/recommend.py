@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from betanas.architecture.limits import Feasibility
 from betanas.arrays import BoolArray, FloatArray
 from betanas.search.acquisition import maximize
+from betanas.search.problem import Problem
 from betanas.search.proposal import Evidence, Proposer
-from betanas.search.rules import ArchitectureRules
-from betanas.search.space import Space
-from betanas.search.surrogate import Observations, Surrogate, one_thread
+from betanas.search.rules import Rules
+from betanas.search.surrogate import Surrogate, one_thread
 from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
@@ -39,55 +38,47 @@ class Recommendation:
     coverage: float | None = None
 
 
-def recommend(
-    space: Space, feasibility: Feasibility, records: Sequence[TrialRecord], seed: int
-) -> Recommendation | None:
+def recommend(problem: Problem[Rules], records: Sequence[TrialRecord]) -> Recommendation | None:
     """Maximises the Gaussian process's posterior mean over the feasible space.
 
     Args:
-        space: What was searched.
-        feasibility: What may be trained.
+        problem: What was searched.
         records: The study's trials; the complete ones are learnt from, and what ran out of memory
-            is not recommended.
-        seed: Of the maximiser's random pool.
+            is not recommended. A trial of somebody else's, without a whole kernel, is ignored.
 
     Returns:
         The recommendation; None below ``MIN_TRIALS`` complete trials.
     """
+    records = [r for r in records if problem.space.holds(r.parameters)]
     complete = [r for r in records if r.state == "complete" and r.value is not None]
     if len(complete) < MIN_TRIALS:
         return None
     with one_thread():
-        return _recommend(space, feasibility, records, complete, seed)
+        return _recommend(problem, records, complete)
 
 
 def _recommend(
-    space: Space,
-    feasibility: Feasibility,
-    records: Sequence[TrialRecord],
-    complete: Sequence[TrialRecord],
-    seed: int,
+    problem: Problem[Rules], records: Sequence[TrialRecord], complete: Sequence[TrialRecord]
 ) -> Recommendation:
+    space, seed = problem.space, problem.seed
     memory = [r for r in records if r.state == "fail" and r.reason == Failure.OUT_OF_MEMORY]
     kernels = space.vectors([r.parameters for r in complete])
-    rules = ArchitectureRules(space, feasibility).tightened(
-        space.vectors([r.parameters for r in memory]), kernels
-    )
+    rules = problem.rules.tightened(space.vectors([r.parameters for r in memory]), kernels)
     values = np.array([r.value for r in complete], dtype=np.float64)
     proposer = Proposer(space, rules, seed)
-    surrogate = proposer.fit(Evidence(kernels, values, kernels[:0]))
+    surrogate = proposer.fit(Evidence(kernels, values, np.zeros_like(values), kernels[:0]))
     best = kernels[np.argsort(-values, kind="stable")[:8]]
     rng = np.random.default_rng([seed, len(complete)])
     found, _ = maximize(
-        lambda x, traits: surrogate.predict(x, traits)[0],
+        lambda x, features: surrogate.predict(x, features)[0],
         space,
         rules,
         proposer.pool(),
         best,
         rng,
-        surrogate.mean_slope,
+        surrogate.mean_gradient,
     )
-    mean, std = surrogate.predict(found.kernels[:1], found.traits[:1])
+    mean, std = surrogate.predict(found.kernels[:1], found.features[:1])
     predicted, inside = _cross_validated(proposer, kernels, values)
     spread = len(np.unique(values)) > 1 and len(np.unique(predicted)) > 1
     return Recommendation(
@@ -114,12 +105,11 @@ def _cross_validated(
     predicted, inside = np.empty_like(values), np.zeros(len(values), dtype=np.bool_)
     _, first, which = np.unique(kernels, axis=0, return_index=True, return_inverse=True)
     fold = np.argsort(np.argsort(first))[which] % min(FOLDS, len(first))
-    traits = proposer.rules.assess(kernels).traits
+    observed = proposer.observe(Evidence(kernels, values, np.zeros_like(values), kernels[:0]))
     for number in range(int(fold.max()) + 1):
         out = fold == number
-        known = Observations(kernels[~out], traits[~out], values[~out])
-        surrogate = Surrogate(proposer.space, known)
-        predicted[out], std = surrogate.predict(kernels[out], traits[out])
+        surrogate = Surrogate(proposer.space, observed.take(~out))
+        predicted[out], std = surrogate.predict(kernels[out], observed.features[out])
         reach = 1.96 * np.hypot(std, surrogate.noise_std)
         inside[out] = np.abs(values[out] - predicted[out]) <= reach
     return predicted, inside

@@ -30,9 +30,10 @@ from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.cli import architecture_commands, study_commands
 from betanas.cli.app import app
-from betanas.database.stored import Settings, StoredStudy
+from betanas.database.settings import Settings
+from betanas.database.stored import StoredStudy
 from betanas.jobs.load import storage_url
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 from betanas.trial import Failure, TrainingResult
 
 SQUARES = """
@@ -295,7 +296,7 @@ def test_check_a_file_whose_data_is_not_there_yet(tmp_path: Path) -> None:
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study of six trials: complete, rejected, failed, complete, best, running."""
     folder = tmp_path_factory.mktemp("begun")
-    definition = load_study(write(folder))
+    definition = load_definition(write(folder))
     classes = tuple("0123456789")
     stored = StoredStudy.begin(
         f"sqlite:///{folder}/storage/mine.db",
@@ -393,7 +394,10 @@ def test_describe_a_trial(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_the_database_is(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BETANAS_STORAGE", raising=False)
-    plain, own = load_study("digits"), load_study("digits", ['storage.url="sqlite:///file.db"'])
+    plain, own = (
+        load_definition("digits"),
+        load_definition("digits", ['storage.url="sqlite:///file.db"']),
+    )
     assert storage_url(plain, None) == "sqlite:///storage/digits.db"
     assert storage_url(own, None) == "sqlite:///file.db"
     monkeypatch.setenv("BETANAS_STORAGE", "sqlite:///environment.db")

@@ -1,0 +1,86 @@
+"""What was decided once, when a study began, and what is refused to go on with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from betanas.data import DatasetFacts
+from betanas.errors import StorageError
+from betanas.study.definition import StudyDefinition, default_meaning
+from betanas.study.feasibility import memory_bytes
+
+if TYPE_CHECKING:  # reading a study needs no torch
+    from betanas.devices.find import Devices
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was decided once, when the study began; every worker since then obeys it.
+
+    Attributes:
+        meaning: The study file's keys that decide what a value means.
+        classes: Class names in label order.
+        dataset_fingerprint: Of the images.
+        memory_bytes: Limit of a training step, ``auto`` resolved; None for no limit.
+        scaled_memory_bytes: The same at the second resolution.
+        schema: Of this record.
+    """
+
+    meaning: Mapping[str, Any]
+    classes: tuple[str, ...]
+    dataset_fingerprint: str
+    memory_bytes: int | None
+    scaled_memory_bytes: int | None
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``from_json`` gives back equal settings."""
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "classes": list(self.classes),
+            "meaning": dict(self.meaning),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        return cls(**{**data, "classes": tuple(data["classes"])})
+
+
+def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: "Devices") -> Settings:
+    """Resolves what a study decides when it begins."""
+    scaled = definition.limits.scaled
+    return Settings(
+        meaning=definition.meaning(),
+        classes=facts.classes,
+        dataset_fingerprint=facts.fingerprint,
+        memory_bytes=memory_bytes(definition.limits.memory_gib, devices.memory_bytes),
+        scaled_memory_bytes=(
+            memory_bytes(scaled.memory_gib, devices.memory_bytes) if scaled else None
+        ),
+    )
+
+
+def refuse_change(study: str, begun: Settings, fresh: Settings) -> None:
+    """Raises StorageError if trials would from now on mean another thing than those before.
+
+    Args:
+        study: Its name, for the message.
+        begun: What was decided when it began.
+        fresh: What would be decided if it began here and now.
+    """
+    old = default_meaning() | dict(begun.meaning)
+    new = default_meaning() | fresh.to_json()["meaning"]
+    changed = [
+        f"{key} ({old.get(key)} -> {new.get(key)})"
+        for key in sorted(old | new)
+        if old.get(key) != new.get(key)
+    ]
+    if begun.dataset_fingerprint != fresh.dataset_fingerprint:
+        changed.append("the images of the data set")
+    if changed:
+        raise StorageError(
+            f"study {study} has begun with other settings: {', '.join(changed)}; change them back, "
+            "or give the study file another name to begin a new study"
+        )
