@@ -42,7 +42,8 @@ class Objective(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Gives back what it holds."""
+        """Gives back what it holds, if anything."""
+        return None
 
     @abstractmethod
     def run(self, task: TrialTask, tell: Tell) -> TrainingResult:

@@ -30,7 +30,7 @@ from betanas.database.settings import new_settings
 from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.devices.find import Devices
 from betanas.devices.processes import die_with_parent
-from betanas.jobs import optimize
+from betanas.jobs import trials
 from betanas.jobs.optimize import Search
 from betanas.launcher.client import TrainerServer
 from betanas.search.plan import study_problem
@@ -154,7 +154,7 @@ def start_worker(
 
     def run() -> None:
         # Kills here strike at random and may meet one trial often: it is not its kernel's fault.
-        optimize.MAX_ATTEMPTS = 1000
+        trials.MAX_ATTEMPTS = 1000
         if lease_seconds is not None:
             leases.LEASE_SECONDS = lease_seconds
         work(definition, url, log, seconds, more)
@@ -246,7 +246,7 @@ def end_at_trial(number: int) -> Callable[[], None]:
 GAPS: list[tuple[type, str, int, bool]] = [
     (Leases, "claim", 2, False),
     (Leases, "claim", 2, True),
-    (StoredStudy, "kernel", 2, True),
+    (StoredStudy, "put_kernel", 2, True),
     (StoredStudy, "describe", 2, True),
     (StoredStudy, "_end", 2, False),
     (StoredStudy, "_end", 2, True),

@@ -18,7 +18,8 @@ from faults import (
 from betanas.analysis.clusters import complete_trials
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
-from betanas.jobs.confirm import Confirmation, Wanted, plan_replicates
+from betanas.jobs.confirm import Wanted, plan_replicates, train_replicates
+from betanas.jobs.trials import TrialRunner
 from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord
@@ -81,7 +82,7 @@ def test_killed_and_started_again_it_trains_each_repetition_once(finished: Path)
     assert (more.state, more.phase) == ("complete", "gp")
 
 
-def test_a_study_in_its_study_problem_cannot_be_confirmed(tmp_path: Path) -> None:
+def test_a_study_in_its_sobol_phase_cannot_be_confirmed(tmp_path: Path) -> None:
     definition, url, _ = cheap_study(tmp_path, trials=5)
     stored = begun(definition, url)
     problem = study_problem(definition, stored.settings)
@@ -103,9 +104,11 @@ def cheap_study(folder: Path, trials: int = 12) -> tuple[StudyDefinition, str, P
 
 def repeat_all(definition: StudyDefinition, url: str, log: Path, wanted: Wanted) -> None:
     stored = begun(definition, url)
-    worker = Confirmation(definition, stored, DEVICES, log.parent / "trials", AcknowledgedLog(log))
     problem = study_problem(definition, stored.settings)
-    worker.confirm(CheapTrainer(0.05), plan_replicates(problem, stored.records(), wanted))
+    folder, reporter = log.parent / "trials", AcknowledgedLog(log)
+    runner = TrialRunner(definition, stored, problem, DEVICES, folder, reporter, prunes=False)
+    plan = plan_replicates(problem, stored.records(), wanted)
+    train_replicates(stored, problem, plan, runner, CheapTrainer(0.05))
 
 
 def test_several_workers_share_the_repetitions(tmp_path: Path) -> None:

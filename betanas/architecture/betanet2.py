@@ -4,6 +4,7 @@ Source: A. Peaston, EfficientNetV2 Neural Architecture Search, University of Syd
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class BetaNet2(BetaNet):
         Real("Wa", 0.0, 0.5, (-2, 2), "log10 of the first Beta parameter, widths"),
         Real("Wb", -0.5, 0.0, (-2, 2), "log10 of the second Beta parameter, widths"),
     )
-    members = {
+    members: ClassVar = {
         "betanet2": {
             "k": 3.2288, "K": 3.9504, "Da": 0.0471, "Db": 0.3262, "Wa": 0.5, "Wb": -0.0287,
             "G0": 2.0006, "G1": 2.4832, "B": 0.2897, "E0": 3.1174, "E1": 2.0,

@@ -4,6 +4,7 @@ Source: A. Peaston, EfficientNetV2 Neural Architecture Search, University of Syd
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class BetaNet3(BetaNet):
         Real("WCa", -0.5, 0.5, (-2, 2), "log10 of the first Beta parameter, widths"),
         Real("WCb", -0.5, 0.5, (-2, 2), "log10 of the second Beta parameter, widths"),
     )
-    members = {
+    members: ClassVar = {
         "betanet3": {
             "k": 3.5857, "K": 3.0860, "Da": -0.1650, "Db": 0.3865, "WLa": -0.3313, "WLb": 0.4973,
             "WCa": 0.1491, "WCb": 0.0790, "G0": 2.5780, "G1": 2.3262, "B": 0.1545,

@@ -1,9 +1,10 @@
 """From one kernel of any family to its architecture, checked."""
 
-from betanas.architecture.family import Family, Kernel
-from betanas.architecture.family import TrivialKernelError as TrivialKernelError
+from betanas.architecture.family import Family, Kernel, TrivialKernelError
 from betanas.architecture.layers import Architecture
 from betanas.errors import InputError
+
+__all__ = ["TrivialKernelError", "check_resolution", "decode"]
 
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 4096
 

@@ -78,9 +78,8 @@ def plan_replicates(
         raise InputError("the study has no complete trial that could be confirmed")
     chosen: dict[object, TrialRecord] = {}
     for record in best:
-        chosen.setdefault(
-            (record.fingerprint or record.number, *beside_kernel(record.parameters).items()), record
-        )
+        network = record.fingerprint or record.number  # somebody else's trial may not tell
+        chosen.setdefault((network, *beside_kernel(record.parameters).items()), record)
     models: list[tuple[int | str, dict[str, Any]]] = [
         (r.number, dict(r.parameters)) for r in list(chosen.values())[: wanted.top]
     ]
@@ -116,14 +115,25 @@ def _largest(
     return kernel | beside_kernel(best.parameters)
 
 
-def _replicate_all(
+def train_replicates(
     stored: StoredStudy,
     problem: StudyProblem,
     plan: Sequence[Replicate],
     runner: TrialRunner,
     objective: Objective,
 ) -> None:
-    """Trains what nobody has trained or is training; whatever it reaches, none is stopped early."""
+    """Trains the replicates that nobody has trained or is training.
+
+    Args:
+        stored: The study.
+        problem: What it searches.
+        plan: The replicates, in the order in which they are wanted.
+        runner: Works on each; it must stop none early, whatever it reaches.
+        objective: What measures.
+
+    Raises:
+        RunError: If this machine cannot train.
+    """
     stored.study.sampler = RandomSampler()  # never asked: kernels are known
     for replicate in plan:
         claimed = claim_replicate(stored, replicate, problem.space.distributions)
@@ -174,7 +184,7 @@ def confirm(
     folder = trials_folder(url, definition.name)
     runner = TrialRunner(definition, stored, problem, devices, folder, reporter, prunes=False)
     with open_objective(definition, cache_folder(folder)) as objective:
-        _replicate_all(stored, problem, plan, runner, objective)
+        train_replicates(stored, problem, plan, runner, objective)
 
 
 def is_done(stored: StoredStudy, plan: Sequence[Replicate]) -> bool:

@@ -304,9 +304,6 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Settings(definition.meaning(), classes, "digits", 2**30, None),
     )
     stored.study.sampler = optuna.samplers.RandomSampler(seed=0)
-    space = {
-        n: optuna.distributions.FloatDistribution(*r) for n, r in definition.parameters.items()
-    }
     results = [
         TrainingResult(value=0.5, train_seconds=4.0, data_wait_seconds=0.1, epochs=1.5),
         "num_params",
@@ -316,7 +313,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     for result in results:
         claimed = stored.claim()
-        kernel = stored.kernel(claimed, space, learns=False)
+        kernel = {n: claimed.trial.suggest_float(n, *r) for n, r in definition.parameters.items()}
         architecture = decode(definition.search_family, kernel, 16, 10)
         stored.describe(claimed, "sobol", count(architecture, 100), architecture.fingerprint)
         if isinstance(result, str):

@@ -142,3 +142,32 @@ def test_gradient_of_expected_improvement_equals_differences() -> None:
         np.testing.assert_allclose(in_unit[:, k], difference, rtol=2e-3, atol=1e-4)
     difference = (acquisition(unit, at + 1e-5) - acquisition(unit, at - 1e-5)) / 2e-5
     np.testing.assert_allclose(in_features[:, 0], difference, rtol=2e-3, atol=1e-4)
+
+
+def test_noise_of_one_observation_equals_its_definition(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    inputs, targets = data
+    extra = np.where(np.arange(40) == 7, 4.0, 0.0)
+    exact = GaussianProcess(inputs, targets, EXACT, ONE, HYPERPARAMETERS)
+    noisy = GaussianProcess(inputs, targets, extra, ONE, HYPERPARAMETERS)
+    without = np.arange(40) != 7
+    absent = GaussianProcess(
+        inputs[without], targets[without], EXACT[without], ONE, HYPERPARAMETERS
+    )
+    at = inputs[[7]]
+    stds = [process.predict(at)[1][0] for process in (exact, noisy, absent)]
+    assert stds[0] < stds[1] < stds[2]
+    # An observation of infinite noise is none at all.
+    endless = GaussianProcess(inputs, targets, 1e12 * extra, ONE, HYPERPARAMETERS)
+    np.testing.assert_allclose(endless.predict(at), absent.predict(at), rtol=1e-6)
+
+
+def test_gradient_with_noise_of_one_observation_equals_differences(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    extra = np.linspace(0.0, 0.5, 40)
+    vector = SUM.vector()
+    gradient = _negative_posterior(vector, *data, extra, TWO)[1]
+    numeric = approx_fprime(vector, lambda v: _negative_posterior(v, *data, extra, TWO)[0], 1e-6)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)
