@@ -43,7 +43,7 @@ class Objective(ABC):
         trace: TracebackType | None,
     ) -> None:
         """Gives back what it holds, if anything."""
-        return None
+        return
 
     @abstractmethod
     def run(self, task: TrialTask, tell: Tell) -> TrainingResult:

@@ -1,7 +1,7 @@
 """A trial as data: what a trainer is told, what it returns, and what the study knows of it."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +10,7 @@ import numpy as np
 
 from betanas.architecture.reference import Network, network_from_json
 from betanas.files import read_json
-from betanas.study.definition import Budget, DatasetConfig, Recipe, kernel_of
+from betanas.study.definition import Budget, DatasetConfig, Recipe, StudyDefinition, kernel_of
 
 TASK_FILE = "task.json"
 PROGRESS_FILE = "progress.jsonl"
@@ -283,6 +283,19 @@ COLUMNS = tuple(
     for f in fields(TrialRecord)
     if f.name not in ("number", "state", "value", "parameters", "audit")
 )
+
+
+def numbered(definition: StudyDefinition, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Trials as figures and clusters take them: with numbers in place of choices' options.
+
+    A complete trial without a whole kernel, which only somebody else writes, is left out.
+    """
+    names = definition.ranges.keys()
+    return [
+        replace(r, parameters=definition.as_numbers(r.parameters))
+        for r in records
+        if r.state != "complete" or names <= r.parameters.keys()
+    ]
 
 
 def trial_seed(study_seed: int, number: int) -> int:

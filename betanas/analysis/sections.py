@@ -17,7 +17,7 @@ from betanas.analysis.figures.style import short_count
 from betanas.analysis.findings import Findings
 from betanas.analysis.pieces import fact, figure, table
 from betanas.analysis.tables import Table
-from betanas.architecture.families import FAMILIES
+from betanas.architecture.families import find_family
 
 _SECTIONS = (
     ("best", "The best"),
@@ -128,7 +128,7 @@ def _best(findings: Findings, tables: Mapping[str, Table], figures: Mapping[str,
         "has seen all trials, and one lucky training does not deceive it.</p>"
     )
     parts = [intro]
-    meanings = {p.name: p.meaning for p in FAMILIES[str(findings.facts["family"])].parameters}
+    meanings = {p.name: p.meaning for p in find_family(str(findings.facts["family"])).parameters}
     meanings |= {
         "accuracy": "measured; of the recommended best, predicted",
         "num_params": "trainable weights",

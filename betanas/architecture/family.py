@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Family(ABC):
 
     name: str
     parameters: tuple[Parameter, ...]
-    members: Mapping[str, Kernel] = {}
+    members: ClassVar[Mapping[str, Kernel]] = {}
 
     @abstractmethod
     def decode(self, parameters: Kernel, resolution: int, num_classes: int) -> Architecture:

@@ -49,10 +49,11 @@ def cluster(
 
     from betanas.analysis.clusters import cluster_best
     from betanas.analysis.tables import cluster_table
+    from betanas.trial import numbered
 
     definition, stored = load_begun(study, storage, set_)
     records = stored.records()
-    found = cluster_best(records, list(definition.ranges), top, clusters)
+    found = cluster_best(numbered(definition, records), list(definition.ranges), top, clusters)
     from betanas.search.plan import study_problem
     from betanas.search.recommend import recommend
 
@@ -67,7 +68,7 @@ def cluster(
         return
     table = cluster_table(
         found,
-        recommended.parameters if recommended else None,
+        definition.as_numbers(recommended.parameters) if recommended else None,
         recommended.predicted_value if recommended else None,
     )
     _print_clusters(table)

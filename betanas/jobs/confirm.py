@@ -70,8 +70,8 @@ def plan_replicates(
         )
     if len(records) < problem.sobol_length:
         raise InputError(
-            f"the study has begun {len(records)} of the {problem.sobol_length} trials of its Sobol phase, "
-            "whose numbers a confirmation must not take; go on with betanas optimize first"
+            f"the study has begun {len(records)} of the {problem.sobol_length} trials of its Sobol "
+            "phase, whose numbers a confirmation must not take; go on with betanas optimize first"
         )
     best = [r for r in complete_trials(records) if problem.space.holds(r.parameters)]
     if not best:

@@ -56,7 +56,7 @@ from betanas.search.proposal import Evidence, Proposer
 from betanas.search.recommend import recommend
 from betanas.search.surrogate import one_thread
 from betanas.study.definition import StudyDefinition, kernel_of
-from betanas.trial import TrialRecord
+from betanas.trial import TrialRecord, numbered
 
 MODEL_TRIALS = 500  # an exact Gaussian process takes their number cubed
 FANOVA_TRIALS = 200  # its trees are Python's
@@ -124,7 +124,8 @@ def analyse_records(
     """Analyses trials; see ``analyse``."""
     notes: list[str] = []
     problem = study_problem(definition, settings)
-    ranges = definition.ranges
+    ranges, named = definition.number_ranges, records
+    records = numbered(definition, records)
     best = complete_trials(records)
     learnt = _spread(best, MODEL_TRIALS)
     if len(learnt) < len(best):
@@ -133,7 +134,8 @@ def analyse_records(
             "trials, chosen evenly over their ranks"
         )
     replicates = [r for r in records if r.is_replicate and r.state == "complete"]
-    recommended = _recommended(problem, [*learnt, *replicates])
+    asked = {r.number for r in (*learnt, *replicates)}
+    recommended = _recommended(definition, problem, [r for r in named if r.number in asked])
     model = fit_model(problem, learnt) if len(learnt) >= MIN_TRIALS else None
     if model is None:
         notes.append(
@@ -143,7 +145,7 @@ def analyse_records(
     dependence, quality = _ask(model, learnt, ranges)
     observed = observed_best(records)
     return Findings(
-        summary=summarize(definition.name, records, definition.search.trials),
+        summary=summarize(definition.name, named, definition.search.trials),
         facts=_facts(definition, settings, records),
         class_names=settings.classes,
         ranges=ranges,
@@ -159,7 +161,7 @@ def analyse_records(
         outcomes=outcomes_by_phase(records),
         scaling=scale(
             definition.search_family,
-            observed.kernel,
+            definition.as_values(observed.kernel),
             sorted({*RESOLUTIONS, definition.resolution}),
             len(settings.classes),
             definition.recipe.batch_size,
@@ -186,11 +188,14 @@ def _rounded_all(values: FloatArray) -> FloatArray:
     return np.array([_rounded(v) for v in values], dtype=np.float64)
 
 
-def _recommended(problem: StudyProblem, records: Sequence[TrialRecord]) -> Recommended | None:
+def _recommended(
+    definition: StudyDefinition, problem: StudyProblem, records: Sequence[TrialRecord]
+) -> Recommended | None:
     found = recommend(problem, records)
     if found is None:
         return None
-    kernel = {name: _rounded(value) for name, value in found.parameters.items()}
+    numbers = definition.as_numbers(found.parameters)
+    kernel = {name: _rounded(value) for name, value in numbers.items()}
     return Recommended(kernel, _rounded(found.predicted_value), _rounded(found.predicted_std))
 
 
@@ -265,14 +270,17 @@ def optuna_importance(
     evaluator: Callable[[], BaseImportanceEvaluator],
 ) -> dict[str, float]:
     """Optuna's importance of each parameter over complete trials; empty if it cannot tell."""
-    distributions = problem.space.distributions
+    space = problem.space
+    distributions = space.distributions
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         study = create_study(direction="maximize")
         study.add_trials(
             [
                 create_trial(
-                    value=r.value, params=dict(r.parameters), distributions=dict(distributions)
+                    value=r.value,
+                    params=space.kernel(np.array([r.parameters[n] for n in space.names])),
+                    distributions=dict(distributions),
                 )
                 for r in sorted(records, key=lambda r: r.number)
             ]
@@ -301,7 +309,10 @@ def _networks(
             continue
         try:
             architecture = decode(
-                definition.search_family, kernel, definition.resolution, len(settings.classes)
+                definition.search_family,
+                definition.as_values(kernel),
+                definition.resolution,
+                len(settings.classes),
             )
         except TrivialKernelError:
             continue

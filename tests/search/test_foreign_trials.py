@@ -1,4 +1,4 @@
-"""Trials that somebody else has written into a study: Optuna's own loop, its command line, anyone."""
+"""Trials that somebody else has written into a study: Optuna's own loop, its command line."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ def add_foreign(study: optuna.Study, problem: StudyProblem) -> None:
     study.add_trial(
         create_trial(value=float("inf"), params=ours, distributions=dict(space.distributions))
     )
-    study.optimize(lambda trial: 1 / 0, n_trials=1, catch=ZeroDivisionError)
+    study.optimize(lambda _: 1 / 0, n_trials=1, catch=ZeroDivisionError)
     study.tell(study.ask(), state=TrialState.FAIL)
 
 
