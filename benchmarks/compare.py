@@ -30,7 +30,7 @@ from betanas.devices.ranks import Ranks
 from betanas.images.placement import TrainingImages
 from betanas.models.network import build_model
 from betanas.study.definition import Budget
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 from betanas.training.trainer import Training
 from betanas.trial import TrialTask
 
@@ -42,7 +42,7 @@ REFERENCES: dict[str, Callable[[int], nn.Module]] = {
 
 def both_parts(folder: Path, resolution: int, cache: Path) -> TrainingImages:
     """The whole training part to learn from, the test part where validation is otherwise."""
-    dataset = load_study("pictures", data=str(folder)).dataset
+    dataset = load_definition("pictures", data=str(folder)).dataset
     train, test = (load_images(dataset, part, resolution, cache) for part in ("train", "test"))
     images = torch.cat([torch.from_numpy(p.images.copy()) for p in (train, test)])
     labels = torch.cat([torch.from_numpy(p.labels) for p in (train, test)])

@@ -20,13 +20,14 @@ from botorch.test_functions import synthetic
 from scipy.stats import qmc
 
 from betanas.architecture.complexity import count_table
-from betanas.architecture.decoding import decode_table
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import BlockCode
 from betanas.architecture.limits import Feasibility, Limits
 from betanas.arrays import FloatArray
+from betanas.parameters import Real
+from betanas.search.problem import Problem as SearchProblem
 from betanas.search.rules import ArchitectureRules, Assessment, Rules
-from betanas.search.space import SobolPhase, Space
+from betanas.search.space import Space
 
 RESOLUTION, CLASSES, BATCH, SLOTS, GIB = 224, 100, 100, 2, 2**30
 NOISE = 0.01
@@ -38,8 +39,7 @@ class Problem:
 
     Attributes:
         name: For the table.
-        sobol: The first phase, which also holds the space; the same points for every sampler.
-        rules: What is known exactly.
+        sobol: Space, rules and the first phase; the same points for every sampler.
         objective: Noise-free values, 1 at the optimum: ``n x d`` to ``n``.
         noise: Standard deviation of what a sampler is told.
         violation: How far kernels are from feasible, <= 0 where they are, ``n x d`` to ``n``: told
@@ -47,8 +47,7 @@ class Problem:
     """
 
     name: str
-    sobol: SobolPhase
-    rules: Rules
+    sobol: SearchProblem[Rules]
     objective: Callable[[FloatArray], FloatArray]
     noise: float
     violation: Callable[[FloatArray], FloatArray] | None = None
@@ -57,6 +56,11 @@ class Problem:
     def space(self) -> Space:
         """The ranges."""
         return self.sobol.space
+
+    @property
+    def rules(self) -> Rules:
+        """What is known exactly."""
+        return self.sobol.rules
 
 
 def betanet_feasibility(family: str, memory_gib: int) -> Feasibility:
@@ -75,8 +79,7 @@ def betanet(name: str, family: str, kind: str, memory_gib: int, seed: int) -> Pr
         memory_gib: Limit of a training step.
         seed: Of the optimum, the dimensions' weights and the Sobol phase.
     """
-    low, high = np.array(list(FAMILIES[family].ranges.values())).T
-    space = Space(FAMILIES[family].names, low, high)
+    space = Space(FAMILIES[family].parameters)
     feasibility = betanet_feasibility(family, memory_gib)
     rng = np.random.default_rng([7, seed])
     kernels = space.kernels(rng.random((2**15, len(space.names))))
@@ -93,8 +96,7 @@ def betanet(name: str, family: str, kind: str, memory_gib: int, seed: int) -> Pr
     typical = squared(kernels).mean()
     return Problem(
         name,
-        SobolPhase(space, feasibility, seed, 100, 20),
-        ArchitectureRules(space, feasibility),
+        SearchProblem(space, ArchitectureRules(space, feasibility), seed, 100, 20),
         lambda x: np.exp(-3 * squared(x) / typical),
         NOISE,
     )
@@ -117,7 +119,7 @@ class ArchitectureDescription:
         return np.concatenate(parts)
 
     def _chunk(self, kernels: FloatArray) -> FloatArray:
-        table = decode_table(FAMILIES[self.family], kernels, RESOLUTION)
+        table = FAMILIES[self.family].table(kernels, RESOLUTION)
         costs = count_table(table, CLASSES, BATCH)
         depth = np.maximum(table.depth, 1)
         columns = [np.log(depth), np.log(np.maximum(table.latent_channels, 1))]
@@ -134,8 +136,8 @@ class ArchitectureDescription:
 
 
 @dataclass(frozen=True)
-class BoxRules:
-    """The declared constraints of one of BoTorch's problems; it also serves its Sobol phase."""
+class BoxRules(Rules):
+    """The declared constraints of one of BoTorch's problems."""
 
     function: synthetic.ConstrainedSyntheticTestFunction
 
@@ -148,7 +150,7 @@ class BoxRules:
         return np.all(self.slack(kernels) >= 0, axis=1)
 
     def assess(self, kernels: FloatArray) -> Assessment:
-        """No traits: nothing is known here but the constraints."""
+        """No features: nothing is known here but the constraints."""
         return Assessment(self.feasible(kernels), np.zeros((len(kernels), 0)))
 
     def identity(self, kernel: FloatArray) -> Hashable:
@@ -173,7 +175,7 @@ def engineering(
 ) -> Problem:
     """One of BoTorch's problems, to be maximised, its constraints declared as known."""
     bounds = function.bounds.double().numpy()
-    space = Space(tuple(f"x{i}" for i in range(bounds.shape[1])), bounds[0], bounds[1])
+    space = Space(tuple(Real(f"x{i}", low, high) for i, (low, high) in enumerate(bounds.T)))
     rules = BoxRules(function)
 
     def cost(x: FloatArray) -> FloatArray:
@@ -184,8 +186,7 @@ def engineering(
     best = float(function._optimal_value)
     return Problem(
         name,
-        SobolPhase(space, rules, seed, 20, 10),  # type: ignore[arg-type]
-        rules,
+        SearchProblem(space, rules, seed, 20, 10),
         lambda x: (poor - cost(x)) / (poor - best),
         0.0,
         rules.violation,

@@ -195,7 +195,7 @@ def make_peer(name: str, problem: Problem, seed: int) -> Peer:
         return HeboPeer(problem, seed)
     if name.startswith("betanas"):
         strategy = name.partition("-")[2] or "gp"
-        sampler = KernelSampler(problem.sobol, seed, strategy, problem.rules)
+        sampler = KernelSampler(problem.sobol, strategy)
         return OptunaPeer(problem, sampler, "pruned")
     told = "zero" if problem.violation is None else "constraint"
     if name.endswith("-pruned"):

@@ -23,16 +23,16 @@ from betanas.architecture.complexity import step_bytes
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.limits import Feasibility, Limits
 from betanas.arrays import FloatArray
+from betanas.search.plan import StudyProblem
+from betanas.search.problem import Problem
 from betanas.search.rules import ArchitectureRules
-from betanas.search.space import SobolPhase, Space
+from betanas.search.space import Space
 
 SLOTS = 2
 COSTS = ("family", "resolution", "num_classes", "batch_size")
 
 
-def load(
-    path: Path, seed: int
-) -> tuple[SobolPhase, ArchitectureRules, Callable[[FloatArray], FloatArray], float]:
+def load(path: Path, seed: int) -> tuple[StudyProblem, Callable[[FloatArray], FloatArray], float]:
     """Reads a table of trials and fits the forest.
 
     Args:
@@ -40,7 +40,7 @@ def load(
         seed: Of the Sobol phase; the forest is always the same.
 
     Returns:
-        The Sobol phase, the rules, the objective (1 the best kernel that is known of, 0 the median
+        The search problem, the objective (1 the best kernel that is known of, 0 the median
         feasible one) and the noise on that scale.
     """
     with path.open(newline="") as file:
@@ -52,7 +52,13 @@ def load(
     kernels = np.array([[float(row[name]) for name in family.names] for row in rows])
     values = np.array([float(row["value"]) for row in rows])
     low, high = np.array(list(family.ranges.values())).T
-    space = Space(family.names, np.minimum(low, kernels.min(0)), np.maximum(high, kernels.max(0)))
+    ends = np.minimum(low, kernels.min(0)), np.maximum(high, kernels.max(0))
+    space = Space(
+        tuple(
+            p.narrowed([*map(float, pair)])
+            for p, pair in zip(family.parameters, zip(*ends, strict=True), strict=True)
+        )
+    )
     # Nothing larger than what was trained: a forest cannot extrapolate.
     unlimited = Feasibility(family, classes, batch, SLOTS, Limits(resolution))
     costs = unlimited.check(kernels).complexities
@@ -61,7 +67,7 @@ def load(
     rules = ArchitectureRules(space, feasibility)
 
     def inputs(x: FloatArray) -> FloatArray:
-        return np.column_stack([space.unit(x), rules.assess(x).traits])
+        return np.column_stack([space.unit(x), rules.assess(x).features])
 
     forest = RandomForestRegressor(300, min_samples_leaf=2, oob_score=True, random_state=0)
     forest.fit(inputs(kernels), values)
@@ -74,8 +80,8 @@ def load(
     def objective(x: FloatArray) -> FloatArray:
         return np.asarray((forest.predict(inputs(x)) - poor) / (best - poor))
 
-    phase = SobolPhase(space, feasibility, seed, 100, 20)
-    return phase, rules, objective, noise / (best - poor)
+    problem = Problem(space, rules, seed, 100, 20)
+    return problem, objective, noise / (best - poor)
 
 
 def export(study: str) -> None:

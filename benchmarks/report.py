@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from generated import generated_records, settings_of
 
 from betanas.jobs.report import analyse_records, write_report
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 
 
 def measure(trials: int, *, write: bool) -> dict[str, float]:
     """Analyses a study of so many trials, and writes its report if asked."""
-    definition = load_study("betanet2")
+    definition = load_definition("betanet2")
     settings = settings_of(definition)
     records = generated_records(definition, settings, trials)
     began = time.process_time()

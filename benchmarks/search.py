@@ -40,7 +40,7 @@ def run(
     """
     torch.set_num_threads(1)
     noise = np.random.default_rng([11, seed])
-    kernels = problem.sobol.points(0, problem.sobol.length)
+    kernels = problem.sobol.sobol_points(0, problem.sobol.sobol_length)
     feasible = problem.rules.assess(kernels).feasible
     rejected = np.flatnonzero(~feasible)[:TOLD_REJECTED]
     told = (

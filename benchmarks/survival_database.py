@@ -41,7 +41,7 @@ from betanas.database.rows import put_attributes, put_parameters
 from betanas.database.stored import StoredStudy
 from betanas.jobs.optimize import Search
 from betanas.launcher.client import TrainerServer
-from betanas.search.plan import sobol_phase
+from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrainingResult, TrialRecord, TrialTask
 
@@ -67,10 +67,10 @@ def wrong_trials(definition: StudyDefinition, url: str, log: Path, points: int) 
     """Counts trials that were lost, told twice, changed, misplaced or left running."""
     stored = StoredStudy.load(url, definition.name)
     records = stored.records()
-    phase = sobol_phase(definition, stored.settings)
+    problem = study_problem(definition, stored.settings)
     wrong = max(0, points - len(records))
-    for record, point in zip(records, phase.points(0, len(records)), strict=True):
-        kernel = phase.space.kernel(point)
+    for record, point in zip(records, problem.sobol_points(0, len(records)), strict=True):
+        kernel = problem.space.kernel(point)
         wrong += record.state not in ("complete", "pruned") or record.parameters != kernel
     told = acknowledged(log)
     wrong += sum(n - 1 for n in Counter(number for number, _, _ in told).values())
@@ -365,7 +365,10 @@ class _Stamps(AcknowledgedLog):
 
 def _fill(definition: StudyDefinition, stored: StoredStudy, number: int) -> None:
     """Completes a study's first trials at once, with 100 intermediate values each."""
-    phase, now = sobol_phase(definition, stored.settings), datetime.now(UTC).replace(tzinfo=None)
+    problem, now = (
+        study_problem(definition, stored.settings),
+        datetime.now(UTC).replace(tzinfo=None),
+    )
     common = {
         "study_id": stored.study._study_id,
         "state": TrialState.COMPLETE,
@@ -388,9 +391,9 @@ def _fill(definition: StudyDefinition, stored: StoredStudy, number: int) -> None
             {"trial_id": i + 1, "step": step, **curve} for i in range(number) for step in range(100)
         ]
         connection.execute(insert(models.TrialIntermediateValueModel), steps)
-        for i, point in enumerate(phase.points(0, number)):
-            kernel = dict(phase.space.kernel(point))
-            put_parameters(connection, i + 1, kernel, phase.space.distributions)
+        for i, point in enumerate(problem.sobol_points(0, number)):
+            kernel = dict(problem.space.kernel(point))
+            put_parameters(connection, i + 1, kernel, problem.space.distributions)
         facts = {i + 1: {"phase": "sobol"} for i in range(number)}
         put_attributes(connection, facts)
         if connection.dialect.name == "postgresql":  # its counter has not seen these numbers

@@ -1,14 +1,16 @@
 """A trial as data: what a trainer is told, what it returns, and what the study knows of it."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from betanas.architecture.reference import Network, network_from_json
 from betanas.files import read_json
-from betanas.study.definition import Budget, DatasetConfig, Recipe, kernel_of
+from betanas.study.definition import Budget, DatasetConfig, Recipe, StudyDefinition, kernel_of
 
 TASK_FILE = "task.json"
 PROGRESS_FILE = "progress.jsonl"
@@ -96,6 +98,20 @@ class TrialTask:
     keep_checkpoint: bool = False
     nnodes: int = 1
     keep_best: bool = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the search has given it up: what it has told was hopeless."""
+        return (Path(self.folder) / STOP_FILE).exists()
+
+    def stop(self) -> None:
+        """Tells who measures it, in whichever process, to come to an end."""
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        (Path(self.folder) / STOP_FILE).touch()
+
+    def go_on(self) -> None:
+        """Takes back what ``stop`` has told an earlier attempt."""
+        (Path(self.folder) / STOP_FILE).unlink(missing_ok=True)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal task."""
@@ -224,7 +240,7 @@ class TrialRecord:
     phase: str | None = None
     value: float | None = None
     reason: str | None = None
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     num_params: int | None = None
     macs: int | None = None
     activation_bytes: int | None = None
@@ -234,7 +250,7 @@ class TrialRecord:
     audit: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def kernel(self) -> dict[str, float]:
+    def kernel(self) -> dict[str, Any]:
         """The parameters that decide the architecture."""
         return kernel_of(self.parameters)
 
@@ -262,6 +278,34 @@ class TrialRecord:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuilds what ``to_json`` wrote."""
         return cls(**data)
+
+
+# What the database has of a trial, beside Optuna's own: user attributes of these names. All other
+# attributes are the audit.
+COLUMNS = tuple(
+    f.name
+    for f in fields(TrialRecord)
+    if f.name not in ("number", "state", "value", "parameters", "audit")
+)
+
+
+def numbered(definition: StudyDefinition, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Trials as figures and clusters take them: with numbers in place of choices' options.
+
+    A complete trial without a whole kernel, which only somebody else writes, is left out.
+    """
+    names = definition.ranges.keys()
+    return [
+        replace(r, parameters=definition.as_numbers(r.parameters))
+        for r in records
+        if r.state != "complete" or names <= r.parameters.keys()
+    ]
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """The seed of one trial's training, 63 bits, from the study's seed and the trial's number."""
+    state = np.random.SeedSequence([study_seed, number]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
 
 
 def left_result(task: TrialTask) -> TrainingResult | None:

@@ -26,15 +26,16 @@ from sqlalchemy.engine.default import DefaultDialect
 from betanas.data import describe_dataset
 from betanas.database import leases
 from betanas.database.leases import Leases
+from betanas.database.settings import new_settings
 from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.devices.find import Devices
 from betanas.devices.processes import die_with_parent
-from betanas.jobs import optimize
-from betanas.jobs.optimize import Search, new_settings
+from betanas.jobs import trials
+from betanas.jobs.optimize import Search
 from betanas.launcher.client import TrainerServer
-from betanas.search.plan import sobol_phase
+from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 from betanas.trial import TrainingResult, TrialRecord, TrialTask
 
 DEVICES = Devices("cpu", 1, 2**30)
@@ -110,7 +111,7 @@ def write_definition(folder: Path, text: str = STUDY) -> StudyDefinition:
     """A study whose trials are cheap."""
     path = folder / "cheap.toml"
     path.write_text(text)
-    return load_study(path)
+    return load_definition(path)
 
 
 def begun(definition: StudyDefinition, url: str) -> StoredStudy:
@@ -121,8 +122,8 @@ def begun(definition: StudyDefinition, url: str) -> StoredStudy:
 
 def with_target(definition: StudyDefinition, url: str, points: int) -> StudyDefinition:
     """The study whose target is met when its first Sobol points are all done."""
-    phase = sobol_phase(definition, begun(definition, url).settings)
-    feasible = int(phase.feasibility.feasible(phase.points(0, points)).sum())
+    problem = study_problem(definition, begun(definition, url).settings)
+    feasible = int(problem.rules.feasibility.feasible(problem.sobol_points(0, points)).sum())
     search = definition.search.model_copy(update={"trials": feasible})
     return definition.model_copy(update={"search": search})
 
@@ -153,7 +154,7 @@ def start_worker(
 
     def run() -> None:
         # Kills here strike at random and may meet one trial often: it is not its kernel's fault.
-        optimize.MAX_ATTEMPTS = 1000
+        trials.MAX_ATTEMPTS = 1000
         if lease_seconds is not None:
             leases.LEASE_SECONDS = lease_seconds
         work(definition, url, log, seconds, more)
@@ -245,7 +246,7 @@ def end_at_trial(number: int) -> Callable[[], None]:
 GAPS: list[tuple[type, str, int, bool]] = [
     (Leases, "claim", 2, False),
     (Leases, "claim", 2, True),
-    (StoredStudy, "kernel", 2, True),
+    (StoredStudy, "put_kernel", 2, True),
     (StoredStudy, "describe", 2, True),
     (StoredStudy, "_end", 2, False),
     (StoredStudy, "_end", 2, True),

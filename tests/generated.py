@@ -15,10 +15,9 @@ from betanas.architecture.decoding import decode
 from betanas.database.connect import open_database
 from betanas.database.settings import Settings
 from betanas.database.stored import SETTINGS_KEY, StoredStudy
-from betanas.search.plan import sobol_phase
-from betanas.search.space import SobolPhase
+from betanas.search.plan import StudyProblem, study_problem
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 from betanas.trial import TrialRecord
 
 NOISE = 0.004
@@ -39,16 +38,18 @@ def generated_records(
     definition: StudyDefinition, settings: Settings, number: int, seed: int = 0
 ) -> list[TrialRecord]:
     """The first points of the study's Sobol phase, then feasible points near the best."""
-    phase = sobol_phase(definition, settings)
+    problem = study_problem(definition, settings)
     sobol = min(number, definition.search.sobol_trials)
     if not number:
         return []
-    kernels = np.concatenate([phase.points(0, sobol), _near_good(phase, number - sobol, seed)])
-    verdicts = phase.feasibility.check(kernels)
+    kernels = np.concatenate(
+        [problem.sobol_points(0, sobol), _near_good(problem, number - sobol, seed)]
+    )
+    verdicts = problem.rules.feasibility.check(kernels)
     rng = np.random.default_rng(seed)
     records = []
     for i, kernel in enumerate(kernels):
-        named = phase.space.kernel(kernel)
+        named = problem.space.kernel(kernel)
         reason, costs = verdicts.reason(i), verdicts.complexities.row(i)
         known: dict = {"num_params": costs.num_params, "macs": costs.macs}
         known |= {"activation_bytes": costs.activation_bytes, "fingerprint": None}
@@ -92,13 +93,13 @@ def accuracy(kernel: dict[str, float], macs: int) -> float:
     return 0.74 - 0.05 * size**2 - 0.04 * (kernel["B"] - 0.3) ** 2 - 0.02 * kernel["Da"] ** 2
 
 
-def _near_good(phase: SobolPhase, number: int, seed: int) -> np.ndarray:
+def _near_good(problem: StudyProblem, number: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, 1])
-    d = len(phase.space.names)
+    d = len(problem.space.names)
     if number < 1:
         return np.zeros((0, d))
-    pool = phase.space.kernels(rng.random((8 * number + 64, d)))
-    pool = pool[phase.feasibility.feasible(pool)]
+    pool = problem.space.kernels(rng.random((8 * number + 64, d)))
+    pool = pool[problem.rules.feasibility.feasible(pool)]
     assert len(pool) >= number
     return pool[:number]
 
@@ -113,7 +114,7 @@ def generate_database(
     path: Path, number: int, study: str = "betanet2", classes: tuple[str, ...] | None = None
 ) -> tuple[StudyDefinition, StoredStudy]:
     """Writes a database of ``number`` trials as ``betanas optimize`` would have left it."""
-    definition = load_study(study)
+    definition = load_definition(study)
     settings = settings_of(definition, classes)
     records = generated_records(definition, settings, number)
     return definition, write_database(path, definition, settings, records)
@@ -127,7 +128,7 @@ def write_database(
     database = open_database(url)
     made = optuna.create_study(study_name=definition.name, storage=database, direction="maximize")
     made.set_user_attr(SETTINGS_KEY, settings.to_json())
-    ranges = sobol_phase(definition, settings).space.distributions
+    ranges = study_problem(definition, settings).space.distributions
     made.add_trials([_frozen(record, ranges) for record in records])
     return StoredStudy.load(url, definition.name)
 

@@ -18,8 +18,9 @@ from faults import (
 from betanas.analysis.clusters import complete_trials
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
-from betanas.jobs.confirm import Confirmation, Wanted, plan_replicates
-from betanas.search.plan import sobol_phase
+from betanas.jobs.confirm import Wanted, plan_replicates, train_replicates
+from betanas.jobs.trials import TrialRunner
+from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord
 
@@ -84,9 +85,9 @@ def test_killed_and_started_again_it_trains_each_repetition_once(finished: Path)
 def test_a_study_in_its_sobol_phase_cannot_be_confirmed(tmp_path: Path) -> None:
     definition, url, _ = cheap_study(tmp_path, trials=5)
     stored = begun(definition, url)
-    phase = sobol_phase(definition, stored.settings)
+    problem = study_problem(definition, stored.settings)
     with pytest.raises(InputError, match="begun 5 of the 8 trials of its Sobol phase"):
-        plan_replicates(phase, stored.records(), Wanted())
+        plan_replicates(problem, stored.records(), Wanted())
 
 
 def cheap_study(folder: Path, trials: int = 12) -> tuple[StudyDefinition, str, Path]:
@@ -103,9 +104,11 @@ def cheap_study(folder: Path, trials: int = 12) -> tuple[StudyDefinition, str, P
 
 def repeat_all(definition: StudyDefinition, url: str, log: Path, wanted: Wanted) -> None:
     stored = begun(definition, url)
-    worker = Confirmation(definition, stored, DEVICES, log.parent / "trials", AcknowledgedLog(log))
-    phase = sobol_phase(definition, stored.settings)
-    worker.confirm(CheapTrainer(0.05), plan_replicates(phase, stored.records(), wanted))
+    problem = study_problem(definition, stored.settings)
+    folder, reporter = log.parent / "trials", AcknowledgedLog(log)
+    runner = TrialRunner(definition, stored, problem, DEVICES, folder, reporter, prunes=False)
+    plan = plan_replicates(problem, stored.records(), wanted)
+    train_replicates(stored, problem, plan, runner, CheapTrainer(0.05))
 
 
 def test_several_workers_share_the_repetitions(tmp_path: Path) -> None:
@@ -144,15 +147,15 @@ def test_a_search_leaves_the_repetition_of_a_dead_worker_alone(tmp_path: Path) -
 def test_equal_networks_are_repeated_once_and_seeds_differ(tmp_path: Path) -> None:
     definition, url, log = cheap_study(tmp_path)
     stored = begun(definition, url)
-    phase = sobol_phase(definition, stored.settings)
+    problem = study_problem(definition, stored.settings)
     records = stored.records()
     best = complete_trials(records)[0]
     twin = [*records, best.__class__(**{**best.to_json(), "number": len(records)})]
-    plan = plan_replicates(phase, twin, Wanted(top=2, seeds=2, largest="none"))
+    plan = plan_replicates(problem, twin, Wanted(top=2, seeds=2, largest="none"))
     assert [p.repeats for p in plan].count(best.number) == 2
     assert len(records) not in [p.repeats for p in plan]
     repeat_all(definition, url, log, Wanted(top=2, seeds=2, largest="none"))
     tasks = [(tmp_path / "trials" / f"{r.number:05d}") for r in stored.records() if r.is_replicate]
     assert len(tasks) == 4
     with pytest.raises(InputError, match="--seeds >= 2"):
-        plan_replicates(phase, records, Wanted(seeds=1))
+        plan_replicates(problem, records, Wanted(seeds=1))

@@ -14,7 +14,7 @@ import pytest
 from command import run, run_json, start, wait_for
 
 from betanas.jobs.load import RECORDED
-from betanas.study.loading import built_in_studies, load_study
+from betanas.study.loading import built_in_studies, load_definition
 
 DEMO = ("--study", "demo")
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def test_the_recorded_trials_are_those_of_the_study_file() -> None:
 
 def test_status_trials_and_best(folder: Path) -> None:
     status = run_json(folder, "status", *DEMO)
-    assert status["feasible"] == status["target"] == load_study("demo").search.trials
+    assert status["feasible"] == status["target"] == load_definition("demo").search.trials
     rows = run_json(folder, "trials", *DEMO)
     complete = [r for r in rows if r["state"] == "complete"]
     assert len(complete) == status["trials"]["complete"]
@@ -49,7 +49,7 @@ def test_cluster_has_the_published_layout(folder: Path) -> None:
     lines = out.splitlines()
     assert lines[0].split()[:4] == ["parameter", "recommended", "cluster", "1"]
     first = [line.split()[0] for line in lines[1:14]]
-    assert first == list(load_study("demo").parameters)
+    assert first == list(load_definition("demo").parameters)
 
 
 def test_report(folder: Path) -> None:

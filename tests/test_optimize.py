@@ -14,7 +14,7 @@ from faults import AcknowledgedLog, fail_at, start_process
 
 from betanas.database.stored import StoredStudy
 from betanas.jobs.optimize import optimize
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 
 FIELDS = {
     "number", "state", "phase", "value", "reason", "parameters", "num_params", "macs",
@@ -104,7 +104,7 @@ def test_kill_9_in_mid_trial_loses_and_repeats_nothing(finished: Path, tmp_path:
 
 
 def test_a_result_that_was_not_recorded_is_not_trained_again(tmp_path: Path) -> None:
-    definition = load_study(write_study(tmp_path))
+    definition = load_definition(write_study(tmp_path))
     url = f"sqlite:///{tmp_path}/storage/tiny.db"
     log = tmp_path / "log"
     run_killed = start_process(

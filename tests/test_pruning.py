@@ -4,14 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, cheap_value, write_definition
 
 from betanas.analysis.status import summarize
 from betanas.jobs.optimize import Search
-from betanas.search.plan import sobol_phase
-from betanas.search.rules import ArchitectureRules
+from betanas.search.plan import study_problem
 from betanas.search.situation import Situation
-from betanas.trial import STOP_FILE, STOPPED_EARLY, TrainingResult, TrialTask
+from betanas.trial import STOPPED_EARLY, TrainingResult, TrialTask
 
 STUDY = """
 family = "betanet2"
@@ -39,14 +39,13 @@ class CurveTrainer(CheapTrainer):
     def run(
         self, task: TrialTask, on_progress: Callable[[dict[str, Any]], None] = lambda _: None
     ) -> TrainingResult:
-        folder, final = Path(task.folder), cheap_value(task)
-        folder.mkdir(parents=True, exist_ok=True)
+        final = cheap_value(task)
         for quarter in range(1, 5):
             best = final * quarter / 4
             on_progress(
                 {"spent": quarter / 4 + 0.01 * (quarter < 4), "accuracy": best, "best": best}
             )
-            if (folder / STOP_FILE).exists():
+            if task.is_stopped:
                 return TrainingResult(best, steps=2 * quarter, train_seconds=1.0, stopped=True)
         return TrainingResult(final, steps=8, train_seconds=4.0)
 
@@ -82,14 +81,14 @@ def test_nobody_is_stopped_unless_asked(tmp_path: Path) -> None:
     assert not any(r.reason == STOPPED_EARLY for r in records)
 
 
-def test_the_search_learns_what_stopped_trials_had_reached(tmp_path: Path) -> None:
+def test_the_search_learns_what_stopped_trials_would_have_come_to(tmp_path: Path) -> None:
     records = searched(tmp_path, "median")
     definition = write_definition(tmp_path, STUDY.replace("PRUNER", "median"))
     stored = begun(definition, f"sqlite:///{tmp_path / 'study.db'}")
-    phase = sobol_phase(definition, stored.settings)
-    rules = ArchitectureRules(phase.space, phase.feasibility)
-    last = stored.study.trials[-1]
-    seen = Situation.of(stored.study, last, phase.space, rules)
-    stopped = [r for r in records if r.reason == STOPPED_EARLY and r.number != last.number]
-    assert len(seen.stopped_values) == len(stopped)
-    assert all(0 < value < 1 for value in seen.stopped_values)
+    trials = stored.study.trials
+    seen = Situation.of(stored.study, trials[-1], study_problem(definition, stored.settings))
+    stopped = [r for r in records if r.reason == STOPPED_EARLY and r.number != trials[-1].number]
+    assert len(seen.stopped.values) == len(stopped)
+    reached = [max(trials[r.number].intermediate_values.values()) for r in stopped]
+    assert np.all(seen.stopped.values > reached)
+    assert np.all(seen.stopped.stds > 0)

@@ -32,7 +32,7 @@ from faults import (
 from betanas.database import connect as database
 from betanas.database.leases import Leases
 from betanas.database.stored import StoredStudy
-from betanas.search.plan import sobol_phase
+from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
 
 POINTS = 48
@@ -62,12 +62,12 @@ def check_ledger(definition: StudyDefinition, url: str, log: Path, points: int) 
     """Every Sobol point once and in its place, everything acknowledged is recorded, once."""
     stored = StoredStudy.load(url, definition.name)
     records = stored.records()
-    phase = sobol_phase(definition, stored.settings)
+    problem = study_problem(definition, stored.settings)
     assert [r.number for r in records] == list(range(len(records)))
     assert len(records) >= points
-    for record, point in zip(records, phase.points(0, len(records)), strict=True):
+    for record, point in zip(records, problem.sobol_points(0, len(records)), strict=True):
         assert record.state in ("complete", "pruned"), record
-        assert record.parameters == phase.space.kernel(point)
+        assert record.parameters == problem.space.kernel(point)
     told = acknowledged(log)
     assert not [n for n, count in Counter(n for n, _, _ in told).items() if count > 1]
     for number, state, value in told:

@@ -10,7 +10,7 @@ from betanas.database.stored import StoredStudy
 from betanas.errors import StudyFileError
 from betanas.jobs.tracking import MLflow, TensorBoard, Tracked, Tracker, trackers
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 from betanas.trial import TrialRecord
 
 
@@ -122,10 +122,10 @@ def test_a_broken_tracker_warns_once_and_is_left_out(study) -> None:
 
 
 def test_tracking_is_asked_for_in_the_study_file_and_means_nothing(tmp_path: Path) -> None:
-    plain = load_study("digits")
+    plain = load_definition("digits")
     assert trackers(plain, tmp_path) == {}
-    asked = load_study("digits", ["track.tensorboard=true", "track.mlflow=sqlite:///m.db"])
+    asked = load_definition("digits", ["track.tensorboard=true", "track.mlflow=sqlite:///m.db"])
     assert set(trackers(asked, tmp_path)) == {"tensorboard", "mlflow"}
     assert asked.meaning() == plain.meaning()
     with pytest.raises(StudyFileError, match=r"track\.tensorboard must be true or false"):
-        load_study("digits", ["track.tensorboard=3"])
+        load_definition("digits", ["track.tensorboard=3"])

@@ -41,7 +41,7 @@ from betanas.analysis.figures.style import inline_svg, short_count, to_png, to_s
 from betanas.analysis.figures.training import draw_training
 from betanas.analysis.findings import Findings
 from betanas.analysis.tables import TRIAL_COLUMNS, Table, chances_table
-from betanas.architecture.families import FAMILIES
+from betanas.architecture.families import find_family
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _KERNEL_DIGITS = 6
@@ -151,7 +151,7 @@ def _environment() -> Environment:
 
 def _meanings(findings: Findings) -> dict[str, str]:
     """What the rows of the table of kernels mean."""
-    meanings = {p.name: p.meaning for p in FAMILIES[str(findings.facts["family"])].parameters}
+    meanings = {p.name: p.meaning for p in find_family(str(findings.facts["family"])).parameters}
     return meanings | {
         "accuracy": "measured; of the recommended best, predicted",
         "num_params": "trainable weights",

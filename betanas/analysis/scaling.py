@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from betanas.architecture.complexity import count_table
-from betanas.architecture.decoding import decode_table
-from betanas.architecture.family import Family, Kernel
+from betanas.architecture.complexity import count
+from betanas.architecture.decoding import decode
+from betanas.architecture.family import Family, Kernel, TrivialKernelError
 from betanas.errors import InputError
 
 RESOLUTIONS = tuple(range(64, 1025, 32))
@@ -51,15 +49,14 @@ def scale(
         raise InputError(
             f"classes and batch size must be >= 1, but got {num_classes} and {batch_size}"
         )
-    vector = family.vector(kernel)[None, :]
     rows = []
     for resolution in resolutions:
-        table = decode_table(family, np.asarray(vector), resolution)
-        layers = int(table.depth[0])
-        if layers == 0:
+        try:
+            architecture = decode(family, kernel, resolution, num_classes)
+        except TrivialKernelError:
             rows.append(ScaledCost(resolution, None, None, None, 0))
             continue
-        cost = count_table(table, num_classes, batch_size).row(0)
+        cost, layers = count(architecture, batch_size), len(architecture.layers)
         rows.append(
             ScaledCost(resolution, cost.num_params, cost.macs, cost.activation_bytes, layers)
         )

@@ -1,82 +1,98 @@
-"""A family: the named search parameters of a kernel and the one rule in which families differ."""
+"""A family: declared search parameters, and the rule from a kernel of them to an architecture."""
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
-from betanas.arrays import BoolArray, FloatArray, IntArray
-from betanas.errors import KernelError
+from betanas.architecture.complexity import Complexities, count_table
+from betanas.architecture.layers import Architecture, LayerTable
+from betanas.architecture.profile import PROFILE, profile_table
+from betanas.arrays import BoolArray, FloatArray
+from betanas.errors import InputError, KernelError
+from betanas.parameters import Parameter
 
-Kernel = Mapping[str, float]
+Kernel = Mapping[str, Any]  # ``name -> value``: a float, an int or a choice's option
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One dimension of the search space.
-
-    Attributes:
-        name: The published symbol.
-        low: Lower end of the range that our studies search.
-        high: Upper end of that range.
-        domain: The widest range in which the decoding rules make sense; a study may not leave it.
-        meaning: What it shapes, for people.
-    """
-
-    name: str
-    low: float
-    high: float
-    domain: tuple[float, float]
-    meaning: str
+class TrivialKernelError(KernelError):
+    """A kernel that leaves nothing to build at this resolution."""
 
 
 @dataclass(frozen=True, slots=True)
-class Skeleton:
-    """What is fixed of a batch of n networks before their widths are: depth and resolutions.
+class Survey:
+    """What is known of n kernels' networks at one resolution, before any training.
 
     Attributes:
-        resolution: Input side in pixels.
-        depth: Layers of each network, ``n``; 0 marks a trivial one.
-        contractions: Stride-2 layers of each network, ``n``.
-        present: Whether layer i exists, ``n x N``.
-        contracts: Whether layer i has stride 2, ``n x N``.
-        out_resolution: Output side of layer i in pixels, ``n x N``; 1 past the end.
-        position: Depth coordinate ``d_i = (i + 0.5) / depth``, ``n x N``; 0 past the end.
+        trivial: Which have no network at all, ``n``.
+        complexities: Their costs, ``n``; anything for a trivial one.
+        features: What their accuracy is likely to depend on, ``n x f``: finite, of any scale.
     """
 
-    resolution: int
-    depth: IntArray
-    contractions: IntArray
-    present: BoolArray
-    contracts: BoolArray
-    out_resolution: IntArray
-    position: FloatArray
+    trivial: BoolArray
+    complexities: Complexities
+    features: FloatArray
 
 
-class WidthProfile(Protocol):
-    """The rule in which families differ: ``u`` in [0, 1] of every layer's width."""
+class Family(ABC):
+    """A rule from kernels to architectures: subclass it, and register the class.
 
-    def __call__(self, skeleton: Skeleton, parameter: Callable[[str], FloatArray]) -> FloatArray:
-        """Returns ``n x N`` profile values; ``parameter(name)`` gives a column, ``n x 1``."""
-        ...
-
-
-@dataclass(frozen=True)
-class Family:
-    """A rule from kernels to architectures.
+    ``name``, ``parameters`` and ``decode`` are all that search, report, training and export need.
+    ``survey`` is asked about many thousands of kernels: override it where that can be computed for
+    all of them at once.
 
     Attributes:
-        name: ``betanet2`` or ``betanet3``.
-        parameters: The kernel's dimensions, in their published order.
-        width_profile: How the widths grow along the depth.
-        published: The kernel that the report's search ended with.
+        name: What study files call it.
+        parameters: The kernel's dimensions, in the order of its vectors.
+        members: Published kernels by the names that ``--model`` may give, if any.
     """
 
     name: str
     parameters: tuple[Parameter, ...]
-    width_profile: WidthProfile
-    published: Kernel
+    members: ClassVar[Mapping[str, Kernel]] = {}
+
+    @abstractmethod
+    def decode(self, parameters: Kernel, resolution: int, num_classes: int) -> Architecture:
+        """Decodes one kernel.
+
+        Args:
+            parameters: ``name -> value`` of all parameters, inside their domains.
+            resolution: Input side in pixels.
+            num_classes: Outputs of the last linear layer.
+
+        Raises:
+            TrivialKernelError: For a kernel that leaves nothing to build.
+        """
+
+    def survey(
+        self, kernels: FloatArray, resolution: int, num_classes: int, batch_size: int
+    ) -> Survey:
+        """Describes the networks of n kernels, ``n x d``, at one resolution.
+
+        Args:
+            kernels: As ``vector`` orders them.
+            resolution: Input side in pixels.
+            num_classes: Outputs of the last linear layer.
+            batch_size: Images of one training step on one device.
+        """
+        networks: dict[int, Architecture] = {}
+        for i, row in enumerate(kernels):
+            with suppress(TrivialKernelError):
+                networks[i] = self.decode(self.kernel(row), resolution, num_classes)
+        rows = list(networks)
+        costs = np.zeros((3, len(kernels)), dtype=np.int64)
+        features = np.zeros((len(kernels), len(PROFILE)))
+        if rows:
+            table = LayerTable.of(*networks.values())
+            counted = count_table(table, num_classes, batch_size)
+            costs[:, rows] = counted.num_params, counted.macs, counted.activation_bytes
+            features[rows] = profile_table(table)
+        trivial = np.ones(len(kernels), dtype=np.bool_)
+        trivial[rows] = False
+        return Survey(trivial, Complexities(*costs), features)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,17 +100,24 @@ class Family:
         return tuple(p.name for p in self.parameters)
 
     @property
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """``name -> (low, high)`` as our studies search them."""
-        return {p.name: (p.low, p.high) for p in self.parameters}
+    def ranges(self) -> dict[str, tuple[Any, ...]]:
+        """``name -> (low, high)``, or options, as studies search them unless they say otherwise."""
+        return {p.name: p.range for p in self.parameters}
 
     @property
-    def domain(self) -> dict[str, tuple[float, float]]:
-        """``name -> (low, high)`` beyond which no study may go."""
-        return {p.name: p.domain for p in self.parameters}
+    def domain(self) -> dict[str, tuple[Any, ...]]:
+        """``name -> (low, high)``, or options, beyond which no study may go."""
+        return {p.name: p.widest for p in self.parameters}
+
+    @property
+    def published(self) -> Kernel:
+        """The first published kernel; raises InputError if there is none."""
+        if not self.members:
+            raise InputError(f"family {self.name} has no published kernel")
+        return next(iter(self.members.values()))
 
     def vector(
-        self, kernel: Kernel, ranges: Mapping[str, tuple[float, float]] | None = None
+        self, kernel: Kernel, ranges: Mapping[str, tuple[Any, ...]] | None = None
     ) -> FloatArray:
         """Orders a kernel's values and checks them.
 
@@ -103,7 +126,7 @@ class Family:
             ranges: The range of each, inclusive; the family's domain if left out.
 
         Returns:
-            The values in the order of ``names``, shape ``d``.
+            The numbers that stand for the values, in the order of ``names``, shape ``d``.
 
         Raises:
             KernelError: For a name too few or too many, or a value outside its range.
@@ -117,42 +140,10 @@ class Family:
                 f"but got {', '.join(wrong)}"
             )
         ranges = ranges or self.domain
-        for name in self.names:
-            low, high = ranges[name]
-            value = kernel[name]
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise KernelError(f"kernel.{name} must be a number, but got {value!r}")
-            if not low <= value <= high:  # NaN fails this too
-                raise KernelError(
-                    f"kernel.{name} must be in [{low:g}, {high:g}], but got {value:g}"
-                )
-        return np.array([kernel[name] for name in self.names], dtype=np.float64)
+        for p in self.parameters:
+            p.check(kernel[p.name], ranges[p.name])
+        return np.array([p.number(kernel[p.name]) for p in self.parameters], dtype=np.float64)
 
-    def kernel(self, vector: Sequence[float] | FloatArray) -> dict[str, float]:
+    def kernel(self, vector: Sequence[float] | FloatArray) -> dict[str, Any]:
         """Names the values of a vector of shape ``d``."""
-        return {name: float(v) for name, v in zip(self.names, vector, strict=True)}
-
-
-_LOG_BETA = (-2.0, 2.0)
-
-
-def common_parameters(*width_parameters: Parameter) -> tuple[Parameter, ...]:
-    """The parameters of BETANET's Table 1 that all families share, around a family's own.
-
-    The ranges are those of our studies: K, E and S reach further than the report's Table 1, since
-    its own results (K 4.30, E 5.07, S 29.90) lie outside of it.
-    """
-    return (
-        Parameter("k", 2, 10, (1, 12), "log2 of the bound on the final resolution (exclusive)"),
-        Parameter("K", 2, 5, (1, 16), "layers per contraction"),
-        Parameter("Da", -0.5, 0.5, _LOG_BETA, "log10 of the first Beta parameter, contractions"),
-        Parameter("Db", -0.5, 0.5, _LOG_BETA, "log10 of the second Beta parameter, contractions"),
-        *width_parameters,
-        Parameter("G0", 2, 5, (0.25, 32), "final width in channels per pixel of resolution"),
-        Parameter("G1", 1, 3, (0.1, 16), "latent size per channel of the final width"),
-        Parameter("B", 0, 1, (0, 1), "depth at which Fused-MBConv gives way to MBConv"),
-        Parameter("E0", 2, 6, (1, 16), "expansion ratio of the first layer"),
-        Parameter("E1", 2, 6, (1, 16), "expansion ratio of the last layer"),
-        Parameter("S0", 10, 30, (1, 256), "squeeze-excitation ratio of the first layer"),
-        Parameter("S1", 10, 30, (1, 256), "squeeze-excitation ratio of the last layer"),
-    )
+        return {p.name: p.value(v) for p, v in zip(self.parameters, vector, strict=True)}

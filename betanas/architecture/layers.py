@@ -6,8 +6,10 @@ Both hold the same facts. ``Architecture`` is what is printed, stored, compared 
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum, StrEnum
+from operator import attrgetter
 from typing import Any, Self
 
 import numpy as np
@@ -184,25 +186,32 @@ class LayerTable:
         )
 
     @classmethod
-    def of(cls, architecture: Architecture) -> Self:
-        """The table of one network, n = 1: counting reads tables only."""
-        layers = architecture.layers
+    def of(cls, *architectures: Architecture) -> Self:
+        """The table of n >= 1 networks of one resolution: counting reads tables only."""
+        depth = np.array([len(a.layers) for a in architectures])
+        present = np.arange(depth.max()) < depth[:, None]
 
-        def row(name: str) -> IntArray:
-            return np.array([[getattr(y, name) for y in layers]])
+        def column(read: Callable[[Layer], float]) -> FloatArray:
+            """What is read of each layer, ``n x N``; the layers come row by row."""
+            values = np.zeros(present.shape)
+            values[present] = [read(y) for a in architectures for y in a.layers]
+            return values
+
+        def whole(name: str) -> IntArray:
+            return column(attrgetter(name)).astype(np.int64)
 
         return cls(
-            resolution=architecture.resolution,
-            depth=np.array([len(layers)]),
-            latent_channels=np.array([architecture.latent_channels]),
-            block=np.array([[BlockCode[y.block.name] for y in layers]], dtype=np.int64),
-            contracts=row("stride") == 2,
-            in_channels=row("in_channels"),
-            out_channels=row("out_channels"),
-            in_resolution=row("in_resolution"),
-            out_resolution=row("out_resolution"),
-            expanded_channels=row("expanded_channels"),
-            squeeze_channels=row("squeeze_channels"),
-            expansion_ratio=row("expansion_ratio").astype(np.float64),
-            se_ratio=row("se_ratio").astype(np.float64),
+            resolution=architectures[0].resolution,
+            depth=depth,
+            latent_channels=np.array([a.latent_channels for a in architectures]),
+            block=column(lambda y: BlockCode[y.block.name]).astype(np.int64),
+            contracts=whole("stride") == 2,
+            in_channels=whole("in_channels"),
+            out_channels=whole("out_channels"),
+            in_resolution=whole("in_resolution"),
+            out_resolution=whole("out_resolution"),
+            expanded_channels=whole("expanded_channels"),
+            squeeze_channels=whole("squeeze_channels"),
+            expansion_ratio=column(attrgetter("expansion_ratio")),
+            se_ratio=column(attrgetter("se_ratio")),
         )

@@ -6,11 +6,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from betanas.architecture.complexity import Complexities, count_table, step_bytes
-from betanas.architecture.decoding import decode_table
-from betanas.architecture.family import Family
-from betanas.architecture.layers import LayerTable
-from betanas.architecture.profile import profile_table
+from betanas.architecture.complexity import Complexities, step_bytes
+from betanas.architecture.family import Family, Survey
 from betanas.arrays import BoolArray, FloatArray, IntArray
 
 
@@ -47,12 +44,12 @@ class Verdicts:
     Attributes:
         code: 0 for a feasible kernel, else 1 + the index of its ``Rejection``, shape ``n``.
         complexities: The costs at the study's own resolution, shape ``n``.
-        profile: The networks in numbers at that resolution, ``n x 10``; see ``profile.py``.
+        features: Of the networks at that resolution, ``n x f``; see ``Survey``.
     """
 
     code: IntArray
     complexities: Complexities
-    profile: FloatArray
+    features: FloatArray
 
     @property
     def feasible(self) -> BoolArray:
@@ -107,30 +104,29 @@ class Feasibility:
                 np.concatenate([c.macs for c in costs]),
                 np.concatenate([c.activation_bytes for c in costs]),
             ),
-            np.concatenate([part.profile for part in parts]),
+            np.concatenate([part.features for part in parts]),
         )
 
     def feasible(self, kernels: npt.ArrayLike) -> BoolArray:
         """Which of n kernels, ``n x d``, may be trained."""
         return self.check(kernels).feasible
 
-    def _check_chunk(self, x: npt.NDArray[np.float64]) -> Verdicts:
-        table = decode_table(self.family, x, self.limits.resolution)
-        code, complexities = self._codes(table, self.limits, _ORDINARY)
+    def _check_chunk(self, x: FloatArray) -> Verdicts:
+        survey, code = self._survey(x, self.limits, _ORDINARY)
         if self.scaled is not None:
-            scaled_table = decode_table(self.family, x, self.scaled.resolution)
-            scaled_code, _ = self._codes(scaled_table, self.scaled, _SCALED)
+            _, scaled_code = self._survey(x, self.scaled, _SCALED)
             code = np.where(code == 0, scaled_code, code)
-        return Verdicts(code, complexities, profile_table(table))
+        return Verdicts(code, survey.complexities, survey.features)
 
-    def _codes(
-        self, table: LayerTable, limits: Limits, reasons: tuple[Rejection, ...]
-    ) -> tuple[IntArray, Complexities]:
-        costs = count_table(table, self.num_classes, self.batch_size)
+    def _survey(
+        self, x: FloatArray, limits: Limits, reasons: tuple[Rejection, ...]
+    ) -> tuple[Survey, IntArray]:
+        survey = self.family.survey(x, limits.resolution, self.num_classes, self.batch_size)
+        costs = survey.complexities
         over_params = costs.num_params > (limits.num_params or np.inf)
         over_memory = step_bytes(costs, self.optimizer_slots) > (limits.memory_bytes or np.inf)
         no_contraction, num_params, memory = (1 + _REJECTIONS.index(r) for r in reasons)
         code = np.select(
-            [table.depth == 0, over_params, over_memory], [no_contraction, num_params, memory], 0
+            [survey.trivial, over_params, over_memory], [no_contraction, num_params, memory], 0
         )
-        return code.astype(np.int64), costs
+        return survey, code.astype(np.int64)

@@ -47,17 +47,21 @@ def cluster(
     """Cluster the best trials: which kinds of kernel do well."""
     from betanas.analysis.clusters import cluster_best
     from betanas.analysis.tables import cluster_table
+    from betanas.trial import numbered
 
     definition, stored = load_begun(study, storage, set_)
     records = stored.records()
-    found = cluster_best(records, list(definition.ranges), top, clusters)
+    found = cluster_best(numbered(definition, records), list(definition.ranges), top, clusters)
     from betanas.jobs.recommend import recommended
 
     best = recommended(definition, stored.settings, records)
     if as_json:
         print_json({"clusters": found.to_json(), "recommended": best.to_json() if best else None})
         return
-    _print_clusters(cluster_table(found, best))
+    from dataclasses import replace
+
+    shown = best and replace(best, parameters=definition.as_numbers(best.parameters))
+    _print_clusters(cluster_table(found, shown))
     for c in found.clusters:
         say(f"cluster {c.label}: trials {', '.join(map(str, c.trials))}")
 

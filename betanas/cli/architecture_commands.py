@@ -95,14 +95,15 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Validate a study file and estimate how much of its space is feasible."""
-    from betanas.study.loading import load_study
+    from betanas.study.loading import load_definition
 
-    definition = load_study(file, set_ or (), data)
+    definition = load_definition(file, set_ or (), data)
     from betanas.data import describe_dataset
     from betanas.errors import DataError
-    from betanas.search.space import SobolPhase, Space
-    from betanas.study.feasibility import study_feasibility
+    from betanas.objectives import find_objective
+    from betanas.search.plan import planned_problem
 
+    find_objective(definition.objective.name)
     notes = []
     try:
         classes = describe_dataset(definition.dataset).num_classes
@@ -110,16 +111,9 @@ def check(
         classes = 100 if definition.dataset.name == "cifar100" else 10
         notes.append(f"{error}; {classes} classes assumed")
     memory, scaled = _memory_limits(definition)
-    search = definition.search
-    phase = SobolPhase(
-        Space.of(definition),
-        study_feasibility(definition, classes, memory, scaled),
-        search.seed,
-        search.sobol_trials,
-        search.min_feasible,
-    )
-    phase.check_feasible()
-    fraction = phase.feasible_fraction()
+    problem = planned_problem(definition, classes, memory, scaled)
+    problem.check_feasible()
+    fraction = problem.feasible_fraction()
     ranges = {name: list(r) for name, r in definition.ranges.items()}
     if as_json:
         print_json(
@@ -127,14 +121,14 @@ def check(
                 "ok": True,
                 "feasible_fraction": fraction,
                 "parameters": ranges,
-                "sobol_phase": phase.length,
+                "sobol_phase": problem.sobol_length,
                 "notes": notes,
             }
         )
         return
     say(
         f"{definition.name} is valid: {fraction:.1%} of its space is feasible, "
-        f"its Sobol phase takes {phase.length} trials"
+        f"its Sobol phase takes {problem.sobol_length} trials"
     )
     for note in notes:
         say(f"note: {note}", err)
@@ -144,9 +138,9 @@ def check(
 @ends_well
 def studies(as_json: JsonOption = False) -> None:
     """List the built-in studies."""
-    from betanas.study.loading import built_in_studies, load_study
+    from betanas.study.loading import built_in_studies, load_definition
 
-    found = [load_study(path.stem) for path in built_in_studies()]
+    found = [load_definition(path.stem) for path in built_in_studies()]
     if as_json:
         print_json(
             [

@@ -16,9 +16,9 @@ def load_begun(
     study: str, storage: str | None, set_: list[str] | None
 ) -> tuple[StudyDefinition, StoredStudy]:
     """A study file and its database, which must have begun."""
-    from betanas.study.loading import load_study
+    from betanas.study.loading import load_definition
 
-    definition = load_study(study, set_ or ())
+    definition = load_definition(study, set_ or ())
     url = storage_url(definition, storage)
     import optuna
 

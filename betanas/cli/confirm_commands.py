@@ -52,9 +52,9 @@ def confirm(
     as_json: JsonOption = False,
 ) -> None:
     """Train the best trials again with new seeds: how sure is their order?"""
-    from betanas.study.loading import load_study
+    from betanas.study.loading import load_definition
 
-    definition = load_study(study, set_ or (), data)
+    definition = load_definition(study, set_ or (), data)
     url, ranks = storage_url(definition, storage), parse_ranks(nproc_per_node)
     say("loading ...", err, "dim")
     import optuna

@@ -69,14 +69,14 @@ def train(
 ) -> None:
     """Train one model to convergence, test it, and write it to a file."""
     from betanas.jobs.compare import folder_name
-    from betanas.jobs.model_names import Wish, plan_training
+    from betanas.jobs.model_names import TrainOptions, plan_training
     from betanas.jobs.train import Machine
     from betanas.jobs.train import train as run
 
-    wish = Wish(dataset, data, resolution, epochs, seed, tuple(set_ or ()), storage)
+    options = TrainOptions(dataset, data, resolution, epochs, seed, tuple(set_ or ()), storage)
     machine = Machine(device, parse_ranks(nproc_per_node), _CACHE)
     say("loading ...", err, "dim")
-    plan = plan_training(model, wish)
+    plan = plan_training(model, options)
     folder = output or Path("storage/models") / folder_name(plan)
     say(f"trains {plan.title} at R={plan.network.resolution} into {folder}", err)
     found = run(plan, folder, machine, _Lines())
@@ -136,14 +136,16 @@ def benchmark(
 ) -> None:
     """Train several models with one recipe on one data set, and compare them in one table."""
     from betanas.jobs.compare import TABLE_FILE, compare
-    from betanas.jobs.model_names import Wish
+    from betanas.jobs.model_names import TrainOptions
     from betanas.jobs.train import Machine
 
-    wish = Wish(dataset, data, resolution, epochs, overrides=tuple(set_ or ()), storage=storage)
+    options = TrainOptions(
+        dataset, data, resolution, epochs, overrides=tuple(set_ or ()), storage=storage
+    )
     machine = Machine(device, parse_ranks(nproc_per_node), _CACHE)
     say("loading ...", err, "dim")
     names = [name.strip() for name in models.split(",")]
-    rows = compare(names, wish, seeds, output, machine, lambda text: say(text, err), _Lines())
+    rows = compare(names, options, seeds, output, machine, lambda text: say(text, err), _Lines())
     if as_json:
         print_json({"rows": rows, "files": [str(output / TABLE_FILE)]})
         return

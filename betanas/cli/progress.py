@@ -12,8 +12,8 @@ from rich.text import Text
 
 from betanas.analysis.status import observed_best, summarize
 from betanas.cli.options import err, per_cent, say, short
+from betanas.database.folders import trials_folder
 from betanas.database.stored import StoredStudy
-from betanas.jobs.optimize import trials_folder
 from betanas.jobs.tracking import Tracked, trackers
 from betanas.study.definition import StudyDefinition
 from betanas.trial import REPEATS, SEED_INDEX, STOPPED_EARLY, TrialRecord

@@ -67,15 +67,15 @@ def optimize(
 ) -> None:
     """Start or resume a study until its target of trials is met."""
     from betanas.launcher.rendezvous import Node
-    from betanas.study.loading import load_study
+    from betanas.study.loading import load_definition
 
-    definition = load_study(study, set_ or (), data)
+    definition = load_definition(study, set_ or (), data)
     url = storage_url(definition, storage)
     ranks = parse_ranks(nproc_per_node)
     node = Node.from_options(nnodes, rdzv_endpoint, node_rank)
     say("loading ...", err, "dim")
     if node is not None and node.node_rank > 0:
-        from betanas.jobs.optimize import follow
+        from betanas.jobs.follow import follow
 
         trainings = follow(definition, url, device, ranks, node, lambda text: say(text, err))
         say(f"node 0 has ended; this node took part in {trainings} trainings", err)

@@ -108,14 +108,15 @@ def print_architecture(
     )
 
 
-def print_kernels(console: Console, kernels: Mapping[str, Mapping[str, float]]) -> None:
+def print_kernels(console: Console, kernels: Mapping[str, Mapping[str, Any]]) -> None:
     """Kernels side by side, a row a parameter."""
     table = Table(box=None, pad_edge=False)
     table.add_column("parameter")
     for name in kernels:
         table.add_column(name, justify="right")
     for parameter in next(iter(kernels.values())):
-        table.add_row(parameter, *(f"{kernel[parameter]:.4f}" for kernel in kernels.values()))
+        shown = (kernel[parameter] for kernel in kernels.values())
+        table.add_row(parameter, *(f"{v:.4f}" if isinstance(v, float) else str(v) for v in shown))
     console.print(table)
 
 

@@ -7,9 +7,10 @@ kernel from its first moment, so it never asks a sampler, and the search's worke
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
@@ -31,7 +32,7 @@ class Replicate:
 
     repeats: int | str
     seed_index: int
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, Any]
 
     def is_trial(self, frozen: FrozenTrial) -> bool:
         """Whether a trial is this replicate."""
@@ -41,7 +42,7 @@ class Replicate:
 
 @patient
 def claim_replicate(
-    stored: StoredStudy, replicate: Replicate, space: Mapping[str, FloatDistribution]
+    stored: StoredStudy, replicate: Replicate, space: Mapping[str, BaseDistribution]
 ) -> ClaimedTrial | None:
     """Begins a replicate, or takes over one whose worker is gone.
 

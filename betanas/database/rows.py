@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from optuna.distributions import FloatDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import Connection, delete, insert
@@ -22,8 +22,8 @@ _Param, _Attribute = models.TrialParamModel, models.TrialUserAttributeModel
 def put_parameters(
     connection: Connection,
     trial_id: int,
-    values: Mapping[str, float],
-    space: Mapping[str, FloatDistribution],
+    values: Mapping[str, Any],
+    space: Mapping[str, BaseDistribution],
 ) -> None:
     """Writes parameters, in place of those of the same names."""
     rows = [

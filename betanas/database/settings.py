@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from betanas.data import DatasetFacts
 from betanas.errors import StorageError
-from betanas.study.definition import default_meaning
+from betanas.study.definition import StudyDefinition, default_meaning
+from betanas.study.feasibility import memory_bytes
 from betanas.trial import TrialRecord
+
+if TYPE_CHECKING:  # reading a study needs no torch
+    from betanas.devices.find import Devices
 
 SCHEMA = 2  # 1 knew neither device nor ranks, and had other defaults (study/definition.py)
 
@@ -46,6 +51,22 @@ class Settings:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuilds what ``to_json`` wrote."""
         return cls(**{**data, "classes": tuple(data["classes"])})
+
+
+def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: "Devices") -> Settings:
+    """Resolves what a study decides when it begins."""
+    scaled = definition.limits.scaled
+    return Settings(
+        meaning=definition.meaning(),
+        classes=facts.classes,
+        dataset_fingerprint=facts.fingerprint,
+        memory_bytes=memory_bytes(definition.limits.memory_gib, devices.memory_bytes),
+        scaled_memory_bytes=(
+            memory_bytes(scaled.memory_gib, devices.memory_bytes) if scaled else None
+        ),
+        device=devices.kind,
+        ranks=devices.nproc_per_node * devices.nnodes,
+    )
 
 
 def refuse_change(

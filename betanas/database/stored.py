@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -22,12 +22,11 @@ from betanas.database.patience import patient
 from betanas.database.rows import end_trial, put_attributes, put_parameters
 from betanas.database.settings import SCHEMA, Settings, refuse_change
 from betanas.errors import NoStudyError, StorageError, without_password
-from betanas.trial import REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
+from betanas.trial import COLUMNS, REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
 SETTINGS_KEY = "betanas"
 WORKER_KEY = "worker"
 _SETUP_SECONDS = 30.0
-_PROPOSAL_SECONDS = 30.0  # how long a worker waits for the kernels of trials begun before its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,11 @@ class ClaimedTrial:
     def number(self) -> int:
         """Its number in the study, from 0."""
         return int(self.trial.number)
+
+    @property
+    def frozen(self) -> FrozenTrial:
+        """Optuna's view of it when it was claimed."""
+        return self.trial._cached_frozen_trial
 
 
 class StoredStudy:
@@ -112,9 +116,9 @@ class StoredStudy:
         """Takes over the trial of a worker that is gone, or begins a new one."""
         self.study._thread_local.cached_all_trials = None  # as study.ask() has it
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if REPEATS in frozen.user_attrs:
-                continue  # confirm's own workers take it over
-            claimed = self._claim(frozen._trial_id, frozen.user_attrs.get(WORKER_KEY))
+            if REPEATS in frozen.user_attrs or WORKER_KEY not in frozen.user_attrs:
+                continue  # confirm's own workers take it over, or it is none of ours
+            claimed = self._claim(frozen._trial_id, frozen.user_attrs[WORKER_KEY])
             if claimed is not None:
                 return claimed
         while True:
@@ -141,43 +145,39 @@ class StoredStudy:
         return None if ended else ClaimedTrial(trial, lease)
 
     @patient
-    def kernel(
-        self, claimed: ClaimedTrial, space: Mapping[str, FloatDistribution], *, learns: bool
-    ) -> Kernel:
-        """The trial's kernel: what an earlier worker recorded, or what the sampler proposes.
+    def kernel(self, claimed: ClaimedTrial, names: Collection[str]) -> Kernel:
+        """What an earlier worker has recorded of the trial's kernel; mostly all of it, or nothing.
 
         Args:
             claimed: Whose kernel.
-            space: All parameters.
-            learns: Whether the proposal depends on other trials. Then it waits until those begun
-                before have a kernel, so that two workers never propose the same.
+            names: All parameters.
+        """
+        known = self.study._storage.get_trial(claimed.trial._trial_id).params
+        return {name: known[name] for name in names if name in known}
+
+    @patient
+    def earlier_lack_kernel(self, claimed: ClaimedTrial, names: Collection[str]) -> bool:
+        """Whether a trial of another worker's that began before this one has no kernel yet."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        before = [t for t in running if t.number < claimed.number and WORKER_KEY in t.user_attrs]
+        return not all(t.params.keys() >= set(names) for t in before)
+
+    @patient
+    def put_kernel(
+        self,
+        claimed: ClaimedTrial,
+        kernel: Kernel,
+        space: Mapping[str, BaseDistribution],
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Records the trial's kernel, and what is to be said of its choice.
 
         Raises:
             LostLeaseError: If another worker has the trial now.
         """
-        deadline = time.monotonic() + (_PROPOSAL_SECONDS if learns else 0.0)
-        while time.monotonic() < deadline:
-            running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            before = [t for t in running if t.number < claimed.number]
-            if all(t.params.keys() >= space.keys() for t in before):
-                break
-            time.sleep(0.1)
-        trial, known = claimed.trial, claimed.trial.params
-        if space.keys() <= known.keys():
-            return {name: known[name] for name in space}
-        try:
-            known = trial.relative_params | known
-            kernel = {
-                name: known[name]
-                if name in known
-                else trial.suggest_float(name, d.low, d.high, log=d.log)
-                for name, d in space.items()
-            }
-        except UpdateFinishedTrialError:
-            raise LostLeaseError(f"trial {trial.number} has ended") from None
         with self._leases.bearing(claimed.lease) as connection:
             put_parameters(connection, claimed.trial._trial_id, kernel, space)
-        return kernel
+            put_attributes(connection, {claimed.trial._trial_id: facts})
 
     @patient
     def counted(self) -> int:
@@ -303,12 +303,6 @@ class StoredStudy:
         return record
 
 
-_COLUMNS = (
-    "phase", "reason", "num_params", "macs", "activation_bytes", "fingerprint", "train_seconds",
-    "epochs",
-)  # fmt: skip
-
-
 def _record(frozen: FrozenTrial) -> TrialRecord:
     attributes = frozen.user_attrs
     return TrialRecord(
@@ -316,8 +310,8 @@ def _record(frozen: FrozenTrial) -> TrialRecord:
         state=frozen.state.name.lower(),
         value=frozen.value if frozen.state is TrialState.COMPLETE else None,
         parameters=dict(frozen.params),
-        audit={key: value for key, value in attributes.items() if key not in _COLUMNS},
-        **{key: attributes.get(key) for key in _COLUMNS},
+        audit={key: value for key, value in attributes.items() if key not in COLUMNS},
+        **{key: attributes.get(key) for key in COLUMNS},
     )
 
 

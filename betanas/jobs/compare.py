@@ -9,7 +9,7 @@ from typing import Any
 
 from betanas.errors import InputError
 from betanas.files import write_json
-from betanas.jobs.model_names import Wish, plan_alike, plan_training
+from betanas.jobs.model_names import TrainOptions, plan_alike, plan_training
 from betanas.jobs.train import Machine, Plan, train
 
 TABLE_FILE = "benchmark.json"
@@ -17,7 +17,7 @@ TABLE_FILE = "benchmark.json"
 
 def compare(
     names: Sequence[str],
-    wish: Wish,
+    options: TrainOptions,
     seeds: int,
     folder: Path,
     machine: Machine,
@@ -28,7 +28,7 @@ def compare(
 
     Args:
         names: The models; the first one's study, if it has one, gives data set and recipe to all.
-        wish: Data set, resolution, budget, ... for all.
+        options: Data set, resolution, budget, ... for all.
         seeds: Trainings of a model, seeds 0, 1, ...
         folder: Where the models and ``benchmark.json`` go.
         machine: Where to train.
@@ -44,9 +44,9 @@ def compare(
     """
     if len(set(names)) < len(names):
         raise InputError(f"--models must be different, but got {','.join(names)}")
-    first = plan_training(names[0], wish)
-    side = first.network.resolution if wish.resolution is None else wish.resolution
-    others = [plan_alike(name, first, side, wish.storage) for name in names[1:]]
+    first = plan_training(names[0], options)
+    side = first.network.resolution if options.resolution is None else options.resolution
+    others = [plan_alike(name, first, side, options.storage) for name in names[1:]]
     rows = []
     for plan in (first, *others):
         runs = []

@@ -4,30 +4,30 @@ Beside them the largest model that the limits allow, which is what one would tak
 Any process may be killed at any line; the same command goes on, and several workers share the work.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from optuna.samplers import RandomSampler
 
 from betanas.analysis.clusters import complete_trials
-from betanas.architecture.decoding import decode
 from betanas.architecture.layers import Architecture
 from betanas.data import describe_dataset
+from betanas.database.folders import cache_folder, trials_folder
 from betanas.database.leases import LostLeaseError
 from betanas.database.replicates import Replicate, claim_replicate
-from betanas.database.stored import ClaimedTrial, StoredStudy
+from betanas.database.settings import new_settings
+from betanas.database.stored import StoredStudy
 from betanas.devices.find import find_devices
 from betanas.errors import InputError
-from betanas.jobs.optimize import Reporter, Search, cache_folder, new_settings, trials_folder
-from betanas.launcher.client import TrainerServer
+from betanas.jobs.trials import Reporter, TrialRunner
+from betanas.objectives import Objective, find_objective
 from betanas.search.acquisition import feasible_pool, maximize
-from betanas.search.plan import sobol_phase
-from betanas.search.rules import ArchitectureRules
-from betanas.search.space import SobolPhase
-from betanas.study.definition import RECIPE_PREFIX, StudyDefinition, kernel_of
-from betanas.trial import LARGEST, REPEATS, Failure, Phase, TrialRecord, TrialTask
+from betanas.search.plan import StudyProblem, study_problem
+from betanas.study.definition import StudyDefinition, beside_kernel
+from betanas.trial import LARGEST, REPEATS, Failure, Phase, TrialRecord
 
 Size = Literal["num_params", "macs", "none"]
 _POOL = 4096
@@ -49,7 +49,7 @@ class Wanted:
 
 
 def plan_replicates(
-    phase: SobolPhase, records: Sequence[TrialRecord], wanted: Wanted
+    problem: StudyProblem, records: Sequence[TrialRecord], wanted: Wanted
 ) -> list[Replicate]:
     """Chooses the best architectures of the search and, as a reference, the largest feasible one.
 
@@ -57,7 +57,7 @@ def plan_replicates(
     is interrupted has compared them evenly.
 
     Args:
-        phase: The study's space and rules.
+        problem: The study's space and rules.
         records: Its trials.
         wanted: How many, how often.
 
@@ -68,99 +68,85 @@ def plan_replicates(
         raise InputError(
             f"--top must be >= 1 and --seeds >= 2, but got {wanted.top} and {wanted.seeds}"
         )
-    if len(records) < phase.length:
+    if len(records) < problem.sobol_length:
         raise InputError(
-            f"the study has begun {len(records)} of the {phase.length} trials of its Sobol phase, "
-            "whose numbers a confirmation must not take; go on with betanas optimize first"
+            f"the study has begun {len(records)} of the {problem.sobol_length} trials of its Sobol "
+            "phase, whose numbers a confirmation must not take; go on with betanas optimize first"
         )
-    best = complete_trials(records)
+    best = [r for r in complete_trials(records) if problem.space.holds(r.parameters)]
     if not best:
         raise InputError("the study has no complete trial that could be confirmed")
     chosen: dict[object, TrialRecord] = {}
     for record in best:
-        chosen.setdefault((record.fingerprint, *_searched_recipe(record).items()), record)
-    models: list[tuple[int | str, dict[str, float]]] = [
+        network = record.fingerprint or record.number  # somebody else's trial may not tell
+        chosen.setdefault((network, *beside_kernel(record.parameters).items()), record)
+    models: list[tuple[int | str, dict[str, Any]]] = [
         (r.number, dict(r.parameters)) for r in list(chosen.values())[: wanted.top]
     ]
     if wanted.largest != "none":
         name = f"{LARGEST} {wanted.largest}"
         begun = [dict(r.parameters) for r in records if r.audit.get(REPEATS) == name]
-        kernel = begun[0] if begun else _largest(phase, records, best[0], wanted.largest)
+        kernel = begun[0] if begun else _largest(problem, records, best[0], wanted.largest)
         models.append((name, kernel))
     return [Replicate(of, i, kernel) for i in range(wanted.seeds) for of, kernel in models]
 
 
 def _largest(
-    phase: SobolPhase, records: Sequence[TrialRecord], best: TrialRecord, largest: Size
-) -> dict[str, float]:
+    problem: StudyProblem, records: Sequence[TrialRecord], best: TrialRecord, largest: Size
+) -> dict[str, Any]:
     """The feasible kernel of most parameters or multiply-adds, as far as a search for it finds."""
-    space = phase.space
-    own = [r for r in records if not r.is_replicate]
+    space = problem.space
+    own = [r for r in records if not r.is_replicate and space.holds(r.parameters)]
     memory = [r.parameters for r in own if r.reason == Failure.OUT_OF_MEMORY]
     fitted = [r.parameters for r in own if r.state == "complete"]
-    rules = ArchitectureRules(space, phase.feasibility).tightened(
-        space.vectors(memory), space.vectors(fitted)
-    )
-    trait = {"num_params": 0, "macs": 1}[largest]
-    pool = feasible_pool(space, rules, _POOL, phase.seed)
+    rules = problem.rules.tightened(space.vectors(memory), space.vectors(fitted))
+    size = {"num_params": 0, "macs": 1}[largest]
+    pool = feasible_pool(space, rules, _POOL, problem.seed)
     found, _ = maximize(
-        lambda _, traits: traits[:, trait],
+        lambda _, features: features[:, size],
         space,
         rules,
         pool,
         pool.kernels[:0],
-        np.random.default_rng(phase.seed),
+        np.random.default_rng(problem.seed),
     )
     kernel = space.kernel(found.kernels[0])
     # What is searched beside the kernel is the search's merit too: the reference has the best's.
-    return kernel | _searched_recipe(best)
+    return kernel | beside_kernel(best.parameters)
 
 
-def _searched_recipe(record: TrialRecord) -> dict[str, float]:
-    """The recipe values that were searched beside the kernel."""
-    return {n: v for n, v in record.parameters.items() if n.startswith(RECIPE_PREFIX)}
+def train_replicates(
+    stored: StoredStudy,
+    problem: StudyProblem,
+    plan: Sequence[Replicate],
+    runner: TrialRunner,
+    objective: Objective,
+) -> None:
+    """Trains the replicates that nobody has trained or is training.
 
+    Args:
+        stored: The study.
+        problem: What it searches.
+        plan: The replicates, in the order in which they are wanted.
+        runner: Works on each; it must stop none early, whatever it reaches.
+        objective: What measures.
 
-class Confirmation(Search):
-    """One worker that repeats trials; trains as the search does."""
-
-    def confirm(self, trainer: TrainerServer, plan: Sequence[Replicate]) -> None:
-        """Trains what nobody has trained or is training.
-
-        Raises:
-            RunError: If this machine cannot train.
-        """
-        self._stored.study.sampler = RandomSampler()  # never asked: kernels are known
-        space = self._sobol.space.distributions
-        for replicate in plan:
-            claimed = claim_replicate(self._stored, replicate, space)
-            if claimed is None:
-                continue
-            try:
-                self._repeat(claimed, replicate, trainer)
-            except LostLeaseError:
-                continue  # another worker's by now
-            except BaseException:
-                self._stored.release(claimed)
-                raise
-
-    def _repeat(self, claimed: ClaimedTrial, replicate: Replicate, trainer: TrainerServer) -> None:
-        rules, space = self._sobol.feasibility, self._sobol.space
-        asked = space.vector(replicate.parameters)[None, :]
-        costs = rules.check(space.architectural(asked)).complexities.row(0)
-        kernel = kernel_of(replicate.parameters)
-        architecture = decode(rules.family, kernel, rules.limits.resolution, rules.num_classes)
-        self._stored.describe(claimed, Phase.CONFIRM, costs, architecture.fingerprint)
-        self._reporter.proposed(self._record(claimed.number))
-        seed = replicate_seed(self._definition.search.seed, architecture, replicate.seed_index)
-        recipe = self._definition.recipe_of(replicate.parameters)
-        task = self._task(claimed.number, seed, architecture, recipe)
-        if self._stored.finish(claimed, self._train(claimed, task, trainer)):
-            self._reporter.recorded(self._record(claimed.number))
-
-    def _gives_up(self, claimed: ClaimedTrial, task: TrialTask, news: Mapping[str, Any]) -> bool:
-        """Never: a repetition is wanted whatever it reaches, and is no measure for other trials."""
-        return False
+    Raises:
+        RunError: If this machine cannot train.
+    """
+    stored.study.sampler = RandomSampler()  # never asked: kernels are known
+    for replicate in plan:
+        claimed = claim_replicate(stored, replicate, problem.space.distributions)
+        if claimed is None:
+            continue
+        seed_of = partial(replicate_seed, problem.seed, index=replicate.seed_index)
+        try:
+            runner.run(claimed, replicate.parameters, Phase.CONFIRM, seed_of, objective)
+        except LostLeaseError:
+            continue  # another worker's by now
+        except BaseException:
+            stored.release(claimed)
+            raise
 
 
 def confirm(
@@ -187,19 +173,19 @@ def confirm(
         InputError: For what cannot be confirmed, or data and devices that do not work.
         RunError: If this machine cannot train.
     """
-    settings = stored.settings
-    definition = definition.as_of(settings.schema)
-    phase = sobol_phase(definition, settings)
-    plan = plan_replicates(phase, stored.records(), wanted)
+    definition = definition.as_of(stored.settings.schema)
+    open_objective = find_objective(definition.objective.name)
+    problem = study_problem(definition, stored.settings)
+    plan = plan_replicates(problem, stored.records(), wanted)
     devices = find_devices(device, nproc_per_node)
     stored.refuse_change(new_settings(definition, describe_dataset(definition.dataset), devices))
-    reporter.begins(definition, stored, phase.length)
+    reporter.begins(definition, stored, problem.sobol_length)
     if is_done(stored, plan):
         return
     folder = trials_folder(url, definition.name)
-    with TrainerServer(definition.dataset, definition.resolution, cache_folder(folder)) as trainer:
-        trainer.wait()
-        Confirmation(definition, stored, devices, folder, reporter).confirm(trainer, plan)
+    runner = TrialRunner(definition, stored, problem, devices, folder, reporter, prunes=False)
+    with open_objective(definition, cache_folder(folder)) as objective:
+        train_replicates(stored, problem, plan, runner, objective)
 
 
 def is_done(stored: StoredStudy, plan: Sequence[Replicate]) -> bool:

@@ -34,7 +34,7 @@ from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, KernelError
 from betanas.study.definition import StudyDefinition
-from betanas.trial import TrialRecord
+from betanas.trial import TrialRecord, numbered
 
 BEST_NOTED, FAILED_NOTED = 50, 20  # all notes travel with every poll of the dashboard
 MARK = "*Written by betanas dashboard; a note that you change is yours and stays.*"
@@ -200,8 +200,8 @@ def attach_figures(
 
 def _figures(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Callable[[], Figure]]:
     """The figures that need no model: ready in a second or two."""
-    records, ranges = stored.records(), definition.ranges
-    best = observed_best(records)
+    ranges, best = definition.number_ranges, observed_best(stored.records())
+    records = numbered(definition, stored.records())
     found: dict[str, Callable[[], Figure]] = {}
     if best is not None:
         network = decode(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from betanas.errors import InputError
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import load_study as load_definition
+from betanas.study.loading import load_definition
 from betanas.trial import TrialRecord
 
 if TYPE_CHECKING:

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from betanas.architecture.decoding import decode
-from betanas.architecture.families import FAMILIES
+from betanas.architecture.families import family_names, published_members
 from betanas.architecture.reference import Network, ReferenceModel
 from betanas.data import describe_dataset
 from betanas.errors import InputError
-from betanas.jobs.load import LoadedStudy
-from betanas.jobs.load import load_study as open_study
+from betanas.jobs.load import LoadedStudy, load_study
 from betanas.jobs.recommend import recommended
 from betanas.jobs.train import Plan
 from betanas.models.network import reference_names
 from betanas.study.definition import Recipe, StudyDefinition, kernel_of
-from betanas.study.loading import check_study, load_study
+from betanas.study.loading import check_study, load_definition
 
 _EPOCHS, _RESOLUTION = 100, 224
 # A schedule that waits for plateaus has converged when so many of its steps have not helped.
@@ -29,7 +28,7 @@ _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>[^:@/]+))?(?:@(?P<resolution>\d+
 
 
 @dataclass(frozen=True)
-class Wish:
+class TrainOptions:
     """What the user has said beside the model.
 
     Attributes:
@@ -51,7 +50,7 @@ class Wish:
     storage: str | None = None
 
     def all_overrides(self) -> list[str]:
-        """The overrides that the wishes come to; a later one goes before an earlier one."""
+        """The overrides that the options come to; a later one goes before an earlier one."""
         found = [f"budget.epochs={_EPOCHS}", *self.overrides]
         if self.dataset is not None:
             found.append(f"dataset.name={self.dataset}")
@@ -63,7 +62,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Model:
+class FoundModel:
     """A model that was found by its name.
 
     Attributes:
@@ -74,30 +73,32 @@ class Model:
 
     title: str
     network: Network
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def plan_training(model: str, wish: Wish) -> Plan:
+def plan_training(model: str, options: TrainOptions) -> Plan:
     """Finds a model, and how it is to be trained.
 
     Args:
         model: ``STUDY:best``, ``STUDY:recommended`` or ``STUDY:NUMBER`` with a study's name or
-            file, which then gives data set, recipe and resolution; ``betanet2`` or ``betanet3`` for
-            the published kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
-        wish: What else was asked for; it goes before what the study says.
+            file, which then gives data set, recipe and resolution; the name of a
+            family's published kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
+        options: What else was asked for; it goes before what the study says.
 
     Raises:
         InputError: If there is no such model, or no data set to train it on.
     """
     study, which, _ = _parse(model)
     definition = (
-        load_study(study, wish.all_overrides(), wish.data) if which else _without_study(wish)
+        load_definition(study, options.all_overrides(), options.data)
+        if which
+        else _without_study(options)
     )
     classes = describe_dataset(definition.dataset).num_classes
-    found = find_model(model, definition.resolution, classes, wish.storage)
+    found = find_model(model, definition.resolution, classes, options.storage)
     recipe = _recipe(definition, found.parameters)
     dataset, budget = definition.dataset, definition.budget
-    return Plan(model, found.title, found.network, dataset, recipe, budget, wish.seed)
+    return Plan(model, found.title, found.network, dataset, recipe, budget, options.seed)
 
 
 def plan_alike(model: str, first: Plan, resolution: int, storage: str | None) -> Plan:
@@ -107,7 +108,7 @@ def plan_alike(model: str, first: Plan, resolution: int, storage: str | None) ->
         model: As for ``plan_training``.
         first: Whose data set, recipe and budget to take.
         resolution: Input side in pixels where the name gives none.
-        storage: As ``Wish.storage``.
+        storage: As ``TrainOptions.storage``.
 
     Raises:
         InputError: If there is no such model.
@@ -116,7 +117,7 @@ def plan_alike(model: str, first: Plan, resolution: int, storage: str | None) ->
     return replace(first, name=model, title=found.title, network=found.network)
 
 
-def find_model(model: str, resolution: int, classes: int, storage: str | None) -> Model:
+def find_model(model: str, resolution: int, classes: int, storage: str | None) -> FoundModel:
     """Finds a model by its name.
 
     Args:
@@ -131,24 +132,25 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
     name, which, own = _parse(model)
     resolution = own or resolution
     if which:
-        opened = open_study(name, storage)
+        opened = load_study(name, storage)
         title, parameters = _chosen(name, which, opened)
         family = opened.definition.search_family
         network: Network = decode(family, kernel_of(parameters), resolution, classes)
-        return Model(title, network, parameters)
-    if name in FAMILIES:
-        network = decode(FAMILIES[name], FAMILIES[name].published, resolution, classes)
-        return Model(f"{name} published", network)
+        return FoundModel(title, network, parameters)
+    published = published_members()
+    if name in published:
+        network = decode(published[name], published[name].members[name], resolution, classes)
+        return FoundModel(f"{name} published", network)
     names = reference_names()
     if name not in names:
-        close = difflib.get_close_matches(name, [*FAMILIES, *names], n=3)
+        close = difflib.get_close_matches(name, [*published, *names], n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise InputError(
             "a model must be STUDY:best, STUDY:recommended, STUDY:NUMBER, "
-            f"{', '.join(FAMILIES)} or a name of torchvision's such as mobilenet_v2, "
+            f"{', '.join(published)} or a name of torchvision's such as mobilenet_v2, "
             f"but got {model!r}{hint}"
         )
-    return Model(name, ReferenceModel(name, resolution, classes))
+    return FoundModel(name, ReferenceModel(name, resolution, classes))
 
 
 def _parse(model: str) -> tuple[str, str | None, int | None]:
@@ -160,7 +162,7 @@ def _parse(model: str) -> tuple[str, str | None, int | None]:
     return parts["name"], parts["which"], None if own is None else int(own)
 
 
-def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str, float]]:
+def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str, Any]]:
     """Title and parameters of one of a study's kernels."""
     records = opened.records()
     if which == "recommended":
@@ -184,22 +186,22 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
     return f"{Path(study).stem} trial {record.number}", dict(record.parameters)
 
 
-def _without_study(wish: Wish) -> StudyDefinition:
-    """What a study file would say that said these wishes alone."""
-    if wish.dataset is None and wish.data is None:
+def _without_study(options: TrainOptions) -> StudyDefinition:
+    """What a study file would say that said these options alone."""
+    if options.dataset is None and options.data is None:
         raise InputError(
             "--dataset must be given with a model that is no study's: digits, cifar10, cifar100 "
             "or fashion-mnist; or --data FOLDER"
         )
     tree: dict[str, Any] = {
-        "family": next(iter(FAMILIES)),
+        "family": family_names()[0],
         "resolution": _RESOLUTION,
         "recipe": {"preset": "fast"},
     }
-    return check_study(tree, "train", wish.all_overrides(), wish.data, shown="the training")
+    return check_study(tree, "train", options.all_overrides(), options.data, shown="the training")
 
 
-def _recipe(definition: StudyDefinition, parameters: Mapping[str, float]) -> Recipe:
+def _recipe(definition: StudyDefinition, parameters: Mapping[str, Any]) -> Recipe:
     """The definition's recipe with the values that were searched, and an end at convergence."""
     found = definition.recipe_of(parameters) if parameters else definition.recipe
     found = found.otherwise(_EVERY_EPOCH)

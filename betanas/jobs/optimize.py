@@ -3,65 +3,37 @@
 Any process may be killed at any line of this file; the next ``optimize`` goes on from the database.
 """
 
-import errno
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from betanas.architecture.decoding import decode
 from betanas.architecture.layers import Architecture
-from betanas.architecture.limits import Rejection
 from betanas.data import DatasetFacts, describe_dataset
-from betanas.database.connect import sqlite_file
-from betanas.database.leases import RENEWAL_SECONDS, LostLeaseError
-from betanas.database.settings import Settings
+from betanas.database.folders import cache_folder, trials_folder
+from betanas.database.leases import LostLeaseError
+from betanas.database.patience import patient
+from betanas.database.settings import new_settings
 from betanas.database.stored import ClaimedTrial, StoredStudy
+from betanas.database.waiting import wait_for_earlier_kernels
 from betanas.devices.find import Devices, find_devices
 from betanas.errors import InputError, NoStudyError, RunError
-from betanas.launcher.client import TrainerServer
-from betanas.launcher.following import Follower
+from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.launcher.leading import LeadingTrainer
 from betanas.launcher.link import introduction
+from betanas.launcher.objective import TrainObjective
 from betanas.launcher.rendezvous import Node
-from betanas.search.plan import sobol_phase
+from betanas.objectives import Objective, find_objective
+from betanas.search.plan import study_problem
 from betanas.search.pruning import PRUNERS
-from betanas.search.sampler import KernelSampler
-from betanas.study.definition import Recipe, StudyDefinition, kernel_of
-from betanas.study.feasibility import memory_bytes
-from betanas.trial import (
-    STOP_FILE,
-    Failure,
-    Phase,
-    TrainingResult,
-    TrialRecord,
-    TrialTask,
-    left_result,
-)
+from betanas.search.sampler import FALLBACK, KernelSampler
+from betanas.study.definition import StudyDefinition
+from betanas.trial import TrialRecord, trial_seed
 
-MAX_ATTEMPTS = 3  # workers that one kernel may take down before it is given up
 MAX_FAILURES = 5  # trainings in a row that may fail before anything was learnt
-
-
-class Reporter(Protocol):
-    """Who is told how the search goes."""
-
-    def begins(self, definition: StudyDefinition, stored: StoredStudy, sobol: int) -> None:
-        """The study is open; its Sobol phase takes ``sobol`` trials."""
-
-    def proposed(self, record: TrialRecord) -> None:
-        """A kernel is about to be trained."""
-
-    def progress(self, news: dict[str, Any]) -> None:
-        """The training told of itself: ``spent``, ``epoch``, ``best``, ..."""
-
-    def recorded(self, record: TrialRecord) -> None:
-        """A trial has ended and is in the database."""
 
 
 class Search:
@@ -85,22 +57,22 @@ class Search:
     ) -> None:
         self._definition = definition
         self._stored = stored
-        self._devices = devices
         self._folder = folder
         self._reporter = reporter
-        self._sobol = sobol_phase(definition, stored.settings)
-        search = definition.search
-        self._sampler = KernelSampler(self._sobol, search.seed, search.sampler)
-        stored.study.sampler = self._sampler
-        stored.study.pruner = PRUNERS[search.pruner]()
+        self._problem = study_problem(definition, stored.settings)
+        self._sampler = KernelSampler(self._problem, definition.search.sampler)
+        self._runner = TrialRunner(
+            definition, stored, self._problem, devices, folder, reporter, prunes=True
+        )
+        stored.study.pruner = PRUNERS[definition.search.pruner]()
 
-    def run(self, trainer: TrainerServer, more_trials: int | None) -> None:
+    def run(self, objective: Objective, more_trials: int | None) -> None:
         """Works until the study's target is met, or ``more_trials`` trials of any kind are added.
 
         Raises:
             RunError: If trainings fail one after the other and none ever succeeded.
         """
-        self._reporter.begins(self._definition, self._stored, self._sobol.length)
+        self._reporter.begins(self._definition, self._stored, self._problem.sobol_length)
         done = 0
         while True:
             records = self._stored.records()
@@ -110,7 +82,7 @@ class Search:
                 return
             claimed = self._stored.claim()
             try:
-                done += self._work_on(claimed, trainer)
+                done += self._work_on(claimed, objective)
             except LostLeaseError:
                 continue  # another worker's by now
             except BaseException:
@@ -122,109 +94,29 @@ class Search:
             return done >= more_trials
         return sum(r.counts for r in records) >= self._definition.search.trials
 
-    def _work_on(self, claimed: ClaimedTrial, trainer: TrainerServer) -> bool:
-        """Proposes (unless an earlier worker has), checks, trains and records one trial.
+    def _work_on(self, claimed: ClaimedTrial, objective: Objective) -> bool:
+        """One trial, from proposal to record; False if another worker has taken it over."""
+        number = claimed.number
+        kernel = self._kernel(claimed)
 
-        Returns:
-            False if it was not recorded, as another worker has taken it over meanwhile.
+        def seed_of(_: Architecture) -> int:
+            return trial_seed(self._definition.search.seed, number)
 
-        Raises:
-            LostLeaseError: The same, before its training.
-        """
-        space = self._sobol.space
-        learns = self._sampler.phase(claimed.number) is not Phase.SOBOL
-        kernel = self._stored.kernel(claimed, space.distributions, learns=learns)
-        rules = self._sobol.feasibility
-        verdicts = rules.check(space.architectural(space.vector(kernel)[None, :]))
-        reason = verdicts.reason(0)
-        architecture = None
-        if reason is not Rejection.NO_CONTRACTION:
-            architecture = decode(
-                rules.family, kernel_of(kernel), rules.limits.resolution, rules.num_classes
-            )
-        self._stored.describe(
-            claimed,
-            self._sampler.phase(claimed.number),
-            verdicts.complexities.row(0),
-            architecture.fingerprint if architecture else None,
-        )
-        if reason is not None or architecture is None:
-            recorded = self._stored.reject(claimed, str(reason))
-        else:
-            self._reporter.proposed(self._record(claimed.number))
-            seed = trial_seed(self._definition.search.seed, claimed.number)
-            recipe = self._definition.recipe_of(kernel)
-            task = self._task(claimed.number, seed, architecture, recipe)
-            recorded = self._stored.finish(claimed, self._train(claimed, task, trainer))
-        if recorded:
-            self._reporter.recorded(self._record(claimed.number))
-        return recorded
+        return self._runner.run(claimed, kernel, self._sampler.phase(number), seed_of, objective)
 
-    def _task(
-        self, number: int, seed: int, architecture: Architecture, recipe: Recipe
-    ) -> TrialTask:
-        """What the ranks of a trial are told."""
-        return TrialTask(
-            number=number,
-            seed=seed,
-            architecture=architecture,
-            dataset=self._definition.dataset,
-            recipe=recipe,
-            budget=self._definition.budget,
-            nproc_per_node=self._devices.nproc_per_node,
-            nnodes=self._devices.nnodes,
-            device=self._devices.kind,
-            folder=str(self._folder / f"{number:05d}"),
-            cache=str(cache_folder(self._folder)),
-        )
-
-    def _train(
-        self, claimed: ClaimedTrial, task: TrialTask, trainer: TrainerServer
-    ) -> TrainingResult:
-        """Trains, unless a worker that was killed since has left the very same task's result."""
-        left = left_result(task)
-        if left is not None:
-            return left
-        renewed = time.monotonic()
-
-        def follow(news: dict[str, Any]) -> None:
-            nonlocal renewed
-            self._reporter.progress(news)
-            if self._gives_up(claimed, task, news):
-                (Path(task.folder) / STOP_FILE).touch()
-            if time.monotonic() - renewed > RENEWAL_SECONDS:
-                renewed = time.monotonic()
-                self._stored.renew(claimed)
-
-        while claimed.lease.attempts < MAX_ATTEMPTS:
-            try:
-                result = trainer.run(task, follow)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                result = TrainingResult(None, Failure.DISK_FULL, str(error))
-            if result.failure is None or result.failure.blames_kernel:
-                return result
-            if result.failure.ends_worker:
-                raise RunError(
-                    f"trial {task.number} cannot train here: {result.failure}, {result.message}; "
-                    "the trial is given back, and the same command goes on once that is mended"
-                )
-            told = f"trial {task.number}: {result.failure}, {result.message}; it is tried again"
-            self._reporter.progress({"note": told})
-            claimed = self._stored.count_attempt(claimed)
-        message = f"its processes were killed or hung {claimed.lease.attempts} times"
-        return TrainingResult(None, Failure.KILLED, message)
-
-    def _gives_up(self, claimed: ClaimedTrial, task: TrialTask, news: Mapping[str, Any]) -> bool:
-        """Whether the study's pruner ends a training for what it has just told."""
-        step = _percent(news, task.recipe.evaluations)
-        if step is None:
-            return False
-        return self._stored.report(claimed, step, news["best"]) and step < 100
-
-    def _record(self, number: int) -> TrialRecord:
-        return self._stored.record(number)
+    def _kernel(self, claimed: ClaimedTrial) -> dict[str, Any]:
+        """The trial's kernel: what an earlier worker has recorded, or the sampler's proposal."""
+        space = self._problem.space
+        known = dict(self._stored.kernel(claimed, space.names))
+        if len(known) == len(space.names):
+            return known
+        if self._sampler.learns(claimed.number):
+            wait_for_earlier_kernels(self._stored, claimed, space.names)
+        proposed, trouble = patient(self._sampler.propose)(self._stored.study, claimed.frozen)
+        kernel: dict[str, Any] = proposed | known
+        facts = {FALLBACK: trouble} if trouble else {}
+        self._stored.put_kernel(claimed, kernel, space.distributions, facts)
+        return kernel
 
     def _check_failures(self, records: Sequence[TrialRecord]) -> None:
         records = [r for r in records if r.state in ("complete", "fail")]
@@ -263,10 +155,13 @@ def optimize(
     """
     if more_trials is not None and more_trials < 1:
         raise InputError(f"--trials must be >= 1, but got {more_trials}")
+    open_objective = find_objective(definition.objective.name)
     devices = replace(find_devices(device, nproc_per_node), nnodes=node.nnodes if node else 1)
     facts = describe_dataset(definition.dataset)
+    if node:
+        open_objective = partial(_train_together, node=node, devices=devices, facts=facts)
     fresh = new_settings(definition, facts, devices)
-    sobol_phase(definition, fresh).check_feasible()
+    study_problem(definition, fresh).check_feasible()
     folder, meant = trials_folder(url, definition.name), definition
     with suppress(NoStudyError):  # what can be known of a study that has begun needs no trainer
         stored = StoredStudy.load(url, definition.name)
@@ -275,90 +170,20 @@ def optimize(
         stored.refuse_change(fresh)
         if not node and more_trials is None and stored.counted() >= definition.search.trials:
             return stored
-    cache = cache_folder(folder)
-    server = (
-        LeadingTrainer(definition, cache, node, introduction(node, devices, definition, facts))
-        if node
-        else TrainerServer(definition.dataset, definition.resolution, cache)
-    )
-    with server as trainer:
-        trainer.wait()
+    with open_objective(meant, cache_folder(folder)) as objective:
         stored = StoredStudy.begin(url, definition.name, fresh)
-        Search(meant, stored, devices, folder, reporter).run(trainer, more_trials)
+        Search(meant, stored, devices, folder, reporter).run(objective, more_trials)
     return stored
 
 
-def _percent(news: Mapping[str, Any], evaluations: int) -> int | None:
-    """How much of its budget a training has spent when it tells of an evaluation; else None.
-
-    Where evaluations come at equal shares of the budget, trials are compared at those.
-    """
-    if "accuracy" not in news:
-        return None
-    shares = evaluations or 100
-    share = int(news["spent"] * shares + 1e-9)
-    return share * 100 // shares if share else None
-
-
-def follow(
-    definition: StudyDefinition,
-    url: str,
-    device: str,
-    nproc_per_node: int | None,
-    node: Node,
-    say: Callable[[str], None],
-) -> int:
-    """Trains, with node 0, the trials of the study that it runs; touches no database.
-
-    Args:
-        definition: The study file, the same as node 0's.
-        url: Its database; only tells beside which file this node leaves its own.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        nproc_per_node: Ranks of a trial on this machine, as many as on node 0.
-        node: This node.
-        say: Told how it goes, a line each.
-
-    Returns:
-        How many trainings this node took part in.
-    """
-    devices = find_devices(device, nproc_per_node)
-    own = introduction(node, devices, definition, describe_dataset(definition.dataset))
-    folder = trials_folder(url, definition.name)
-    # A folder of its own: nodes may share a file system.
-    mine = folder / f"node-{node.node_rank}"
-    follower = Follower(definition, node, own, mine, cache_folder(folder), say)
-    follower.run()
-    return follower.trainings
-
-
-def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: Devices) -> Settings:
-    """Resolves what a study decides when it begins."""
-    scaled = definition.limits.scaled
-    return Settings(
-        meaning=definition.meaning(),
-        classes=facts.classes,
-        dataset_fingerprint=facts.fingerprint,
-        memory_bytes=memory_bytes(definition.limits.memory_gib, devices.memory_bytes),
-        scaled_memory_bytes=(
-            memory_bytes(scaled.memory_gib, devices.memory_bytes) if scaled else None
-        ),
-        device=devices.kind,
-        ranks=devices.nproc_per_node * devices.nnodes,
-    )
-
-
-def trial_seed(study_seed: int, number: int) -> int:
-    """The seed of one trial's training, 63 bits, from the study's seed and the trial's number."""
-    state = np.random.SeedSequence([study_seed, number]).generate_state(1, np.uint64)
-    return int(state[0] >> np.uint64(1))
-
-
-def trials_folder(url: str, name: str) -> Path:
-    """Where the trials of a study leave their files: beside an SQLite database, else below here."""
-    file = sqlite_file(url)
-    return (file.parent if file else Path("storage")).absolute() / name
-
-
-def cache_folder(folder: Path) -> Path:
-    """Where decoded images are kept, for all studies that share a folder."""
-    return folder.parent / "cache"
+def _train_together(
+    definition: StudyDefinition, cache: Path, node: Node, devices: Devices, facts: DatasetFacts
+) -> TrainObjective:
+    """``train`` on several machines."""
+    if definition.objective.name != "train":
+        raise InputError(
+            f"objective.name = {definition.objective.name} is measured on one machine; "
+            "leave out --nnodes"
+        )
+    own = introduction(node, devices, definition, facts)
+    return TrainObjective(definition, cache, LeadingTrainer(definition, cache, node, own))

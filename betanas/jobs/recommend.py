@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from betanas.database.settings import Settings
-from betanas.search.plan import sobol_phase
+from betanas.search.plan import study_problem
 from betanas.search.recommend import Recommendation, recommend
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord
@@ -22,5 +22,4 @@ def recommended(
     Returns:
         None if too few trials are complete.
     """
-    phase = sobol_phase(definition, settings)
-    return recommend(phase.space, phase.feasibility, records, definition.search.seed)
+    return recommend(study_problem(definition, settings), records)

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,12 @@ from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
 from betanas.files import make_folder, write_whole
 from betanas.jobs.recommend import recommended
-from betanas.search.plan import sobol_phase
+from betanas.search.plan import StudyProblem, study_problem
 from betanas.search.recommend import Recommendation, evenly_ranked
-from betanas.search.rules import ArchitectureRules
-from betanas.search.space import SobolPhase, Space
+from betanas.search.space import Space
 from betanas.search.surrogate import Surrogate, one_thread
 from betanas.study.definition import StudyDefinition, kernel_of
-from betanas.trial import TrialRecord
+from betanas.trial import TrialRecord, numbered
 
 FANOVA_TRIALS = 200  # its trees are Python's
 MIN_TRIALS = 8  # complete ones, before importance means anything
@@ -80,10 +80,13 @@ def analyse_records(
 ) -> Findings:
     """Analyses trials; see ``analyse``."""
     notes: list[str] = []
-    phase = sobol_phase(definition, settings)
-    ranges = definition.ranges
+    problem = study_problem(definition, settings)
+    ranges, named = definition.number_ranges, records
+    records = numbered(definition, records)
     best = complete_trials(records)
-    found = recommended(definition, settings, records)
+    found = recommended(definition, settings, named)
+    if found is not None:
+        found = replace(found, parameters=definition.as_numbers(found.parameters))
     known = sum(r.state == "complete" and r.value is not None for r in records)
     if found is not None and len(found.quality.measured) < known:
         notes.append(
@@ -96,10 +99,10 @@ def analyse_records(
             f"importance and partial dependence take {MIN_TRIALS} complete trials, "
             f"but there are {len(best)}"
         )
-    dependence = _dependence(phase, model, best, ranges)
+    dependence = _dependence(problem, model, best, ranges)
     observed = observed_best(records)
     return Findings(
-        summary=summarize(definition.name, records, definition.search.trials),
+        summary=summarize(definition.name, named, definition.search.trials),
         facts=_facts(definition, settings, records),
         class_names=settings.classes,
         ranges=ranges,
@@ -108,13 +111,13 @@ def analyse_records(
         recommended=found,
         networks=_networks(definition, settings, observed, found),
         clustering=_clusters(records, list(ranges), top, clusters, notes),
-        importance=_importance(phase, best, model, dependence),
+        importance=_importance(problem, best, model, dependence),
         dependence=dependence,
         replicates=find_replicates(records),
         outcomes=outcomes_by_phase(records),
         scaling=scale(
             definition.search_family,
-            observed.kernel,
+            definition.as_values(observed.kernel),
             sorted({*RESOLUTIONS, definition.resolution}),
             len(settings.classes),
             definition.recipe.batch_size,
@@ -136,7 +139,7 @@ def _rounded_all(values: FloatArray) -> FloatArray:
 
 
 def _dependence(
-    phase: SobolPhase,
+    problem: StudyProblem,
     model: Surrogate | None,
     best: Sequence[TrialRecord],
     ranges: Mapping[str, tuple[float, float]],
@@ -144,10 +147,9 @@ def _dependence(
     """The model's partial dependence on each parameter, over the trials' kernels."""
     if model is None:
         return []
-    rules = ArchitectureRules(phase.space, phase.feasibility)
 
     def predict(asked: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return model.predict(asked, rules.assess(asked).traits)
+        return model.predict(asked, problem.rules.assess(asked).features)
 
     kernels = kernel_matrix(sorted(best, key=lambda r: r.number), list(ranges))
     with one_thread():
@@ -158,7 +160,7 @@ def _dependence(
 def _length_scales(space: Space, model: Surrogate) -> dict[str, float]:
     """Of each free parameter on the unit cube."""
     names = [space.names[i] for i in space.free]
-    lengths = np.exp(model.hyperparameters.log_scales)  # those of traits come last
+    lengths = np.exp(model.hyperparameters.log_scales)  # those of features come last
     return dict(zip(names, map(float, lengths), strict=False))
 
 
@@ -173,7 +175,7 @@ def _clusters(
 
 
 def _importance(
-    phase: SobolPhase,
+    problem: StudyProblem,
     best: Sequence[TrialRecord],
     model: Surrogate | None,
     dependence: Sequence[Dependence],
@@ -184,34 +186,37 @@ def _importance(
     values = np.array([r.value for r in best], dtype=np.float64)
     spread = [best[i] for i in evenly_ranked(values, FANOVA_TRIALS)]
     found = {
-        "GP length scales": length_scale_importance(_length_scales(phase.space, model)),
+        "GP length scales": length_scale_importance(_length_scales(problem.space, model)),
         "GP main effects": main_effects(dependence),
         "fANOVA": optuna_importance(
-            phase, spread, lambda: FanovaImportanceEvaluator(n_trees=16, seed=0)
+            problem, spread, lambda: FanovaImportanceEvaluator(n_trees=16, seed=0)
         ),
-        "PED-ANOVA": optuna_importance(phase, best, PedAnovaImportanceEvaluator),
+        "PED-ANOVA": optuna_importance(problem, best, PedAnovaImportanceEvaluator),
     }
     return {
-        method: {name: _rounded(own[name]) for name in phase.space.names if name in own}
+        method: {name: _rounded(own[name]) for name in problem.space.names if name in own}
         for method, own in found.items()
         if own
     }
 
 
 def optuna_importance(
-    phase: SobolPhase,
+    problem: StudyProblem,
     records: Sequence[TrialRecord],
     evaluator: Callable[[], BaseImportanceEvaluator],
 ) -> dict[str, float]:
     """Optuna's importance of each parameter over complete trials; empty if it cannot tell."""
-    distributions = phase.space.distributions
+    space = problem.space
+    distributions = space.distributions
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         study = create_study(direction="maximize")
         study.add_trials(
             [
                 create_trial(
-                    value=r.value, params=dict(r.parameters), distributions=dict(distributions)
+                    value=r.value,
+                    params=space.kernel(np.array([r.parameters[n] for n in space.names])),
+                    distributions=dict(distributions),
                 )
                 for r in sorted(records, key=lambda r: r.number)
             ]
@@ -240,7 +245,10 @@ def _networks(
             continue
         try:
             architecture = decode(
-                definition.search_family, kernel, definition.resolution, len(settings.classes)
+                definition.search_family,
+                definition.as_values(kernel),
+                definition.resolution,
+                len(settings.classes),
             )
         except TrivialKernelError:
             continue

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from betanas.analysis.evidence import history_of
 from betanas.database.stored import StoredStudy
-from betanas.jobs.optimize import Reporter
+from betanas.jobs.trials import Reporter
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord
 

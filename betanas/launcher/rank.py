@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from betanas.architecture.decoding import decode
-from betanas.architecture.families import FAMILIES
+from betanas.architecture.families import find_family
 from betanas.devices.processes import die_with_parent
 from betanas.devices.ranks import Ranks
 from betanas.files import read_json
@@ -98,8 +97,8 @@ def warm_up() -> None:
     ranks = Ranks(0, 1, torch.device("cuda", 0))
     recipe, batch = Recipe(), 16
     precision = Precision(recipe, ranks.device, batch * 32**2)
-    family = FAMILIES["betanet2"]
-    model = build_network(decode(family, family.published, 32, 10)).to(ranks.device)
+    family = find_family("betanet2")
+    model = build_network(family.decode(family.published, 32, 10)).to(ranks.device)
     model.to(memory_format=torch.channels_last)
     augment = TrainAugment(32, (0.5,) * 3, (0.5,) * 3)
     draws = augment.draw(batch, (32, 32), torch.Generator())

@@ -1,4 +1,4 @@
-"""Maximising a utility over feasible kernels only, so that no proposal can be rejected.
+"""Maximising an acquisition function over feasible kernels only: no proposal can be rejected.
 
 The rules of feasibility are exact, cheap and anything but smooth: so a large pool of kernels is
 filtered by them once, and the best of it is refined by ever smaller perturbations, filtered
@@ -16,8 +16,10 @@ from betanas.errors import RunError
 from betanas.search.rules import Rules
 from betanas.search.space import Space
 
-Utility = Callable[[FloatArray, FloatArray], FloatArray]
-Slope = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+# Of kernels, ``n x d``, and their features, ``n x c``: values, ``n``; their gradients in unit cube,
+# ``n x d``, and features, ``n x c``.
+Acquisition = Callable[[FloatArray, FloatArray], FloatArray]
+Gradient = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 
 _CHUNK = 2**14
 _MOST_TRIED = 2**20
@@ -25,40 +27,40 @@ _ELITE = 24  # kernels that are refined
 _CHILDREN = 24  # perturbations of each elite kernel in a round
 _SCALES = (0.15, 0.08, 0.04, 0.02, 0.01, 0.005)  # of a perturbation, share of a range
 _LINE = (4.0, 2.0, 1.0, 0.5)  # lengths of gradient steps, in those scales
-_SECANT = 0.05  # along which the traits' own slopes are taken: they are steps, seen closely
+_SECANT = 0.05  # along which the features' own gradients are taken: they are steps, seen closely
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Feasible kernels with their traits.
+    """Feasible kernels with their features.
 
     Attributes:
         kernels: ``n x d``.
-        traits: ``n x c``.
+        features: ``n x c``.
     """
 
     kernels: FloatArray
-    traits: FloatArray
+    features: FloatArray
 
     def __len__(self) -> int:
         return len(self.kernels)
 
     def take(self, which: slice | IntArray) -> "Candidates":
         """A selection by position."""
-        return Candidates(self.kernels[which], self.traits[which])
+        return Candidates(self.kernels[which], self.features[which])
 
     def and_also(self, other: "Candidates") -> "Candidates":
         """Both, one after the other."""
         return Candidates(
             np.concatenate([self.kernels, other.kernels]),
-            np.concatenate([self.traits, other.traits]),
+            np.concatenate([self.features, other.features]),
         )
 
 
 def keep_feasible(rules: Rules, kernels: FloatArray) -> Candidates:
     """Drops the infeasible ones of n kernels, ``n x d``."""
     assessment = rules.assess(kernels)
-    return Candidates(kernels[assessment.feasible], assessment.traits[assessment.feasible])
+    return Candidates(kernels[assessment.feasible], assessment.features[assessment.feasible])
 
 
 def feasible_pool(space: Space, rules: Rules, number: int, seed: int) -> Candidates:
@@ -85,60 +87,61 @@ def feasible_pool(space: Space, rules: Rules, number: int, seed: int) -> Candida
 
 
 def maximize(
-    utility: Utility,
+    acquisition: Acquisition,
     space: Space,
     rules: Rules,
     pool: Candidates,
     starts: FloatArray,
     rng: np.random.Generator,
-    slope: Slope | None = None,
+    gradient: Gradient | None = None,
 ) -> tuple[Candidates, FloatArray]:
-    """Looks for the feasible kernels of highest utility.
+    """Looks for the feasible kernels of highest value.
 
     Args:
-        utility: Maps kernels, ``n x d``, and traits, ``n x c``, to values, ``n``.
+        acquisition: Maps kernels, ``n x d``, and features, ``n x c``, to values, ``n``.
         space: The ranges.
         rules: What is feasible.
         pool: Feasible kernels from all over the space.
         starts: Promising kernels to look around, ``n x d``; they may be infeasible themselves.
         rng: Source of randomness.
-        slope: The utility's gradients in unit cube, ``n x d``, and traits, ``n x c``.
+        gradient: Its gradients in unit cube, ``n x d``, and features, ``n x c``.
 
     Returns:
-        Feasible kernels in falling order of utility, and their utilities.
+        Feasible kernels in falling order of value, and their values.
     """
     if len(starts):
         around = np.repeat(starts, max(1, 512 // len(starts)), axis=0)
         pool = pool.and_also(_perturbed(around, space, rules, 0.1, rng))
-    values = utility(pool.kernels, pool.traits)
+    values = acquisition(pool.kernels, pool.features)
     for scale in _SCALES:
         elite = np.argsort(-values, kind="stable")[:_ELITE]
         parents = np.repeat(pool.kernels[elite], _CHILDREN, axis=0)
         children = _perturbed(parents, space, rules, scale, rng)
-        if slope is not None:
-            children = children.and_also(_uphill(pool.take(elite), slope, space, rules, scale))
+        if gradient is not None:
+            children = children.and_also(_uphill(pool.take(elite), gradient, space, rules, scale))
         pool, values = pool.take(elite), values[elite]
         if len(children):
             pool = pool.and_also(children)
-            values = np.concatenate([values, utility(children.kernels, children.traits)])
+            values = np.concatenate([values, acquisition(children.kernels, children.features)])
     order = np.argsort(-values, kind="stable")
     return pool.take(order), values[order]
 
 
 def _uphill(
-    elite: Candidates, slope: Slope, space: Space, rules: Rules, scale: float
+    elite: Candidates, gradient: Gradient, space: Space, rules: Rules, scale: float
 ) -> Candidates:
     """Steps along the gradient from each kernel, those of them that are feasible.
 
     Where a long step leaves the feasible set a shorter one may stay inside: a line search of all
-    lengths at once, which the utility then judges.
+    lengths at once, which the acquisition function then judges.
     """
     unit = space.unit(elite.kernels)
-    in_unit, in_traits = slope(elite.kernels, elite.traits)
-    if elite.traits.shape[1]:
+    in_unit, in_features = gradient(elite.kernels, elite.features)
+    if elite.features.shape[1]:
         in_unit = in_unit + np.einsum(
-            "mc,mdc->md", in_traits, _trait_slopes(unit, elite.traits, space, rules)
+            "mc,mdc->md", in_features, _feature_gradients(unit, elite.features, space, rules)
         )
+    in_unit[:, space.discrete] = 0.0  # whole numbers and choices have no gradient
     longest = np.abs(in_unit).max(axis=1, keepdims=True)
     direction = in_unit / np.where(longest > 0, longest, 1.0)
     steps = scale * np.array(_LINE)[:, None, None] * direction
@@ -146,21 +149,28 @@ def _uphill(
     return keep_feasible(rules, space.kernels(points))
 
 
-def _trait_slopes(unit: FloatArray, traits: FloatArray, space: Space, rules: Rules) -> FloatArray:
-    """How the traits change along each parameter, ``m x d x c``, by secants into the cube."""
+def _feature_gradients(
+    unit: FloatArray, features: FloatArray, space: Space, rules: Rules
+) -> FloatArray:
+    """How the features change along each parameter, ``m x d x c``, by secants into the cube."""
     number, dimension = unit.shape
     step = np.where(unit > 0.5, -_SECANT, _SECANT)
     moved = np.repeat(unit[:, None, :], dimension, axis=1)
     axis = np.arange(dimension)
     moved[:, axis, axis] += step
-    there = rules.assess(space.kernels(moved.reshape(-1, dimension))).traits
-    return (there.reshape(number, dimension, -1) - traits[:, None, :]) / step[:, :, None]
+    there = rules.assess(space.kernels(moved.reshape(-1, dimension))).features
+    return (there.reshape(number, dimension, -1) - features[:, None, :]) / step[:, :, None]
 
 
 def _perturbed(
     kernels: FloatArray, space: Space, rules: Rules, scale: float, rng: np.random.Generator
 ) -> Candidates:
-    """Feasible neighbours: each moves in a random half of its dimensions, normally distributed."""
+    """Feasible neighbours: each moves in a random half of its dimensions, normally distributed.
+
+    Of whole numbers and choices, whose moves are never small, about one moves.
+    """
     moved = rng.random(kernels.shape) < 0.5
     step = rng.normal(scale=scale, size=kernels.shape) * moved
-    return keep_feasible(rules, space.kernels(np.clip(space.unit(kernels) + step, 0.0, 1.0)))
+    if discrete := space.discrete:
+        step[:, discrete] *= rng.random((len(kernels), len(discrete))) < 2 / len(discrete)
+    return keep_feasible(rules, space.moved(kernels, step, rng))

@@ -1,6 +1,6 @@
 """A Gaussian process in closed form: likelihood, its gradient, posterior.
 
-One exact process with one noise level and at most some thousand observations needs no automatic
+One exact process with Gaussian noise and at most some thousand observations needs no automatic
 differentiation: a fit from 200 observations takes some tens of milliseconds this way. The process
 is a sum of one Matern process for each group of inputs; the priors are BoTorch's defaults, whose
 length scales grow with the dimension (Hvarfner et al., 2024, "Vanilla Bayesian Optimization
@@ -73,7 +73,7 @@ def _scale_means(groups: Groups) -> FloatArray:
 
 
 def _correlation(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Matern 5/2 of scaled inputs, ``n x d`` and ``m x d``; and -2 times its slope in r**2.
+    """Matern 5/2 of scaled inputs, ``n x d`` and ``m x d``; and -2 times its derivative in r**2.
 
     Returns:
         Two matrices ``n x m``.
@@ -87,6 +87,7 @@ def _correlation(first: FloatArray, second: FloatArray) -> tuple[FloatArray, Flo
 def fit(
     inputs: FloatArray,
     targets: FloatArray,
+    extra: FloatArray,
     groups: Groups,
     start: Hyperparameters,
     steps: int,
@@ -96,6 +97,7 @@ def fit(
     Args:
         inputs: ``n x d``, each about [0, 1].
         targets: Standardised values, ``n``.
+        extra: Variances of the targets beside the noise that all have, ``n``.
         groups: Which inputs belong together, in their order.
         start: Where to begin.
         steps: Iterations at most.
@@ -106,7 +108,7 @@ def fit(
     found = minimize(
         _negative_posterior,
         start.vector(),
-        args=(inputs, targets, groups),
+        args=(inputs, targets, extra, groups),
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
@@ -116,7 +118,7 @@ def fit(
 
 
 def _negative_posterior(
-    vector: FloatArray, inputs: FloatArray, targets: FloatArray, groups: Groups
+    vector: FloatArray, inputs: FloatArray, targets: FloatArray, extra: FloatArray, groups: Groups
 ) -> tuple[float, FloatArray]:
     """Minus the log of likelihood times priors, and its gradient, ``d + g + 1`` (R&W, eq. 5.9)."""
     h = Hyperparameters.of(vector, groups)
@@ -125,7 +127,7 @@ def _negative_posterior(
     signals, noise = np.exp(h.log_signals), np.exp(h.log_noise)
     parts = [_correlation(scaled[:, group], scaled[:, group]) for group in groups]
     covariance = np.sum([s * part[0] for s, part in zip(signals, parts, strict=True)], axis=0)
-    covariance[np.diag_indices(number)] += noise + 1e-8
+    covariance[np.diag_indices(number)] += noise + 1e-8 + extra
     factor, _ = cho_factor(covariance, lower=True)
     inverse, _ = dpotri(factor, lower=1)
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
@@ -135,8 +137,8 @@ def _negative_posterior(
     value = 0.5 * weights @ targets + np.log(np.diag(factor)).sum()
     outer = np.outer(weights, weights) - inverse  # twice the gradient in the covariance
     gradient = np.empty_like(vector)
-    for i, (group, (correlation, slope)) in enumerate(zip(groups, parts, strict=True)):
-        own, shaped = scaled[:, group], outer * slope * signals[i]
+    for i, (group, (correlation, derivative)) in enumerate(zip(groups, parts, strict=True)):
+        own, shaped = scaled[:, group], outer * derivative * signals[i]
         # sum_ij shaped_ij (x_ik - x_jk)**2 for every k, without the n x n x d differences
         squares = shaped.sum(axis=1) @ own**2 - np.einsum("ik,ik->k", own, shaped @ own)
         gradient[group] = -squares
@@ -160,6 +162,7 @@ class GaussianProcess:
     Args:
         inputs: ``n x d``.
         targets: ``n``.
+        extra: Variances of the targets beside the noise that all have, ``n``.
         groups: Which inputs belong together, in their order.
         hyperparameters: From ``fit``.
     """
@@ -168,6 +171,7 @@ class GaussianProcess:
         self,
         inputs: FloatArray,
         targets: FloatArray,
+        extra: FloatArray,
         groups: Groups,
         hyperparameters: Hyperparameters,
     ) -> None:
@@ -176,7 +180,7 @@ class GaussianProcess:
         self._scaled = inputs * np.exp(-h.log_scales)
         self._signals, self.noise = np.exp(h.log_signals), float(np.exp(h.log_noise))
         covariance = self._covariance(self._scaled)
-        covariance[np.diag_indices(len(inputs))] += self.noise + 1e-8
+        covariance[np.diag_indices(len(inputs))] += self.noise + 1e-8 + extra
         self._factor = cho_factor(covariance, lower=True)
         ones = cho_solve(self._factor, np.ones(len(inputs)))
         self.mean = float(ones @ targets / ones.sum())
@@ -198,7 +202,7 @@ class GaussianProcess:
         variance = self._signals.sum() - np.einsum("ij,ij->j", half, half)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
-    def slopes(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def gradients(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Gradients of what ``predict`` returns.
 
         Args:
@@ -213,8 +217,8 @@ class GaussianProcess:
         counts = cho_solve(self._factor, cross.T).T
         variance = self._signals.sum() - np.einsum("ij,ij->i", counts, cross)
         std = np.sqrt(np.maximum(variance, 1e-12))[:, None]
-        mean_slope = self._weighted_slope(scaled, np.tile(self._weights, (len(inputs), 1)))
-        return mean_slope, -self._weighted_slope(scaled, counts) / std
+        mean_gradient = self._weighted_gradient(scaled, np.tile(self._weights, (len(inputs), 1)))
+        return mean_gradient, -self._weighted_gradient(scaled, counts) / std
 
     def _covariance(self, scaled: FloatArray) -> FloatArray:
         """Of the noise-free process between scaled inputs, ``m x d``, and observations."""
@@ -224,7 +228,7 @@ class GaussianProcess:
         ]
         return np.asarray(np.sum(parts, axis=0))
 
-    def _weighted_slope(self, scaled: FloatArray, weights: FloatArray) -> FloatArray:
+    def _weighted_gradient(self, scaled: FloatArray, weights: FloatArray) -> FloatArray:
         """Gradient of a sum of covariances with the observations, weights ``m x n``; ``m x d``."""
         towards = np.empty_like(scaled)
         for signal, group in zip(self._signals, self._groups, strict=True):

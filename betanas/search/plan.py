@@ -1,26 +1,26 @@
-"""A study that has begun: its exact rules and its first phase, the same for every worker."""
+"""From a study to its search problem, the same for every worker."""
 
-from betanas.architecture.limits import Feasibility
 from betanas.database.settings import Settings
-from betanas.search.space import SobolPhase, Space
+from betanas.search.problem import Problem
+from betanas.search.rules import ArchitectureRules
+from betanas.search.space import Space
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import study_feasibility
 
-
-def study_rules(definition: StudyDefinition, settings: Settings) -> Feasibility:
-    """The rules that decide which of its kernels may be trained."""
-    return study_feasibility(
-        definition, len(settings.classes), settings.memory_bytes, settings.scaled_memory_bytes
-    )
+StudyProblem = Problem[ArchitectureRules]
 
 
-def sobol_phase(definition: StudyDefinition, settings: Settings) -> SobolPhase:
-    """Its Sobol points, and how many of them there are."""
-    search = definition.search
-    return SobolPhase(
-        Space.of(definition),
-        study_rules(definition, settings),
-        search.seed,
-        search.sobol_trials,
-        search.min_feasible,
-    )
+def study_problem(definition: StudyDefinition, settings: Settings) -> StudyProblem:
+    """What a study that has begun searches, by which rules, and how it opens."""
+    memory, scaled_memory = settings.memory_bytes, settings.scaled_memory_bytes
+    return planned_problem(definition, len(settings.classes), memory, scaled_memory)
+
+
+def planned_problem(
+    definition: StudyDefinition, num_classes: int, memory: int | None, scaled_memory: int | None
+) -> StudyProblem:
+    """The problem of a study that may not have begun; arguments as for ``study_feasibility``."""
+    feasibility = study_feasibility(definition, num_classes, memory, scaled_memory)
+    space, search = Space(definition.searched), definition.search
+    rules = ArchitectureRules(space, feasibility)
+    return Problem(space, rules, search.seed, search.sobol_trials, search.min_feasible)

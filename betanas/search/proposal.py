@@ -22,11 +22,13 @@ class Evidence:
     Attributes:
         kernels: Measured ones, ``n x d``.
         values: Their values, ``n``.
+        stds: Standard deviations of the values beside the noise that all have, ``n``.
         pending: Kernels that are being trained, ``p x d``.
     """
 
     kernels: FloatArray
     values: FloatArray
+    stds: FloatArray
     pending: FloatArray
 
 
@@ -66,8 +68,8 @@ class Proposer:
     def _propose(self, evidence: Evidence, rng: np.random.Generator) -> FloatArray:
         surrogate = self.fit(evidence)
         if len(evidence.pending):
-            traits = self.rules.assess(evidence.pending).traits
-            surrogate.believe(evidence.pending, traits)
+            features = self.rules.assess(evidence.pending).features
+            surrogate.fantasize(evidence.pending, features)
         order = np.argsort(-evidence.values, kind="stable")[:8]
         found, values = maximize(
             surrogate.log_expected_improvement,
@@ -76,25 +78,28 @@ class Proposer:
             self.pool(),
             evidence.kernels[order],
             rng,
-            surrogate.log_expected_improvement_slope,
+            surrogate.log_expected_improvement_gradient,
         )
         return self._first_new(surrogate, evidence, found, values)
 
     def fit(self, evidence: Evidence) -> Surrogate:
         """The model of the measured values, started from an earlier fit's hyperparameters."""
-        traits = self.rules.assess(evidence.kernels).traits
+        observed = self.observe(evidence)
         # The larger the database, the dearer a fit and the less 16 observations change it.
         every = max(_COLD_EVERY, 2 ** (len(evidence.values).bit_length() - 4))
         known = len(evidence.values) // every * every
         start = None
         if 0 < known < len(evidence.values):
-            start = self._start(
-                Observations(evidence.kernels[:known], traits[:known], evidence.values[:known])
-            )
-        return Surrogate(self.space, Observations(evidence.kernels, traits, evidence.values), start)
+            start = self._start(observed.take(slice(known)))
+        return Surrogate(self.space, observed, start)
+
+    def observe(self, evidence: Evidence) -> Observations:
+        """What is measured, with the kernels' features."""
+        features = self.rules.assess(evidence.kernels).features
+        return Observations(evidence.kernels, features, evidence.values, evidence.stds)
 
     def _start(self, observed: Observations) -> Hyperparameters:
-        key = observed.kernels.tobytes() + observed.values.tobytes()
+        key = b"".join(a.tobytes() for a in (observed.kernels, observed.values, observed.stds))
         if key not in self._warm:
             self._warm = {key: Surrogate(self.space, observed).hyperparameters}
         return self._warm[key]
@@ -120,7 +125,7 @@ class Proposer:
                 continue
             if this in measured:
                 one = found.take(slice(i, i + 1))
-                value += surrogate.log_replicate_factor(one.kernels, one.traits)[0]
+                value += surrogate.log_replicate_factor(one.kernels, one.features)[0]
             if value > best_value:
                 best, best_value = i, value
         if best < 0:

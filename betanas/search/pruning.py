@@ -6,7 +6,8 @@ decides alike; trials are compared at equal shares of their budgets only. (Succe
 rungs grow by factors, which a handful of equal shares does not offer.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 
@@ -16,3 +17,15 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": NopPruner,
     "median": lambda: MedianPruner(n_startup_trials=_TRIALS_FIRST, n_min_trials=_TRIALS_FIRST),
 }
+
+
+def percent_spent(news: Mapping[str, Any], evaluations: int) -> int | None:
+    """How much of its budget a trial has spent when it tells of an evaluation; else None.
+
+    Where evaluations come at equal shares of the budget, trials are compared at those.
+    """
+    if "accuracy" not in news:
+        return None
+    shares = evaluations or 100
+    share = int(news["spent"] * shares + 1e-9)
+    return share * 100 // shares if share else None

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from betanas.architecture.limits import Feasibility
 from betanas.arrays import FloatArray, IntArray
 from betanas.search.acquisition import maximize
+from betanas.search.problem import Problem
 from betanas.search.proposal import Evidence, Proposer
 from betanas.search.quality import ModelQuality
-from betanas.search.rules import ArchitectureRules
-from betanas.search.space import Space
-from betanas.search.surrogate import Observations, Surrogate, one_thread
+from betanas.search.rules import Rules
+from betanas.search.surrogate import Surrogate, one_thread
 from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
@@ -50,57 +49,49 @@ class Recommendation:
         }
 
 
-def recommend(
-    space: Space, feasibility: Feasibility, records: Sequence[TrialRecord], seed: int
-) -> Recommendation | None:
+def recommend(problem: Problem[Rules], records: Sequence[TrialRecord]) -> Recommendation | None:
     """Maximises the Gaussian process's posterior mean over the feasible space.
 
     Args:
-        space: What was searched.
-        feasibility: What may be trained.
+        problem: What was searched.
         records: The study's trials; the complete ones are learnt from, and what ran out of memory
-            is not recommended.
-        seed: Of the maximiser's random pool.
+            is not recommended. A trial of somebody else's, without a whole kernel, is ignored.
 
     Returns:
         The recommendation; None below ``MIN_TRIALS`` kernels with a value.
     """
+    records = [r for r in records if problem.space.holds(r.parameters)]
     complete = [r for r in records if r.state == "complete" and r.value is not None]
     if len({tuple(r.parameters.items()) for r in complete}) < MIN_TRIALS:
         return None
     with one_thread():
-        return _recommend(space, feasibility, records, complete, seed)
+        return _recommend(problem, records, complete)
 
 
 def _recommend(
-    space: Space,
-    feasibility: Feasibility,
-    records: Sequence[TrialRecord],
-    complete: Sequence[TrialRecord],
-    seed: int,
+    problem: Problem[Rules], records: Sequence[TrialRecord], complete: Sequence[TrialRecord]
 ) -> Recommendation:
+    space, seed = problem.space, problem.seed
     memory = [r for r in records if r.state == "fail" and r.reason == Failure.OUT_OF_MEMORY]
     kernels = space.vectors([r.parameters for r in complete])
-    rules = ArchitectureRules(space, feasibility).tightened(
-        space.vectors([r.parameters for r in memory]), kernels
-    )
+    rules = problem.rules.tightened(space.vectors([r.parameters for r in memory]), kernels)
     values = np.array([r.value for r in complete], dtype=np.float64)
     learnt = evenly_ranked(values, MODEL_TRIALS)
     kernels, values = kernels[learnt], values[learnt]
     proposer = Proposer(space, rules, seed)
-    surrogate = proposer.fit(Evidence(kernels, values, kernels[:0]))
+    surrogate = proposer.fit(Evidence(kernels, values, np.zeros_like(values), kernels[:0]))
     best = kernels[np.argsort(-values, kind="stable")[:8]]
     rng = np.random.default_rng([seed, len(complete)])
     found, _ = maximize(
-        lambda x, traits: surrogate.predict(x, traits)[0],
+        lambda x, features: surrogate.predict(x, features)[0],
         space,
         rules,
         proposer.pool(),
         best,
         rng,
-        surrogate.mean_slope,
+        surrogate.mean_gradient,
     )
-    mean, std = surrogate.predict(found.kernels[:1], found.traits[:1])
+    mean, std = surrogate.predict(found.kernels[:1], found.features[:1])
     return Recommendation(
         space.kernel(found.kernels[0]),
         float(mean[0]),
@@ -133,11 +124,10 @@ def _cross_validated(
     mean, std = np.empty_like(values), np.empty_like(values)
     _, first, which = np.unique(kernels, axis=0, return_index=True, return_inverse=True)
     fold = np.argsort(np.argsort(first))[which] % min(FOLDS, len(first))
-    traits = proposer.rules.assess(kernels).traits
+    observed = proposer.observe(Evidence(kernels, values, np.zeros_like(values), kernels[:0]))
     for number in range(int(fold.max()) + 1):
         out = fold == number
-        known = Observations(kernels[~out], traits[~out], values[~out])
-        surrogate = Surrogate(proposer.space, known)
-        mean[out], of_mean = surrogate.predict(kernels[out], traits[out])
+        surrogate = Surrogate(proposer.space, observed.take(~out))
+        mean[out], of_mean = surrogate.predict(kernels[out], observed.features[out])
         std[out] = np.hypot(of_mean, surrogate.noise_std)
     return mean, std

@@ -1,22 +1,24 @@
 """What the search asks of a space: what is feasible, what it costs, what is the same experiment.
 
-The Gaussian process, its acquisition and the other samplers know nothing of architectures: they
-work on any box with such rules, which is how benchmarks/search.py holds them against problems of
-other fields.
+The Gaussian process, its acquisition function and the other samplers know nothing of architectures:
+they work on any space with such rules, which is how benchmarks/search.py holds them against
+problems of other fields.
 """
 
-from collections.abc import Hashable
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Self
 
 import numpy as np
 
 from betanas.architecture.complexity import step_bytes
 from betanas.architecture.decoding import decode
-from betanas.architecture.limits import Feasibility
+from betanas.architecture.family import TrivialKernelError
+from betanas.architecture.layers import Architecture
+from betanas.architecture.limits import Feasibility, Verdicts
 from betanas.arrays import BoolArray, FloatArray
 from betanas.search.space import Space
-from betanas.study.definition import kernel_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +27,40 @@ class Assessment:
 
     Attributes:
         feasible: Which may be trained, ``n``.
-        traits: What the objective is likely to depend on beside the kernel itself, ``n x c``;
+        features: What the objective is likely to depend on beside the kernel itself, ``n x c``;
             finite, of any scale, c >= 0.
     """
 
     feasible: BoolArray
-    traits: FloatArray
+    features: FloatArray
 
 
-class Rules(Protocol):
+class Rules(ABC):
     """Exact knowledge about the kernels of one space."""
 
+    @abstractmethod
     def assess(self, kernels: FloatArray) -> Assessment:
         """Assesses n kernels, ``n x d``; cheap, since it is asked about many thousands."""
-        ...
 
+    @abstractmethod
     def identity(self, kernel: FloatArray) -> Hashable:
         """Equal for two kernels, ``d``, of which only one is worth training."""
-        ...
+
+    def tightened(self, out_of_memory: FloatArray, complete: FloatArray) -> Self:
+        """Rules that have learnt from kernels, ``n x d``, that ran out of memory or did not."""
+        return self
+
+    def rejections(self, kernels: FloatArray) -> Mapping[str, int]:
+        """How many of n kernels, ``n x d``, each rule rejects, as far as rules have names."""
+        return {}
 
 
 @dataclass(frozen=True)
-class ArchitectureRules:
-    """The rules of a study: its limits, and the networks' costs and profiles as traits.
+class ArchitectureRules(Rules):
+    """The rules of a study: its limits, and the networks' costs and profiles as features.
+
+    The family's parameters are the first of the space's; what comes after them, such as a learning
+    rate, leaves the architecture as it is.
 
     Attributes:
         space: Gives the kernels' parameters their names.
@@ -63,28 +76,39 @@ class ArchitectureRules:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    def check(self, kernels: FloatArray) -> Verdicts:
+        """Holds n kernels, ``n x d``, against the declared limits."""
+        return self.feasibility.check(kernels[:, : self._own])
+
+    def architecture(self, kernel: Mapping[str, Any]) -> Architecture:
+        """Decodes a kernel that is not trivial; what it holds beside the family's is ignored."""
+        rules = self.feasibility
+        own = {name: kernel[name] for name in rules.family.names}
+        return decode(rules.family, own, rules.limits.resolution, rules.num_classes)
+
     def assess(self, kernels: FloatArray) -> Assessment:
         """Assesses n kernels, ``n x d``."""
-        verdicts = self.feasibility.check(self.space.architectural(kernels))
+        verdicts = self.check(kernels)
         costs = verdicts.complexities
         feasible = verdicts.feasible
         if self.memory_below is not None:
             needed = step_bytes(costs, self.feasibility.optimizer_slots)
             feasible = feasible & (needed < self.memory_below)
-        traits = [np.log(np.maximum(c, 1)) for c in (costs.num_params, costs.macs)]
-        return Assessment(feasible, np.column_stack([*traits, verdicts.profile]))
+        features = [np.log(np.maximum(c, 1)) for c in (costs.num_params, costs.macs)]
+        return Assessment(feasible, np.column_stack([*features, verdicts.features]))
 
     def identity(self, kernel: FloatArray) -> Hashable:
-        """The architecture's fingerprint and the recipe's values of a feasible kernel, ``d``."""
+        """The architecture's fingerprint, and all else that is searched beside it."""
         key = kernel.tobytes()
         if key not in self._identities:
-            rules, named = self.feasibility, kernel_of(self.space.kernel(kernel))
-            architecture = decode(rules.family, named, rules.limits.resolution, rules.num_classes)
-            recipe = tuple(kernel[len(named) :].tolist())
-            self._identities[key] = (architecture.fingerprint, recipe)
+            try:
+                network = self.architecture(self.space.kernel(kernel)).fingerprint
+            except TrivialKernelError:  # somebody else has recorded it
+                network = ""
+            self._identities[key] = (network, tuple(kernel[self._own :].tolist()))
         return self._identities[key]
 
-    def tightened(self, out_of_memory: FloatArray, complete: FloatArray) -> "ArchitectureRules":
+    def tightened(self, out_of_memory: FloatArray, complete: FloatArray) -> Self:
         """Rules that also exclude what needs as much memory as a step that ran out of it.
 
         A step that needed no more than one that fitted ran out for another reason (somebody
@@ -98,8 +122,16 @@ class ArchitectureRules:
         surprises = needed[needed > fitted.max(initial=0.0)]
         return replace(self, memory_below=float(surprises.min())) if len(surprises) else self
 
+    def rejections(self, kernels: FloatArray) -> Mapping[str, int]:
+        """How many of n kernels, ``n x d``, each declared limit rejects."""
+        return {str(rule): n for rule, n in self.check(kernels).counts().items()}
+
+    @property
+    def _own(self) -> int:
+        """How many of the space's parameters are the family's."""
+        return len(self.feasibility.family.parameters)
+
     def _step_bytes(self, kernels: FloatArray) -> FloatArray:
         if len(kernels) == 0:
             return np.zeros(0)
-        costs = self.feasibility.check(self.space.architectural(kernels)).complexities
-        return step_bytes(costs, self.feasibility.optimizer_slots)
+        return step_bytes(self.check(kernels).complexities, self.feasibility.optimizer_slots)

@@ -14,9 +14,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from betanas.errors import BetaNASError
-from betanas.search.rules import ArchitectureRules, Rules
+from betanas.search.problem import Problem
+from betanas.search.rules import Rules
 from betanas.search.situation import Situation
-from betanas.search.space import SobolPhase, Space
 from betanas.search.strategies import STRATEGIES, feasible_point
 from betanas.trial import Phase
 
@@ -29,50 +29,55 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
     """Proposes feasible kernels for Optuna trials.
 
     Args:
-        sobol: The first phase.
-        seed: The study's seed.
+        problem: What is searched.
         strategy: ``search.sampler``: what proposes after the first phase.
-        rules: Exact knowledge about the space; None for the limits of the Sobol phase.
 
     Raises:
-        InputError: For a strategy whose optional dependency is not installed.
+        InputError: For a strategy whose optional dependency is not installed, or that cannot
+            search the problem's space.
     """
 
-    def __init__(
-        self, sobol: SobolPhase, seed: int, strategy: str = "gp", rules: Rules | None = None
-    ) -> None:
-        self._sobol = sobol
-        self._space: Space = sobol.space
-        self._rules = rules or ArchitectureRules(sobol.space, sobol.feasibility)
-        self._seed = seed
+    def __init__(self, problem: Problem[Rules], strategy: str = "gp") -> None:
+        self._problem = problem
         self._phase = Phase(strategy)
-        self._strategy = STRATEGIES[strategy](self._space, seed)
+        self._strategy = STRATEGIES[strategy](problem.space, problem.seed)
 
     def phase(self, number: int) -> Phase:
         """Which phase a trial belongs to, by its number."""
-        return Phase.SOBOL if number < self._sobol.length else self._phase
+        return Phase.SOBOL if number < self._problem.sobol_length else self._phase
+
+    def learns(self, number: int) -> bool:
+        """Whether a trial's proposal depends on other trials."""
+        return self.phase(number) is not Phase.SOBOL
+
+    def propose(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, Any], str]:
+        """One whole kernel; and, if the strategy had none, why it is a plain feasible point."""
+        space, seed = self._problem.space, self._problem.seed
+        if not self.learns(trial.number):
+            return space.kernel(self._problem.sobol_points(trial.number, 1)[0]), ""
+        situation = Situation.of(study, trial, self._problem)
+        rng = np.random.default_rng([seed, trial.number])
+        kernel, trouble = self._strategy.propose(situation, rng)
+        if kernel is not None:
+            return space.kernel(kernel), ""
+        logger.warning("trial %d is a feasible Sobol point: %s", trial.number, trouble)
+        return space.kernel(feasible_point(situation, seed)), trouble
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The declared space, whatever the trials so far look like."""
-        return dict(self._space.distributions)
+        return dict(self._problem.space.distributions)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Proposes one whole kernel."""
-        if self.phase(trial.number) is Phase.SOBOL:
-            return self._space.kernel(self._sobol.points(trial.number, 1)[0])
-        situation = Situation.of(study, trial, self._space, self._rules)
-        rng = np.random.default_rng([self._seed, trial.number])
-        kernel, trouble = self._strategy.propose(situation, rng)
-        if kernel is None:
-            kernel = feasible_point(situation, self._seed)
-            logger.warning("trial %d is a feasible Sobol point: %s", trial.number, trouble)
+        kernel, trouble = self.propose(study, trial)
+        if trouble:
             # The trial is still Optuna's here; its public view comes with the objective.
             study._storage.set_trial_user_attr(trial._trial_id, FALLBACK, trouble)  # noqa: SLF001
-        return self._space.kernel(kernel)
+        return kernel
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution

@@ -1,7 +1,7 @@
-"""A database's content as the strategies see it."""
+"""A database's content as the strategies see it; anybody may have written into that database."""
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,9 +9,59 @@ from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from betanas.arrays import FloatArray
-from betanas.search.rules import ArchitectureRules, Rules
+from betanas.search.problem import Problem
+from betanas.search.rules import Rules
 from betanas.search.space import Space
 from betanas.trial import STOPPED_EARLY, Failure
+
+_LEAST_GAINS = 2  # complete trials whose gains tell what a stopped one would have gained
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Trials that the pruner ended, with what they would have come to.
+
+    What a trial had reached is less than it would have come to. So each is expected to gain what
+    complete trials gained, on average, from that share of their budgets on; how differently they
+    gained is the deviation of that expectation, which the model is told as noise of this
+    observation alone. Where fewer than two complete trials tell, nothing is expected.
+
+    Attributes:
+        kernels: ``s x d``.
+        values: Expected values at the budget's end, ``s``; NaN where nothing is expected.
+        stds: Standard deviations of the complete trials' gains, ``s``.
+    """
+
+    kernels: FloatArray
+    values: FloatArray
+    stds: FloatArray
+
+    @classmethod
+    def of(
+        cls, space: Space, stopped: Sequence[FrozenTrial], complete: Sequence[FrozenTrial]
+    ) -> "Stopped":
+        """Reads stopped trials, and complete ones for comparison."""
+        expected = np.array([_expected(trial, complete) for trial in stopped]).reshape(-1, 2)
+        return cls(space.vectors([t.params for t in stopped]), expected[:, 0], expected[:, 1])
+
+    @property
+    def expected(self) -> "Stopped":
+        """Those of which something is expected."""
+        known = np.isfinite(self.values)
+        return Stopped(self.kernels[known], self.values[known], self.stds[known])
+
+
+def _expected(trial: FrozenTrial, complete: Sequence[FrozenTrial]) -> tuple[float, float]:
+    """Value at the budget's end, and its deviation, from what complete trials gained."""
+    share = max(trial.intermediate_values)
+    gains = [
+        t.value - t.intermediate_values[share]
+        for t in complete
+        if t.value is not None and share in t.intermediate_values
+    ]
+    if len(gains) < _LEAST_GAINS:
+        return np.nan, np.nan
+    return float(trial.intermediate_values[share] + np.mean(gains)), float(np.std(gains, ddof=1))
 
 
 @dataclass(frozen=True)
@@ -21,60 +71,76 @@ class Situation:
     Attributes:
         study: Optuna's view.
         trial: The one that needs a kernel.
-        space: The ranges.
-        rules: What is feasible, as far as is known by now.
-        complete: Trials with a value.
+        problem: What is searched; its rules as far as they are known by now.
+        complete: Trials with a finite value.
         failed: Feasible kernels whose training failed, ``f x d``: learnt as bad ones.
-        stopped: Trials that the pruner ended: learnt with what they had reached, which they would
-            hardly have left behind.
+        stopped: Trials that the pruner ended.
         pending: Kernels that are being trained, ``p x d``.
     """
 
     study: Study
     trial: FrozenTrial
-    space: Space
-    rules: Rules
+    problem: Problem[Rules]
     complete: tuple[FrozenTrial, ...]
     failed: FloatArray
-    stopped: tuple[FrozenTrial, ...]
+    stopped: Stopped
     pending: FloatArray
 
     @classmethod
-    def of(cls, study: Study, trial: FrozenTrial, space: Space, rules: Rules) -> "Situation":
+    def of(cls, study: Study, trial: FrozenTrial, problem: Problem[Rules]) -> "Situation":
         """Reads a study; what ran out of memory tightens the rules.
+
+        A trial without a whole kernel inside the space, which only others write, is not there.
 
         Args:
             study: The study.
             trial: The one that needs a kernel.
-            space: The ranges.
-            rules: What is declared.
+            problem: What is declared.
         """
+        space = problem.space
         others = [
             other
             for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and set(other.params) >= set(space.names)
+            if other.number != trial.number and space.holds(other.params)
         ]
-        complete = [t for t in others if t.state == TrialState.COMPLETE]
-        failed = [t for t in others if t.state == TrialState.FAIL]
+
+        def vectors(chosen: Sequence[FrozenTrial]) -> FloatArray:
+            return space.vectors([t.params for t in chosen])
+
+        def having(state: TrialState) -> list[FrozenTrial]:
+            return [t for t in others if t.state == state]
+
+        complete = [t for t in having(TrialState.COMPLETE) if np.isfinite(t.values[0])]
+        failed = having(TrialState.FAIL)
         memory = [t for t in failed if t.user_attrs.get("reason") == Failure.OUT_OF_MEMORY]
-        if isinstance(rules, ArchitectureRules):
-            rules = rules.tightened(
-                space.vectors([t.params for t in memory]),
-                space.vectors([t.params for t in complete]),
-            )
-        # A machine's own trouble, such as a process that was killed, teaches nothing of a kernel.
-        blamed = [t for t in failed if Failure(t.user_attrs["reason"]).blames_kernel]
-        learnt = space.vectors([t.params for t in blamed])
+        rules = problem.rules.tightened(vectors(memory), vectors(complete))
+        learnt = vectors([t for t in failed if _blames_kernel(t)])
         if len(learnt):
             learnt = learnt[rules.assess(learnt).feasible]
-        running = [t for t in others if t.state == TrialState.RUNNING]
-        pending = space.vectors([t.params for t in running])
         stopped = [
             t
-            for t in others
+            for t in having(TrialState.PRUNED)
             if t.user_attrs.get("reason") == STOPPED_EARLY and t.intermediate_values
         ]
-        return cls(study, trial, space, rules, tuple(complete), learnt, tuple(stopped), pending)
+        return cls(
+            study,
+            trial,
+            replace(problem, rules=rules),
+            tuple(complete),
+            learnt,
+            Stopped.of(space, stopped, complete),
+            vectors(having(TrialState.RUNNING)),
+        )
+
+    @property
+    def space(self) -> Space:
+        """The ranges."""
+        return self.problem.space
+
+    @property
+    def rules(self) -> Rules:
+        """What is feasible, as far as is known by now."""
+        return self.problem.rules
 
     @cached_property
     def kernels(self) -> FloatArray:
@@ -82,23 +148,22 @@ class Situation:
         return self.space.vectors([t.params for t in self.complete])
 
     @cached_property
-    def known(self) -> set[Hashable]:
-        """Identities of the measured and the pending kernels."""
-        known = (*self.kernels, *self.stopped_kernels, *self.pending)
-        return {self.rules.identity(kernel) for kernel in known}
-
-    @cached_property
-    def stopped_kernels(self) -> FloatArray:
-        """Of the stopped trials, ``s x d``."""
-        return self.space.vectors([t.params for t in self.stopped])
-
-    @cached_property
-    def stopped_values(self) -> FloatArray:
-        """The best accuracies that the stopped trials had reached, ``s``."""
-        reached = [max(t.intermediate_values.values()) for t in self.stopped]
-        return np.array(reached, dtype=np.float64)
-
-    @cached_property
     def values(self) -> FloatArray:
         """Of the complete trials, ``n``."""
         return np.array([t.value for t in self.complete], dtype=np.float64)
+
+    @cached_property
+    def known(self) -> set[Hashable]:
+        """Identities of the measured and the pending kernels."""
+        known = (*self.kernels, *self.stopped.kernels, *self.pending)
+        return {self.rules.identity(kernel) for kernel in known}
+
+
+def _blames_kernel(trial: FrozenTrial) -> bool:
+    """Whether a failed trial teaches that its kernel is bad.
+
+    A machine's own trouble, such as a process that was killed, teaches nothing; nor does a trial
+    that Optuna or its user has failed, which says no reason of ours.
+    """
+    reason = trial.user_attrs.get("reason")
+    return reason in set(Failure) and Failure(reason).blames_kernel

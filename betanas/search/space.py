@@ -1,197 +1,238 @@
-"""The search space as a unit cube, and the Sobol sequence that opens a study."""
+"""A search space as a unit cube: real numbers, whole numbers and choices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, FloatDistribution
-from scipy.stats import qmc
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
-from betanas.architecture.limits import Feasibility
 from betanas.arrays import BoolArray, FloatArray
-from betanas.errors import InputError
-from betanas.study.definition import RECIPE_PREFIX, StudyDefinition
+from betanas.parameters import Choice, Integer, Parameter, Real, Value
 
-MAX_SOBOL_TRIALS = 20_000
-_PROBE = 2**17  # kernels to try before saying that nothing is feasible
+_ONE_HOT = np.sqrt(0.5)  # of an option's input: two options are a distance of 1 apart
 
 
 @dataclass(frozen=True)
 class Space:
-    """The ranges of all that a study searches.
+    """The ranges of all that is searched; ``kernels`` below are vectors in their order.
 
-    Vectors carry the kernel's parameters in the family's order, then the recipe's values that are
-    searched beside it, if any; "kernel" means the whole vector here.
+    In the unit cube every value of a whole number or a choice has a cell of equal width, its centre
+    on the way back.
 
     Attributes:
-        names: The d parameters.
-        low: Lower ends, ``d``.
-        high: Upper ends, ``d``; equal to ``low`` where a parameter is fixed.
-        log: Names of those whose logarithm is searched.
+        parameters: The d dimensions.
     """
 
-    names: tuple[str, ...]
-    low: FloatArray
-    high: FloatArray
-    log: frozenset[str] = frozenset()
+    parameters: tuple[Parameter, ...]
 
-    @classmethod
-    def of(cls, definition: StudyDefinition) -> "Space":
-        """The space that a study file declares."""
-        low, high = np.array(list(definition.ranges.values()), dtype=np.float64).T
-        log = {RECIPE_PREFIX + key for key, r in definition.recipe_ranges.items() if r.log}
-        return cls(tuple(definition.ranges), low, high, frozenset(log))
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names."""
+        return tuple(p.name for p in self.parameters)
 
-    def architectural(self, kernels: FloatArray) -> FloatArray:
-        """The columns that decide the architecture, ``n x d`` to ``n x d'``."""
-        return kernels[:, : sum(not name.startswith(RECIPE_PREFIX) for name in self.names)]
+    @cached_property
+    def low(self) -> FloatArray:
+        """Lower ends, ``d``."""
+        return np.asarray(self._ends[0])
 
-    @property
+    @cached_property
+    def high(self) -> FloatArray:
+        """Upper ends, ``d``; equal to ``low`` where a parameter is fixed."""
+        return np.asarray(self._ends[1])
+
+    @cached_property
     def free(self) -> list[int]:
         """Indices of the parameters that are searched, not fixed."""
         return [i for i in range(len(self.names)) if self.low[i] < self.high[i]]
 
-    @property
-    def distributions(self) -> dict[str, FloatDistribution]:
+    @cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's view of all parameters."""
-        return {
-            name: FloatDistribution(float(low), float(high), log=name in self.log)
-            for name, low, high in zip(self.names, self.low, self.high, strict=True)
-        }
+        return {p.name: _distribution(p) for p in self.parameters}
 
     @property
     def searched(self) -> dict[str, BaseDistribution]:
         """Optuna's view of the free parameters."""
         return {self.names[i]: self.distributions[self.names[i]] for i in self.free}
 
-    @property
-    def searched_linearly(self) -> dict[str, BaseDistribution]:
-        """The free parameters without their scales, for who is to see plain values."""
-        return {
-            self.names[i]: FloatDistribution(float(self.low[i]), float(self.high[i]))
-            for i in self.free
-        }
-
     def kernels(self, unit: FloatArray) -> FloatArray:
         """Maps the unit cube, ``n x d``, to kernels, ``n x d``."""
-        # Optuna's samplers cut off a range's last float; a limit might lie exactly there.
-        highest = np.nextafter(self.high, self.low)
-        low, high = self._scaled(self.low), self._scaled(self.high)
+        low, high = self._even
         scaled = low + (high - low) * unit
-        values = np.where(self._is_log, np.exp(scaled), scaled) if self.log else scaled
-        return np.clip(values, self.low, highest)
+        values = np.where(self._log, np.exp(scaled), scaled) if self._log.any() else scaled
+        if self._discrete.any():
+            values = np.where(self._discrete, np.floor(values + 0.5), values)
+        # Optuna's samplers cut off a range's last float; a limit might lie exactly there.
+        last = np.where(self._discrete, self._top, np.nextafter(self._top, self._bottom))
+        return self._coded(np.clip(values, self._bottom, last))
 
     def unit(self, kernels: FloatArray) -> FloatArray:
         """Maps kernels, ``n x d``, to the unit cube; fixed parameters become 0."""
-        low, width = self._scaled(self.low), self._scaled(self.high) - self._scaled(self.low)
-        return (self._scaled(kernels) - low) / np.where(width > 0, width, 1.0)
+        low, high = self._even
+        width = high - low
+        return (self._scaled(self._places(kernels)) - low) / np.where(width > 0, width, 1.0)
+
+    def nearest(self, kernels: FloatArray) -> FloatArray:
+        """Moves the whole numbers of ``n x d`` vectors to whole numbers, and choices to options."""
+        if not self._discrete.any():
+            return kernels
+        return np.where(self._discrete, self.kernels(self.unit(kernels)), kernels)
+
+    def moved(self, kernels: FloatArray, steps: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Kernels moved by steps in the unit cube.
+
+        Where its step is not 0, a whole number moves by at least one, and a choice becomes one of
+        its other options, each as likely.
+
+        Args:
+            kernels: ``n x d``.
+            steps: ``n x d``; 0 for what stays.
+            rng: Source of randomness; asked for choices only.
+        """
+        moved = self.kernels(np.clip(self.unit(kernels) + steps, 0.0, 1.0))
+        if not self.discrete:
+            return moved
+        before, after = self._places(kernels), self._places(moved)
+        for i in self.discrete:
+            goes, most = steps[:, i] != 0, self._top[i]
+            if isinstance(self.parameters[i], Choice):
+                by = rng.integers(1, int(most) + 1, len(kernels))
+                after[goes, i] = ((before[:, i] + by) % (most + 1))[goes]
+                continue
+            stays = goes & (after[:, i] == before[:, i])
+            to = before[:, i] + np.where(steps[:, i] > 0, 1, -1)
+            inside = (to >= self._bottom[i]) & (to <= most)
+            after[stays, i] = np.where(inside, to, 2 * before[:, i] - to)[stays]
+        return self._coded(after)
+
+    def encode(self, kernels: FloatArray) -> FloatArray:
+        """What a model sees of kernels, ``n x d`` to ``n x e``.
+
+        The free parameters on the unit cube; of a choice, one input an option.
+        """
+        unit, places = self.unit(kernels), self._places(kernels)
+        inputs = [
+            _ONE_HOT * (places[:, [i]] == np.arange(self._top[i] + 1))
+            if isinstance(self.parameters[i], Choice)
+            else unit[:, [i]]
+            for i in self.free
+        ]
+        return np.concatenate(inputs, axis=1) if inputs else np.zeros((len(unit), 0))
 
     @cached_property
-    def _is_log(self) -> BoolArray:
-        return np.array([name in self.log for name in self.names])
+    def encoded_width(self) -> int:
+        """e, how many inputs ``encode`` makes."""
+        return int(self.encode(self.low[None, :]).shape[1])
 
-    def _scaled(self, values: FloatArray) -> FloatArray:
-        """On the scale that is searched evenly."""
-        if not self.log:
-            return values
-        return np.where(self._is_log, np.log(np.where(self._is_log, values, 1.0)), values)
+    def decode_gradient(self, gradient: FloatArray) -> FloatArray:
+        """From a gradient in ``encode``'s inputs, ``n x e``, to the unit cube, ``n x d``.
 
-    def kernel(self, vector: FloatArray) -> dict[str, float]:
+        It is 0 for whole numbers and choices, as for fixed parameters: none of them has one.
+        """
+        unit = np.zeros((len(gradient), len(self.names)))
+        column = 0
+        for i in self.free:
+            if isinstance(self.parameters[i], Choice):
+                column += int(self._top[i]) + 1
+                continue
+            if not self._discrete[i]:
+                unit[:, i] = gradient[:, column]
+            column += 1
+        return unit
+
+    @cached_property
+    def discrete(self) -> list[int]:
+        """Indices of the free whole numbers and choices."""
+        return [i for i in self.free if self._discrete[i]]
+
+    def kernel(self, vector: FloatArray) -> dict[str, Any]:
         """Names the values of one vector, ``d``."""
-        return {name: float(v) for name, v in zip(self.names, vector, strict=True)}
+        return {p.name: p.value(v) for p, v in zip(self.parameters, vector, strict=True)}
 
-    def vector(self, kernel: Mapping[str, float]) -> FloatArray:
-        """Orders the values of one kernel, ``d``."""
-        return np.array([kernel[name] for name in self.names], dtype=np.float64)
+    def vector(self, kernel: Mapping[str, Value]) -> FloatArray:
+        """Orders the values of one kernel, ``d``; it may have others beside them."""
+        return np.array([p.number(kernel[p.name]) for p in self.parameters], dtype=np.float64)
 
-    def vectors(self, kernels: Sequence[Mapping[str, float]]) -> FloatArray:
+    def vectors(self, kernels: Sequence[Mapping[str, Value]]) -> FloatArray:
         """Orders the values of n kernels, ``n x d``; n may be 0."""
         rows = [self.vector(kernel) for kernel in kernels]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.names))
 
+    def holds(self, kernel: Mapping[str, object]) -> bool:
+        """Whether it has a value of every parameter; somebody else's trials may not."""
+        return all(p.name in kernel and p.holds(kernel[p.name]) for p in self.parameters)
 
-@dataclass(frozen=True)
-class SobolPhase:
-    """The points of a study's first phase, a function of its definition alone.
-
-    Trial number i of the phase gets point i, so it does not matter which worker takes it, nor how
-    often a worker is killed. How long the phase lasts needs no trial either: feasibility is exact.
-
-    Attributes:
-        space: What is searched.
-        feasibility: What may be trained.
-        seed: Of the scrambling (Owen, 1998).
-        sobol_trials: Points in any case.
-        min_feasible: The phase goes on until so many of its points are feasible.
-    """
-
-    space: Space
-    feasibility: Feasibility
-    seed: int
-    sobol_trials: int
-    min_feasible: int
-
-    def points(self, first: int, number: int) -> FloatArray:
-        """Kernels ``first`` to ``first + number - 1`` of the sequence, ``number x d``."""
-        sequence = qmc.Sobol(len(self.space.names), scramble=True, rng=self.seed)
-        if first:
-            sequence.fast_forward(first)
-        # One at a time to spare a warning about balance that does not apply to a running sequence.
-        return self.space.kernels(np.concatenate([sequence.random(1) for _ in range(number)]))
+    # Choices are counted by the place of their option among those that are searched, from 0; in
+    # kernels they are the option's place in the domain.
 
     @cached_property
-    def length(self) -> int:
-        """Trials of the phase.
+    def _codes(self) -> dict[int, FloatArray]:
+        """The kernels' numbers of each choice's options, by the choice's index."""
+        return {
+            i: np.array(p.codes) for i, p in enumerate(self.parameters) if isinstance(p, Choice)
+        }
 
-        Raises:
-            InputError: If the limits leave so little of the space that the phase would not end.
-        """
-        end, found = self.sobol_trials, 0
-        sequence = qmc.Sobol(len(self.space.names), scramble=True, rng=self.seed)
-        seen = np.zeros(0, dtype=bool)
-        while len(seen) < MAX_SOBOL_TRIALS:
-            seen = np.concatenate([seen, self._feasible(sequence.random(1024))])
-            found = int(seen[:end].sum())
-            if found >= self.min_feasible:
-                return end
-            reached = np.flatnonzero(np.cumsum(seen) >= self.min_feasible)
-            if len(reached):
-                return max(self.sobol_trials, int(reached[0]) + 1)
-        raise InputError(
-            f"search.min_feasible = {self.min_feasible} would take more than "
-            f"{MAX_SOBOL_TRIALS:,} Sobol trials: {self.explain_infeasible()}"
-        )
+    @cached_property
+    def _ends(self) -> FloatArray:
+        """Lowest and highest numbers in kernels, ``2 x d``."""
+        ends = [
+            (p.codes[0], p.codes[-1]) if isinstance(p, Choice) else p.range for p in self.parameters
+        ]
+        return np.array(ends, dtype=np.float64).reshape(-1, 2).T
 
-    def feasible_fraction(self, number: int = 2**14) -> float:
-        """Estimates the share of the space that may be trained, from the first Sobol points."""
-        sequence = qmc.Sobol(len(self.space.names), scramble=True, rng=self.seed)
-        return float(self._feasible(sequence.random(number)).mean())
+    def _places(self, kernels: FloatArray) -> FloatArray:
+        if not self._codes:
+            return kernels
+        places = kernels.copy()
+        for i, codes in self._codes.items():
+            places[:, i] = np.searchsorted(codes, kernels[:, i])
+        return places
 
-    def _feasible(self, unit: FloatArray) -> BoolArray:
-        kernels = self.space.kernels(unit)
-        return self.feasibility.feasible(self.space.architectural(kernels))
+    def _coded(self, places: FloatArray) -> FloatArray:
+        for i, codes in self._codes.items():
+            places[:, i] = codes[places[:, i].astype(np.int64)]
+        return places
 
-    def check_feasible(self) -> None:
-        """Makes sure before the first trial that there is something to search.
+    @cached_property
+    def _bottom(self) -> FloatArray:
+        return np.array([0.0 if i in self._codes else low for i, low in enumerate(self.low)])
 
-        Raises:
-            InputError: If none of 131,072 kernels is feasible, or too few are.
-        """
-        if self.feasible_fraction() == 0 and self.feasible_fraction(_PROBE) == 0:
-            raise InputError(f"no kernel is feasible: {self.explain_infeasible()}")
-        _ = self.length
+    @cached_property
+    def _top(self) -> FloatArray:
+        tops = [len(self._codes[i]) - 1 if i in self._codes else h for i, h in enumerate(self.high)]
+        return np.array(tops, dtype=np.float64)
 
-    def explain_infeasible(self) -> str:
-        """Says which limits reject how much, and what to do about it."""
-        sequence = qmc.Sobol(len(self.space.names), scramble=True, rng=self.seed)
-        kernels = self.space.kernels(sequence.random(_PROBE))
-        verdicts = self.feasibility.check(self.space.architectural(kernels))
-        shares = ", ".join(
-            f"{reason} rejects {count / _PROBE:.1%}"
-            for reason, count in sorted(verdicts.counts().items(), key=lambda item: -item[1])
-        )
-        return (
-            f"of {_PROBE:,} kernels {verdicts.feasible.sum():,} satisfy the limits ({shares}); "
-            "raise [limits] or change the ranges in [parameters]"
-        )
+    @cached_property
+    def _log(self) -> BoolArray:
+        return np.array([isinstance(p, Real) and p.log for p in self.parameters])
+
+    @cached_property
+    def _discrete(self) -> BoolArray:
+        return np.array([isinstance(p, Integer | Choice) for p in self.parameters])
+
+    @cached_property
+    def _even(self) -> tuple[FloatArray, FloatArray]:
+        """Ends on the scale that is searched evenly; discrete values have cells around them."""
+        half = np.where(self._discrete & (self._top > self._bottom), 0.5, 0.0)
+        return self._scaled(self._bottom - half), self._scaled(self._top + half)
+
+    def _scaled(self, values: FloatArray) -> FloatArray:
+        """On the scale that is searched evenly."""
+        if not self._log.any():
+            return values
+        return np.where(self._log, np.log(np.where(self._log, values, 1.0)), values)
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution(parameter.options)
+    assert isinstance(parameter, Real)  # noqa: S101 - the only other kind
+    kind = IntDistribution if isinstance(parameter, Integer) else FloatDistribution
+    return kind(parameter.low, parameter.high, log=parameter.log)  # type: ignore[arg-type]

@@ -5,27 +5,21 @@
 that a comparison on a user's own data is fair: same first phase, same rules, same database.
 """
 
-from __future__ import annotations
-
-import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, TPESampler
 
 from betanas.arrays import FloatArray
 from betanas.errors import InputError
+from betanas.parameters import Choice
 from betanas.search.acquisition import feasible_pool, keep_feasible
 from betanas.search.proposal import Evidence, Proposer
 from betanas.search.situation import Situation
 from betanas.search.space import Space
 from betanas.trial import Phase
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _LEAST_OBSERVATIONS = 2  # for a Gaussian process
 _MOST_DRAWS = 32  # of one of Optuna's samplers, before its draw is moved into the feasible set
@@ -44,8 +38,8 @@ class Strategy(Protocol):
         ...
 
 
-class GaussianProcess:
-    """``gp``: log expected improvement over feasible kernels, behind BoTorchSampler's seam."""
+class ExpectedImprovement:
+    """``gp``: log expected improvement by a Gaussian process, maximised over feasible kernels."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._seed = space, seed
@@ -57,48 +51,17 @@ class GaussianProcess:
             return None, f"{len(situation.complete)} complete trials are too few for a model"
         if self._proposer is None or self._proposer.rules != situation.rules:
             self._proposer = Proposer(self._space, situation.rules, self._seed)
-        proposer = self._proposer
-
-        # BoTorch takes seconds to import: a search has begun to train by then.
-        from optuna_integration import BoTorchSampler
-        from torch import from_numpy
-
-        def candidates(
-            train_x: Tensor,
-            train_obj: Tensor,
-            con: Tensor | None,  # noqa: ARG001 - our rules are exact instead
-            bounds: Tensor,  # noqa: ARG001 - the space knows them
-            pending_x: Tensor | None,
-        ) -> Tensor:
-            """BoTorchSampler's seam: observations in, one kernel out (``1 x free``)."""
-            kernels, values = self._whole(train_x), train_obj[:, 0].numpy()
-            worst = np.full(len(situation.failed), values.min())
-            evidence = Evidence(
-                np.concatenate([kernels, situation.stopped_kernels, situation.failed]),
-                np.concatenate([values, situation.stopped_values, worst]),
-                kernels[:0] if pending_x is None else self._whole(pending_x),
-            )
-            kernel = proposer.propose(evidence, rng)
-            return from_numpy(kernel[None, self._space.free])
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            sampler = BoTorchSampler(
-                candidates_func=candidates, n_startup_trials=0, consider_running_trials=True
-            )
+        values, stopped = situation.values, situation.stopped.expected
+        evidence = Evidence(
+            np.concatenate([situation.kernels, stopped.kernels, situation.failed]),
+            np.concatenate([values, stopped.values, np.full(len(situation.failed), values.min())]),
+            np.concatenate([np.zeros(len(values)), stopped.stds, np.zeros(len(situation.failed))]),
+            situation.pending,
+        )
         try:
-            proposed = sampler.sample_relative(
-                situation.study, situation.trial, self._space.searched_linearly
-            )
+            return self._proposer.propose(evidence, rng), ""
         except (ArithmeticError, ValueError) as error:  # numpy's LinAlgError is a ValueError
             return None, f"the Gaussian process did not fit: {error}"
-        return _completed(self._space, proposed), ""
-
-    def _whole(self, free_values: Tensor) -> FloatArray:
-        """Completes values of the free parameters, ``n x free``, to kernels, ``n x d``."""
-        kernels = np.repeat(self._space.low[None, :], len(free_values), axis=0)
-        kernels[:, self._space.free] = free_values.numpy()
-        return kernels
 
 
 class Random:
@@ -164,25 +127,20 @@ class Evolution:
         parent = situation.kernels[chosen[np.argmax(situation.values[chosen])]]
         free = np.zeros(len(self._space.names), dtype=bool)
         free[self._space.free] = True
-        unit = np.repeat(self._space.unit(parent[None, :]), 1024, axis=0)
-        moves = (rng.random(unit.shape) < 2 / free.sum()) & free
+        parents = np.repeat(parent[None, :], 1024, axis=0)
+        moves = (rng.random(parents.shape) < 2 / free.sum()) & free
         moves[~moves.any(axis=1), rng.choice(self._space.free)] = True
-        step = rng.normal(scale=_MUTATION, size=unit.shape) * moves
-        mutants = keep_feasible(
-            situation.rules, self._space.kernels(np.clip(unit + step, 0.0, 1.0))
-        )
+        step = rng.normal(scale=_MUTATION, size=parents.shape) * moves
+        mutants = keep_feasible(situation.rules, self._space.moved(parents, step, rng))
         for mutant in mutants.kernels:
             if situation.rules.identity(mutant) not in situation.known:
                 return np.asarray(mutant), ""
         return None, "none of 1,024 mutants is feasible and new"
 
 
-def _completed(space: Space, drawn: dict[str, float]) -> FloatArray:
+def _completed(space: Space, drawn: dict[str, Any]) -> FloatArray:
     """A whole kernel, ``d``, from values of its free parameters."""
-    kernel = space.low.copy()
-    for i in space.free:
-        kernel[i] = drawn[space.names[i]]
-    return kernel
+    return space.vector(space.kernel(space.low) | drawn)
 
 
 def _moved_inside(situation: Situation, kernel: FloatArray) -> FloatArray | None:
@@ -194,7 +152,8 @@ def _moved_inside(situation: Situation, kernel: FloatArray) -> FloatArray | None
     gaps = np.linalg.norm(space.unit(measured) - space.unit(kernel[None, :]), axis=1)
     nearest = measured[int(np.argmin(gaps))]
     share = np.linspace(0.0, 1.0, 257)[1:-1, None]
-    inside = keep_feasible(rules, kernel + share * (nearest - kernel)).kernels
+    way = space.nearest(kernel + share * (nearest - kernel))
+    inside = keep_feasible(rules, way).kernels
     return np.asarray(inside[0]) if len(inside) else None
 
 
@@ -213,6 +172,12 @@ def _cmaes(space: Space, seed: int) -> Strategy:  # noqa: ARG001 - as all strate
             "search.sampler = cmaes needs the package cmaes, which is not installed: "
             "pip install betanas[cmaes]"
         )
+    choices = [p.name for p in space.parameters if isinstance(p, Choice)]
+    if choices:
+        raise InputError(
+            "search.sampler = cmaes searches numbers only, but the study has the choices "
+            f"{', '.join(choices)}; take gp, tpe, evolution or random"
+        )
 
     def make(trial_seed: int) -> BaseSampler:
         return CmaEsSampler(seed=trial_seed, n_startup_trials=1)
@@ -221,7 +186,7 @@ def _cmaes(space: Space, seed: int) -> Strategy:  # noqa: ARG001 - as all strate
 
 
 STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
-    "gp": GaussianProcess,
+    "gp": ExpectedImprovement,
     "tpe": _tpe,
     "random": Random,
     "cmaes": _cmaes,

@@ -1,7 +1,7 @@
 """The Gaussian process over kernels: what it is told, and what the search asks it.
 
-It is the sum of a process of the free parameters on the unit cube and one of the rules' traits, for
-the families costs and profile of the decoded network: accuracy within a budget of training time
+It is the sum of a process of the free parameters on the unit cube and one of the rules' features,
+for the families costs and profile of the decoded network: accuracy within a budget of training time
 depends on these, and the kernel determines them in ways that a smooth prior does not guess.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import erfcx, log_ndtr
 from threadpoolctl import ThreadpoolController
 
-from betanas.arrays import FloatArray
+from betanas.arrays import BoolArray, FloatArray
 from betanas.search.gaussian_process import (
     GaussianProcess,
     Hyperparameters,
@@ -28,17 +28,24 @@ _WARM_STEPS = 20
 
 @dataclass(frozen=True)
 class Observations:
-    """Kernels with what is known of them, and their traits.
+    """Kernels with what is known of them, and their features.
 
     Attributes:
         kernels: ``n x d``.
-        traits: ``n x c``.
+        features: ``n x c``.
         values: ``n``.
+        stds: Standard deviations of the values beside the noise that all have, ``n``.
     """
 
     kernels: FloatArray
-    traits: FloatArray
+    features: FloatArray
     values: FloatArray
+    stds: FloatArray
+
+    def take(self, which: slice | BoolArray) -> "Observations":
+        """A selection, in order."""
+        parts = (self.kernels, self.features, self.values, self.stds)
+        return Observations(*(part[which] for part in parts))
 
 
 @cache
@@ -69,54 +76,58 @@ class Surrogate:
         self, space: Space, observed: Observations, start: Hyperparameters | None = None
     ) -> None:
         self._space = space
-        # The traits have no declared range: theirs is that of the observations.
-        self._trait_low = observed.traits.min(axis=0)
-        self._trait_width = np.maximum(observed.traits.max(axis=0) - self._trait_low, 1e-6)
-        inputs = self.inputs(observed.kernels, observed.traits)
+        # The features have no declared range: theirs is that of the observations.
+        self._feature_low = observed.features.min(axis=0)
+        self._feature_width = np.maximum(observed.features.max(axis=0) - self._feature_low, 1e-6)
+        inputs = self.inputs(observed.kernels, observed.features)
         self._centre = float(np.mean(observed.values))
         self._scale = float(np.std(observed.values)) or 1.0
         targets = (observed.values - self._centre) / self._scale
-        self._groups = grouped(len(space.free), observed.traits.shape[1])
+        self._extra = (observed.stds / self._scale) ** 2
+        self._groups = grouped(space.encoded_width, observed.features.shape[1])
         begin = Hyperparameters.prior_mode(self._groups) if start is None else start
         steps = _COLD_STEPS if start is None else _WARM_STEPS
-        self.hyperparameters = fit(inputs, targets, self._groups, begin, steps)
+        self.hyperparameters = fit(inputs, targets, self._extra, self._groups, begin, steps)
         self._observed_inputs, self._targets = inputs, targets
-        self._process = GaussianProcess(inputs, targets, self._groups, self.hyperparameters)
+        self._process = GaussianProcess(
+            inputs, targets, self._extra, self._groups, self.hyperparameters
+        )
         self._best = float(self._process.predict(inputs)[0].max())
         if not np.isfinite(self._best):
             raise ArithmeticError("the Gaussian process's posterior is not finite")
 
-    def inputs(self, kernels: FloatArray, traits: FloatArray) -> FloatArray:
-        """From kernels, ``n x d``, and traits, ``n x c``, to inputs, ``n x (free + c)``."""
-        unit = self._space.unit(kernels)[:, self._space.free]
-        return np.column_stack([unit, (traits - self._trait_low) / self._trait_width])
+    def inputs(self, kernels: FloatArray, features: FloatArray) -> FloatArray:
+        """From kernels, ``n x d``, and features, ``n x c``, to inputs, ``n x (e + c)``."""
+        encoded = self._space.encode(kernels)
+        return np.column_stack([encoded, (features - self._feature_low) / self._feature_width])
 
-    def believe(self, kernels: FloatArray, traits: FloatArray) -> None:
-        """Takes the model's own predictions as measured where others still train.
+    def fantasize(self, kernels: FloatArray, features: FloatArray) -> None:
+        """Takes the model's own predictions as measured where others still train (fantasies).
 
         The posterior mean stays as it is and the deviation shrinks around them, so that the next
         proposal goes elsewhere (Ginsbourger et al., 2010, "Kriging believer").
         """
-        inputs = self.inputs(kernels, traits)
-        believed = self._process.predict(inputs)[0]
+        inputs = self.inputs(kernels, features)
+        fantasies = self._process.predict(inputs)[0]
         self._process = GaussianProcess(
             np.concatenate([self._observed_inputs, inputs]),
-            np.concatenate([self._targets, believed]),
+            np.concatenate([self._targets, fantasies]),
+            np.concatenate([self._extra, np.zeros(len(inputs))]),
             self._groups,
             self.hyperparameters,
         )
 
-    def predict(self, kernels: FloatArray, traits: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def predict(self, kernels: FloatArray, features: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Posterior of the noise-free accuracy.
 
         Args:
             kernels: ``m x d``.
-            traits: ``m x c``.
+            features: ``m x c``.
 
         Returns:
             Mean and standard deviation, ``m`` each, in the units of the values.
         """
-        mean, std = self._process.predict(self.inputs(kernels, traits))
+        mean, std = self._process.predict(self.inputs(kernels, features))
         return mean * self._scale + self._centre, std * self._scale
 
     @property
@@ -124,7 +135,7 @@ class Surrogate:
         """Learnt standard deviation of one measurement, in the units of the values."""
         return float(np.sqrt(self._process.noise)) * self._scale
 
-    def log_expected_improvement(self, kernels: FloatArray, traits: FloatArray) -> FloatArray:
+    def log_expected_improvement(self, kernels: FloatArray, features: FloatArray) -> FloatArray:
         """Logarithm of the expected improvement on the best posterior mean of a measured kernel.
 
         The model's own incumbent instead of the best value, which noise has made look good
@@ -132,44 +143,45 @@ class Surrogate:
 
         Args:
             kernels: ``m x d``.
-            traits: ``m x c``.
+            features: ``m x c``.
 
         Returns:
             ``m``, up to a constant.
         """
-        mean, std = self._process.predict(self.inputs(kernels, traits))
+        mean, std = self._process.predict(self.inputs(kernels, features))
         return np.asarray(np.log(std)) + log_h((mean - self._best) / std)
 
-    def log_expected_improvement_slope(
-        self, kernels: FloatArray, traits: FloatArray
+    def log_expected_improvement_gradient(
+        self, kernels: FloatArray, features: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Gradient of ``log_expected_improvement``.
 
         Returns:
-            In the kernels on the unit cube, ``m x d`` (0 for fixed parameters), and in the traits,
-            ``m x c``.
+            In the kernels on the unit cube, ``m x d`` (0 for fixed parameters), and in the
+            features, ``m x c``.
         """
-        inputs = self.inputs(kernels, traits)
+        inputs = self.inputs(kernels, features)
         mean, std = self._process.predict(inputs)
-        mean_slope, std_slope = self._process.slopes(inputs)
+        mean_gradient, std_gradient = self._process.gradients(inputs)
         z = (mean - self._best) / std
         rising = np.exp(log_ndtr(z) - log_h(z))[:, None]  # d log_h / dz
-        relative = std_slope / std[:, None]
-        slope = relative + rising * (mean_slope / std[:, None] - z[:, None] * relative)
-        return self._split(slope)
+        relative = std_gradient / std[:, None]
+        gradient = relative + rising * (mean_gradient / std[:, None] - z[:, None] * relative)
+        return self._split(gradient)
 
-    def mean_slope(self, kernels: FloatArray, traits: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Gradient of the posterior mean, as ``log_expected_improvement_slope`` gives it."""
-        return self._split(self._process.slopes(self.inputs(kernels, traits))[0])
+    def mean_gradient(
+        self, kernels: FloatArray, features: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Gradient of the posterior mean, as ``log_expected_improvement_gradient`` gives it."""
+        return self._split(self._process.gradients(self.inputs(kernels, features))[0])
 
-    def _split(self, slope: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """From a gradient in the inputs to those in unit cube and traits."""
-        free = self._space.free
-        unit = np.zeros((len(slope), len(self._space.names)))
-        unit[:, free] = slope[:, : len(free)]
-        return unit, slope[:, len(free) :] / self._trait_width
+    def _split(self, gradient: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """From a gradient in the inputs to those in unit cube and features."""
+        encoded = self._space.encoded_width
+        in_unit = self._space.decode_gradient(gradient[:, :encoded])
+        return in_unit, gradient[:, encoded:] / self._feature_width
 
-    def log_replicate_factor(self, kernels: FloatArray, traits: FloatArray) -> FloatArray:
+    def log_replicate_factor(self, kernels: FloatArray, features: FloatArray) -> FloatArray:
         """How much less a second measurement teaches where the noise, not the model, is unsure.
 
         Augmented expected improvement's factor (Huang et al., 2006, "Global Optimization of
@@ -178,7 +190,7 @@ class Surrogate:
         Returns:
             Logarithms, ``m``, of factors in [0, 1].
         """
-        _, std = self._process.predict(self.inputs(kernels, traits))
+        _, std = self._process.predict(self.inputs(kernels, features))
         noise = np.sqrt(self._process.noise)
         return np.asarray(np.log1p(-noise / np.sqrt(std**2 + noise**2)))
 

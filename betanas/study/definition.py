@@ -11,19 +11,21 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from betanas.architecture.families import FAMILIES
+from betanas.architecture.families import find_family
 from betanas.architecture.family import Family
+from betanas.errors import InputError
+from betanas.parameters import Parameter, Real
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # TOML and JSON have lists where we have pairs; their numbers stay strict.
 FractionPair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
 PositivePair = Annotated[tuple[Positive, Positive], Field(strict=False)]
-Range = Annotated[tuple[float, float], Field(strict=False)]
 
 
 class Section(BaseModel):
@@ -161,9 +163,14 @@ class RecipeRange(Section):
         return self
 
 
-def kernel_of(parameters: Mapping[str, float]) -> dict[str, float]:
+def kernel_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The kernel among a trial's parameters: all but the recipe values that were searched."""
     return {n: value for n, value in parameters.items() if not n.startswith(RECIPE_PREFIX)}
+
+
+def beside_kernel(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe values that were searched beside a trial's kernel."""
+    return {n: value for n, value in parameters.items() if n.startswith(RECIPE_PREFIX)}
 
 
 BudgetUnit = Literal["seconds", "steps", "epochs", "images"]
@@ -232,6 +239,12 @@ class SearchConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class ObjectiveConfig(Section):
+    """What a trial's value is."""
+
+    name: str = "train"
+
+
 class StorageConfig(Section):
     """Where the study's trials are recorded."""
 
@@ -252,27 +265,30 @@ class StudyDefinition(Section):
         name: The file's stem: the study's name in its database.
         family: Which family's kernels to search.
         resolution: Input side of the networks in pixels.
-        parameters: ``name -> (low, high)`` in the family's order; low = high fixes a parameter.
+        parameters: ``name -> (low, high)``, or options, in the family's order; low = high, or one
+            option, fixes a parameter.
         dataset: Section ``[dataset]``.
         recipe: Section ``[recipe]``; a value that is searched has its default here.
         recipe_ranges: ``key -> range`` of the recipe values that are searched.
         budget: Section ``[budget]``.
         limits: Section ``[limits]``.
         search: Section ``[search]``.
+        objective: Section ``[objective]``.
         storage: Section ``[storage]``.
         track: Section ``[track]``.
     """
 
     name: str
-    family: Literal["betanet2", "betanet3"]
+    family: str
     resolution: Annotated[int, Field(ge=16, le=4096)]
-    parameters: dict[str, Range] = Field(default_factory=dict)
+    parameters: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     dataset: DatasetConfig
     recipe: Recipe = Recipe()
     recipe_ranges: dict[str, RecipeRange] = Field(default_factory=dict)
     budget: Budget
     limits: LimitsConfig = LimitsConfig()
     search: SearchConfig = SearchConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     storage: StorageConfig = StorageConfig()
     track: TrackConfig = TrackConfig()
 
@@ -311,52 +327,69 @@ class StudyDefinition(Section):
             )
         return self
 
-    @field_validator("parameters", mode="before")
+    @field_validator("family")
     @classmethod
-    def _numbers_fix(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {
-            name: (entry, entry) if isinstance(entry, int | float) else entry
-            for name, entry in value.items()
-        }
+    def _is_known(cls, value: str) -> str:
+        try:
+            find_family(value)
+        except InputError as error:
+            raise ValueError(str(error).removeprefix("family ")) from None
+        return value
 
-    @model_validator(mode="after")
-    def _fill_ranges(self) -> Self:
-        family = self.search_family
-        for name, (low, high) in self.parameters.items():
-            if name not in family.domain:
+    @field_validator("parameters")
+    @classmethod
+    def _fill_ranges(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "family" not in info.data:
+            return given  # that is told already
+        family = find_family(info.data["family"])
+        for name in given:
+            if name not in family.names:
                 raise ValueError(
                     f"parameters.{name} is not a parameter of {family.name}, which has "
                     f"{', '.join(family.names)}"
                 )
-            if not low <= high:
-                raise ValueError(
-                    f"parameters.{name}: low <= high must hold, "
-                    f"but got (low={low:g}, high={high:g})"
-                )
-            least, most = family.domain[name]
-            if low < least or high > most:
-                raise ValueError(
-                    f"parameters.{name} must stay inside [{least:g}, {most:g}], "
-                    f"but got [{low:g}, {high:g}]"
-                )
-        ranges = {name: self.parameters.get(name, r) for name, r in family.ranges.items()}
-        object.__setattr__(self, "parameters", ranges)
-        return self
+        return {p.name: _narrowed(p, given).range for p in family.parameters}
 
     @property
     def search_family(self) -> Family:
         """The family itself, for its name."""
-        return FAMILIES[self.family]
+        return find_family(self.family)
 
     @property
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """All that is searched: the kernel's parameters, then ``recipe.KEY``."""
-        searched = {RECIPE_PREFIX + k: (r.low, r.high) for k, r in self.recipe_ranges.items()}
-        return self.parameters | searched
+    def searched(self) -> tuple[Parameter, ...]:
+        """All that is searched: the kernel's parameters, then those beside it, ``recipe.KEY``."""
+        kernel = [_narrowed(p, self.parameters) for p in self.search_family.parameters]
+        beside = [
+            Real(RECIPE_PREFIX + key, r.low, r.high, log=r.log)
+            for key, r in self.recipe_ranges.items()
+        ]
+        return (*kernel, *beside)
 
-    def recipe_of(self, parameters: Mapping[str, float]) -> Recipe:
+    @property
+    def ranges(self) -> dict[str, tuple[Any, ...]]:
+        """``name -> (low, high)``, or options, of all that is searched."""
+        return {p.name: p.range for p in self.searched}
+
+    @property
+    def number_ranges(self) -> dict[str, tuple[float, float]]:
+        """``name -> (low, high)`` of the numbers that stand for what is searched."""
+        numbers = {p.name: [p.number(end) for end in p.range] for p in self.searched}
+        return {name: (min(ends), max(ends)) for name, ends in numbers.items()}
+
+    def as_numbers(self, parameters: Mapping[str, Any]) -> dict[str, float]:
+        """Parameters with numbers in place of their choices' options: what figures can draw."""
+        known = {p.name: p for p in self.searched}
+        return {
+            n: known[n].number(v) if n in known and known[n].holds(v) else v
+            for n, v in parameters.items()
+        }
+
+    def as_values(self, numbers: Mapping[str, float]) -> dict[str, Any]:
+        """The inverse of ``as_numbers``."""
+        known = {p.name: p for p in self.searched}
+        return {n: known[n].value(v) if n in known else v for n, v in numbers.items()}
+
+    def recipe_of(self, parameters: Mapping[str, Any]) -> Recipe:
         """The recipe of one trial: the file's, with the values that were proposed for it."""
         found = {key: float(parameters[RECIPE_PREFIX + key]) for key in self.recipe_ranges}
         return self.recipe.model_copy(update=found)
@@ -382,6 +415,11 @@ class StudyDefinition(Section):
         return {key: value for key, value in flat.items() if key not in free}
 
 
+def _narrowed(parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
+    """A family's parameter as a study file restricts it, if it does."""
+    return parameter.narrowed(given[parameter.name]) if parameter.name in given else parameter
+
+
 def _former_defaults(schema: int) -> dict[str, Any]:
     """The recipe's defaults of a schema that are others today."""
     found: dict[str, Any] = {}
@@ -405,6 +443,7 @@ def default_meaning(schema: int) -> dict[str, Any]:
             "recipe": Recipe().otherwise(_former_defaults(schema)).model_dump(mode="json"),
             "limits": LimitsConfig().model_dump(mode="json"),
             "search": SearchConfig().model_dump(mode="json"),
+            "objective": ObjectiveConfig().model_dump(mode="json"),
         }
     )
 

@@ -17,7 +17,7 @@ from betanas.study.definition import Budget, Recipe, RecipeRange, StudyDefinitio
 _BARE_WORD = re.compile(r"[A-Za-z~./][\w~./:@+-]*")
 
 
-def load_study(
+def load_definition(
     study: str | Path, overrides: Iterable[str] = (), data: str | None = None
 ) -> StudyDefinition:
     """Reads a study file, applies overrides, checks the whole.
@@ -54,8 +54,8 @@ def check_study(
     Args:
         tree: The file's tables; overrides are written into them.
         name: The study's name.
-        overrides: As for ``load_study``.
-        data: As for ``load_study``.
+        overrides: As for ``load_definition``.
+        data: As for ``load_definition``.
         shown: What errors call the place.
 
     Raises:
@@ -168,6 +168,8 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{place} is not a key that studies have{_suggestion(steps)}"
     if kind == "value_error":
         text = str(error["ctx"]["error"])
+        if place and text.startswith(f"{place}."):
+            return text
         return f"{place} {text}" if text.startswith("must") else f"{place}: {text}".lstrip(": ")
     rule = _RULES.get(kind, error["msg"][:1].lower() + error["msg"][1:])
     return f"{place} {rule.format(**error.get('ctx', {}))}, but got {_toml(value)}"

@@ -13,7 +13,7 @@ from betanas.analysis.findings import Findings
 from betanas.database.settings import Settings
 from betanas.jobs.report import analyse_records
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 from betanas.trial import TrialRecord
 
 CHROMIUM_FLAGS = [
@@ -26,7 +26,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @pytest.fixture(scope="session")
 def definition() -> StudyDefinition:
-    return load_study("betanet2", ["search.sobol_trials=40"])
+    return load_definition("betanet2", ["search.sobol_trials=40"])
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from drawn_kernels import FAMILY_NAMES, random_kernels
 from torch import Tensor, nn
 
 from betanas.architecture.complexity import Complexities, count, count_table, step_bytes
-from betanas.architecture.decoding import decode, decode_table
+from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture
 from betanas.models.network import build_model
@@ -132,7 +132,7 @@ def test_step_bytes_do_not_overflow() -> None:
 @pytest.mark.parametrize("resolution", [32, 224])
 def test_batch_equals_single(family: str, resolution: int) -> None:
     x = random_kernels(FAMILIES[family], 150, seed=3)
-    table = decode_table(FAMILIES[family], x, resolution)
+    table = FAMILIES[family].table(x, resolution)
     costs = count_table(table, 100, batch_size=64)
     assert (table.depth == 0).any()
     for i in np.flatnonzero(table.depth):
@@ -144,7 +144,7 @@ def test_trivial_networks_cost_a_bare_classifier() -> None:
     for others in (3.0, 9.0):  # beside deep networks, and alone
         x = random_kernels(family, 2, seed=0, k=others)
         x[0, family.names.index("k")] = 9.0
-        table = decode_table(family, x, 64)
+        table = family.table(x, 64)
         costs, latent = count_table(table, 10, 4), int(table.latent_channels[0])
         assert costs.num_params[0] == 2 * latent + latent * 10 + 10
         assert costs.macs[0] == latent * 10

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from betanas.architecture.beta import beta_cdf, beta_ppf
-from betanas.architecture.decoding import TrivialKernelError, decode, decode_table
+from betanas.architecture.decoding import TrivialKernelError, decode
 from betanas.architecture.families import FAMILIES, find_family
 from betanas.architecture.layers import Architecture, Layer, LayerTable
 from betanas.errors import InputError, KernelError
@@ -292,7 +292,7 @@ def test_bound_on_the_final_resolution_is_exclusive(family: str) -> None:
 def test_trivial_rows_are_empty(family: str) -> None:
     x = random_kernels(FAMILIES[family], 3, seed=1, k=5.0)
     x[1, FAMILIES[family].names.index("k")] = 9.0
-    table = decode_table(FAMILIES[family], x, 64)
+    table = FAMILIES[family].table(x, 64)
     assert table.depth[1] == 0
     assert (table.depth[[0, 2]] > 0).all()
     for f in fields(LayerTable):
@@ -303,10 +303,10 @@ def test_trivial_rows_are_empty(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_nothing_but_trivial_rows(family: str) -> None:
-    table = decode_table(FAMILIES[family], random_kernels(FAMILIES[family], 4, seed=1, k=9.0), 64)
+    table = FAMILIES[family].table(random_kernels(FAMILIES[family], 4, seed=1, k=9.0), 64)
     assert table.depth.tolist() == [0, 0, 0, 0]
     assert table.block.shape == (4, 0)
-    empty = decode_table(FAMILIES[family], np.zeros((0, len(FAMILIES[family].names))), 64)
+    empty = FAMILIES[family].table(np.zeros((0, len(FAMILIES[family].names))), 64)
     assert len(empty.depth) == 0
 
 
@@ -318,7 +318,7 @@ def test_nothing_but_trivial_rows(family: str) -> None:
 def test_batch_equals_single(family: str, resolution: int) -> None:
     chosen = FAMILIES[family]
     x = random_kernels(chosen, 120, seed=resolution)
-    table = decode_table(chosen, x, resolution)
+    table = chosen.table(x, resolution)
     for i, vector in enumerate(x):
         if table.depth[i] == 0:
             with pytest.raises(TrivialKernelError):
@@ -392,7 +392,7 @@ def test_classes_out_of_range(classes: int) -> None:
 @pytest.mark.parametrize("shape", [(13,), (2, 12), (1, 2, 13)])
 def test_wrong_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"kernels must have shape n x 13"):
-        decode_table(BETANET2, np.ones(shape), 224)
+        BETANET2.table(np.ones(shape), 224)
 
 
 def test_unknown_family() -> None:

@@ -10,7 +10,7 @@ from drawn_kernels import FAMILY_NAMES, RESOLUTIONS, kernels, random_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from betanas.architecture.decoding import decode, decode_table
+from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture, Block, Layer, LayerTable
 
@@ -37,7 +37,7 @@ def test_json_round_trip(data: st.DataObject, family: str, resolution: int) -> N
 def test_table_round_trip(data: st.DataObject, family: str, resolution: int) -> None:
     kernel = data.draw(kernels(FAMILIES[family])) | {"k": 2.5}
     vector = FAMILIES[family].vector(kernel)
-    table = decode_table(FAMILIES[family], vector[None, :], resolution)
+    table = FAMILIES[family].table(vector[None, :], resolution)
     architecture = table.architecture(0, 10)
     again = LayerTable.of(architecture)
     assert again.architecture(0, 10) == architecture
@@ -63,7 +63,7 @@ def test_fingerprints_are_equal_exactly_for_equal_architectures(family: str) -> 
     # Few layers and narrow ones: many of these kernels decode to the same network.
     fixed = {"k": 3.5, "K": 2.0, "E0": 2.0, "E1": 2.0, "S0": 20.0, "S1": 20.0, "G0": 2.0, "G1": 1.0}
     x = random_kernels(FAMILIES[family], 1500, seed=0, **fixed)
-    table = decode_table(FAMILIES[family], x, 16)
+    table = FAMILIES[family].table(x, 16)
     groups: dict[str, set[Architecture]] = defaultdict(set)
     seen = set()
     for i in range(len(x)):

@@ -6,7 +6,7 @@ from drawn_kernels import FAMILY_NAMES, random_kernels
 from numpy.typing import NDArray
 
 from betanas.architecture.complexity import Complexity, count, step_bytes
-from betanas.architecture.decoding import decode, decode_table
+from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.limits import Feasibility, Limits, Rejection
 
@@ -143,7 +143,7 @@ def test_agrees_with_the_costs_it_reports() -> None:
     limits = Limits(R, num_params=700_000, memory_bytes=300 * 2**20)
     x = random_kernels(FAMILY, 500, seed=2)
     verdicts = rules(limits).check(x)
-    costs, trivial = verdicts.complexities, decode_table(FAMILY, x, R).depth == 0
+    costs, trivial = verdicts.complexities, FAMILY.table(x, R).depth == 0
     fits = (costs.num_params <= 700_000) & (step_bytes(costs, SLOTS) <= 300 * 2**20) & ~trivial
     assert np.array_equal(verdicts.feasible, fits)
     assert 0 < fits.sum() < len(x)

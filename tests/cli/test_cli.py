@@ -33,7 +33,7 @@ from betanas.cli.app import app
 from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 from betanas.jobs.load import storage_url
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 from betanas.trial import Failure, TrainingResult
 
 SQUARES = """
@@ -296,7 +296,7 @@ def test_check_a_file_whose_data_is_not_there_yet(tmp_path: Path) -> None:
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study of six trials: complete, rejected, failed, complete, best, running."""
     folder = tmp_path_factory.mktemp("begun")
-    definition = load_study(write(folder))
+    definition = load_definition(write(folder))
     classes = tuple("0123456789")
     stored = StoredStudy.begin(
         f"sqlite:///{folder}/storage/mine.db",
@@ -304,9 +304,6 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Settings(definition.meaning(), classes, "digits", 2**30, None),
     )
     stored.study.sampler = optuna.samplers.RandomSampler(seed=0)
-    space = {
-        n: optuna.distributions.FloatDistribution(*r) for n, r in definition.parameters.items()
-    }
     results = [
         TrainingResult(value=0.5, train_seconds=4.0, data_wait_seconds=0.1, epochs=1.5),
         "num_params",
@@ -316,7 +313,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     for result in results:
         claimed = stored.claim()
-        kernel = stored.kernel(claimed, space, learns=False)
+        kernel = {n: claimed.trial.suggest_float(n, *r) for n, r in definition.parameters.items()}
         architecture = decode(definition.search_family, kernel, 16, 10)
         stored.describe(claimed, "sobol", count(architecture, 100), architecture.fingerprint)
         if isinstance(result, str):
@@ -394,7 +391,10 @@ def test_describe_a_trial(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_the_database_is(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BETANAS_STORAGE", raising=False)
-    plain, own = load_study("digits"), load_study("digits", ['storage.url="sqlite:///file.db"'])
+    plain, own = (
+        load_definition("digits"),
+        load_definition("digits", ['storage.url="sqlite:///file.db"']),
+    )
     assert storage_url(plain, None) == "sqlite:///storage/digits.db"
     assert storage_url(own, None) == "sqlite:///file.db"
     monkeypatch.setenv("BETANAS_STORAGE", "sqlite:///environment.db")

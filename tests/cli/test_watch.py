@@ -8,7 +8,7 @@ from generated import generate_database, generated_records, settings_of
 from rich.console import Console
 
 from betanas.cli.watch import curve, line, picture
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 from betanas.trial import PROGRESS_FILE, TrialRecord
 
 
@@ -19,7 +19,7 @@ def shown(definition, records, folder: Path) -> str:
 
 
 def test_the_picture_tells_progress_best_and_what_runs(tmp_path: Path) -> None:
-    definition = load_study("betanet2")
+    definition = load_definition("betanet2")
     records = generated_records(definition, settings_of(definition), 20)
     records.append(TrialRecord(20, "running", "gp"))
     text = shown(definition, records, tmp_path)
@@ -38,7 +38,7 @@ def test_the_picture_tells_progress_best_and_what_runs(tmp_path: Path) -> None:
 
 
 def test_young_and_strange_studies_have_a_picture(tmp_path: Path) -> None:
-    definition = load_study("betanet2")
+    definition = load_definition("betanet2")
     assert "0 of 200 feasible trials" in shown(definition, [], tmp_path)
     strange = TrialRecord(0, "fail", "[red]", reason="[/] [bold]boom")
     assert "[/] [bold]boom" in shown(definition, [strange], tmp_path)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,16 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
     ["betanas.database.stored", "alembic.command", "optuna.storages._rdb.models"]
 )
+
+
+def recorded_kernel(stored: StoredStudy, claimed: ClaimedTrial) -> dict[str, float]:
+    """The trial's kernel: what is recorded, or a random one, which then is."""
+    known = dict(stored.kernel(claimed, SPACE))
+    if not known:
+        rng = random.Random(claimed.number)
+        known = {name: rng.uniform(d.low, d.high) for name, d in SPACE.items()}
+        stored.put_kernel(claimed, known, SPACE, {})
+    return known
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ class _Worker:
         return Held.of(self._claimed)
 
     def kernel(self) -> dict[str, float]:
-        return dict(self._stored.kernel(self._held, SPACE, learns=False))
+        return recorded_kernel(self._stored, self._held)
 
     def count_attempt(self) -> Held:
         self._claimed = self._stored.count_attempt(self._held)

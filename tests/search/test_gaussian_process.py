@@ -11,6 +11,7 @@ from botorch.models import SingleTaskGP
 from gpytorch.kernels import AdditiveKernel, MaternKernel, ScaleKernel
 from scipy.optimize import approx_fprime
 
+from betanas.parameters import Real
 from betanas.search.gaussian_process import (
     GaussianProcess,
     Groups,
@@ -31,6 +32,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     return inputs, (targets - targets.mean()) / targets.std()
 
 
+EXACT = np.zeros(40)  # no observation has noise of its own
 ONE = grouped(5)
 HYPERPARAMETERS = Hyperparameters(
     np.log([0.4, 0.9, 2.0, 3.0, 5.0]), np.log([1.3]), float(np.log(0.02))
@@ -70,7 +72,7 @@ def gpytorch_twin(
 def test_posterior_equals_gpytorch(
     data: tuple[np.ndarray, np.ndarray], groups: Groups, hyperparameters: Hyperparameters
 ) -> None:
-    process = GaussianProcess(*data, groups, hyperparameters)
+    process = GaussianProcess(*data, EXACT, groups, hyperparameters)
     twin = gpytorch_twin(*data, groups, hyperparameters, process.mean)
     at = np.random.default_rng(1).random((7, 5))
     mean, std = process.predict(at)
@@ -80,7 +82,7 @@ def test_posterior_equals_gpytorch(
 
 
 def test_expected_improvement_equals_botorch(data: tuple[np.ndarray, np.ndarray]) -> None:
-    process = GaussianProcess(*data, ONE, HYPERPARAMETERS)
+    process = GaussianProcess(*data, EXACT, ONE, HYPERPARAMETERS)
     twin = gpytorch_twin(*data, ONE, HYPERPARAMETERS, process.mean)
     at = np.random.default_rng(1).random((50, 5))
     mean, std = process.predict(at)
@@ -102,41 +104,70 @@ def test_gradient_equals_differences(data: tuple[np.ndarray, np.ndarray], seed: 
     rng = np.random.default_rng(seed)
     groups, near = (TWO, SUM) if seed else (ONE, HYPERPARAMETERS)
     vector = near.vector() + 0.3 * rng.normal(size=len(near.vector()))
-    gradient = _negative_posterior(vector, *data, groups)[1]
-    numeric = approx_fprime(vector, lambda v: _negative_posterior(v, *data, groups)[0], 1e-6)
+    gradient = _negative_posterior(vector, *data, EXACT, groups)[1]
+    numeric = approx_fprime(vector, lambda v: _negative_posterior(v, *data, EXACT, groups)[0], 1e-6)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)
 
 
 def test_fit_finds_what_matters(data: tuple[np.ndarray, np.ndarray]) -> None:
-    found = fit(*data, ONE, Hyperparameters.prior_mode(ONE), 60)
+    found = fit(*data, EXACT, ONE, Hyperparameters.prior_mode(ONE), 60)
     assert found.log_scales[:2].max() < found.log_scales[2:].min()
     assert np.exp(found.log_noise) < 0.05
 
 
-def test_posterior_slopes_equal_differences(data: tuple[np.ndarray, np.ndarray]) -> None:
-    process = GaussianProcess(*data, TWO, SUM)
+def test_posterior_gradients_equal_differences(data: tuple[np.ndarray, np.ndarray]) -> None:
+    process = GaussianProcess(*data, EXACT, TWO, SUM)
     at = np.random.default_rng(1).random((6, 5))
-    slopes = process.slopes(at)
+    gradients = process.gradients(at)
     for k, step in enumerate(1e-5 * np.eye(5)):
         higher, lower = process.predict(at + step), process.predict(at - step)
-        for ours, up, down in zip(slopes, higher, lower, strict=True):
+        for ours, up, down in zip(gradients, higher, lower, strict=True):
             np.testing.assert_allclose(ours[:, k], (up - down) / 2e-5, atol=1e-5)
 
 
-def test_slope_of_expected_improvement_equals_differences() -> None:
+def test_gradient_of_expected_improvement_equals_differences() -> None:
     rng = np.random.default_rng(2)
-    space = Space(("a", "fixed", "b"), np.array([0.0, 3.0, -1.0]), np.array([2.0, 3.0, 5.0]))
-    kernels, traits = space.kernels(rng.random((30, 3))), rng.normal(5, 2, size=(30, 1))
-    values = np.sin(kernels[:, 0]) + 0.1 * traits[:, 0]
-    surrogate = Surrogate(space, Observations(kernels, traits, values))
+    space = Space((Real("a", 0, 2), Real("fixed", 3, 3), Real("b", -1, 5)))
+    kernels, features = space.kernels(rng.random((30, 3))), rng.normal(5, 2, size=(30, 1))
+    values = np.sin(kernels[:, 0]) + 0.1 * features[:, 0]
+    surrogate = Surrogate(space, Observations(kernels, features, values, np.zeros(30)))
     unit, at = rng.random((5, 3)), rng.normal(5, 2, size=(5, 1))
 
-    def utility(u: np.ndarray, t: np.ndarray) -> np.ndarray:
+    def acquisition(u: np.ndarray, t: np.ndarray) -> np.ndarray:
         return surrogate.log_expected_improvement(space.kernels(u), t)
 
-    in_unit, in_traits = surrogate.log_expected_improvement_slope(space.kernels(unit), at)
+    in_unit, in_features = surrogate.log_expected_improvement_gradient(space.kernels(unit), at)
     for k, step in enumerate(1e-5 * np.eye(3)):
-        difference = (utility(unit + step, at) - utility(unit - step, at)) / 2e-5
+        difference = (acquisition(unit + step, at) - acquisition(unit - step, at)) / 2e-5
         np.testing.assert_allclose(in_unit[:, k], difference, rtol=2e-3, atol=1e-4)
-    difference = (utility(unit, at + 1e-5) - utility(unit, at - 1e-5)) / 2e-5
-    np.testing.assert_allclose(in_traits[:, 0], difference, rtol=2e-3, atol=1e-4)
+    difference = (acquisition(unit, at + 1e-5) - acquisition(unit, at - 1e-5)) / 2e-5
+    np.testing.assert_allclose(in_features[:, 0], difference, rtol=2e-3, atol=1e-4)
+
+
+def test_noise_of_one_observation_equals_its_definition(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    inputs, targets = data
+    extra = np.where(np.arange(40) == 7, 4.0, 0.0)
+    exact = GaussianProcess(inputs, targets, EXACT, ONE, HYPERPARAMETERS)
+    noisy = GaussianProcess(inputs, targets, extra, ONE, HYPERPARAMETERS)
+    without = np.arange(40) != 7
+    absent = GaussianProcess(
+        inputs[without], targets[without], EXACT[without], ONE, HYPERPARAMETERS
+    )
+    at = inputs[[7]]
+    stds = [process.predict(at)[1][0] for process in (exact, noisy, absent)]
+    assert stds[0] < stds[1] < stds[2]
+    # An observation of infinite noise is none at all.
+    endless = GaussianProcess(inputs, targets, 1e12 * extra, ONE, HYPERPARAMETERS)
+    np.testing.assert_allclose(endless.predict(at), absent.predict(at), rtol=1e-6)
+
+
+def test_gradient_with_noise_of_one_observation_equals_differences(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    extra = np.linspace(0.0, 0.5, 40)
+    vector = SUM.vector()
+    gradient = _negative_posterior(vector, *data, extra, TWO)[1]
+    numeric = approx_fprime(vector, lambda v: _negative_posterior(v, *data, extra, TWO)[0], 1e-6)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)

@@ -8,8 +8,10 @@ import pytest
 from small_search import accuracy
 
 from betanas.architecture.limits import Feasibility, Limits
+from betanas.search.plan import StudyProblem
+from betanas.search.problem import Problem
 from betanas.search.rules import ArchitectureRules
-from betanas.search.space import SobolPhase, Space
+from betanas.search.space import Space
 from betanas.study.definition import StudyDefinition
 
 RATE = "recipe.learning_rate"
@@ -28,14 +30,14 @@ def definition() -> StudyDefinition:
     )
 
 
-def make_phase() -> SobolPhase:
-    limits = Limits(64, 6_000_000)
-    feasibility = Feasibility(definition().search_family, 10, 32, 2, limits)
-    return SobolPhase(Space.of(definition()), feasibility, 0, 24, 6)
+def make_problem() -> StudyProblem:
+    space = Space(definition().searched)
+    feasibility = Feasibility(definition().search_family, 10, 32, 2, Limits(64, 6_000_000))
+    return Problem(space, ArchitectureRules(space, feasibility), 0, 24, 6)
 
 
 def test_the_unit_cube_is_even_in_the_logarithm() -> None:
-    space = make_phase().space
+    space = make_problem().space
     unit = np.random.default_rng(0).random((200, len(space.names)))
     kernels = space.kernels(unit)
     rate = kernels[:, space.names.index(RATE)]
@@ -47,11 +49,11 @@ def test_the_unit_cube_is_even_in_the_logarithm() -> None:
 
 
 def test_feasibility_is_the_architectures() -> None:
-    phase = make_phase()
-    kernels = phase.points(0, 64)
+    problem = make_problem()
+    kernels = problem.sobol_points(0, 64)
     other = kernels.copy()
     other[:, -1] = 0.05
-    rules = ArchitectureRules(phase.space, phase.feasibility)
+    rules = problem.rules
     assert np.array_equal(rules.assess(kernels).feasible, rules.assess(other).feasible)
     one = kernels[rules.assess(kernels).feasible][0]
     again = one.copy()
@@ -64,18 +66,18 @@ def test_feasibility_is_the_architectures() -> None:
 def test_the_search_finds_the_learning_rate(
     make_study: Callable[..., optuna.Study], strategy: str
 ) -> None:
-    phase = make_phase()
-    study = make_study(phase, strategy)
+    problem = make_problem()
+    study = make_study(problem, strategy)
     values = []
-    for _ in range(phase.length + 24):
+    for _ in range(problem.sobol_length + 24):
         trial = study.ask()
         kernel = {
             name: trial.suggest_float(name, d.low, d.high, log=d.log)
-            for name, d in phase.space.distributions.items()
+            for name, d in problem.space.distributions.items()
         }
-        vector = phase.space.vector(kernel)[None, :]
-        if not phase.feasibility.feasible(phase.space.architectural(vector))[0]:
-            assert trial.number < phase.length
+        vector = problem.space.vector(kernel)[None, :]
+        if not problem.rules.check(vector).feasible[0]:
+            assert trial.number < problem.sobol_length
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             continue
         value = accuracy(kernel) - (np.log10(kernel[RATE]) + 2) ** 2

@@ -5,45 +5,45 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_search import accuracy, is_feasible, make_phase
+from small_search import accuracy, is_feasible, make_problem
 
 from betanas.architecture.complexity import step_bytes
+from betanas.search.plan import StudyProblem
 from betanas.search.quality import ModelQuality
 from betanas.search.recommend import MIN_TRIALS, evenly_ranked, recommend
-from betanas.search.space import SobolPhase
 from betanas.trial import Failure, TrialRecord
 
 
 def records(noise: float, number: int = 60) -> list[TrialRecord]:
-    phase = make_phase()
+    problem = make_problem()
     rng = np.random.default_rng(0)
-    points = phase.points(0, 6 * number)
-    kernels = points[phase.feasibility.feasible(points)][:number]
-    named = [phase.space.kernel(kernel) for kernel in kernels]
+    points = problem.sobol_points(0, 6 * number)
+    kernels = points[problem.rules.feasibility.feasible(points)][:number]
+    named = [problem.space.kernel(kernel) for kernel in kernels]
     return [
         TrialRecord(i, "complete", value=accuracy(k) + noise * rng.normal(), parameters=k)
         for i, k in enumerate(named)
     ]
 
 
-def bytes_of_a_step(phase: SobolPhase, parameters: Mapping[str, float]) -> float:
-    costs = phase.feasibility.check(phase.space.vector(parameters)[None, :]).complexities
-    return float(step_bytes(costs, phase.feasibility.optimizer_slots)[0])
+def bytes_of_a_step(problem: StudyProblem, parameters: Mapping[str, float]) -> float:
+    costs = problem.rules.feasibility.check(problem.space.vector(parameters)[None, :]).complexities
+    return float(step_bytes(costs, problem.rules.feasibility.optimizer_slots)[0])
 
 
 def test_recommends_a_better_kernel_than_was_observed() -> None:
-    phase, observed = make_phase(), records(noise=0.01)
-    found = recommend(phase.space, phase.feasibility, observed, 0)
+    problem, observed = make_problem(), records(noise=0.01)
+    found = recommend(problem, observed)
     assert found is not None
-    assert is_feasible(phase, found.parameters)
+    assert is_feasible(problem, found.parameters)
     assert accuracy(found.parameters) > max(accuracy(dict(r.parameters)) for r in observed)
     assert abs(found.predicted_value - accuracy(found.parameters)) < 4 * found.predicted_std + 0.05
 
 
 def test_quality_tells_a_landscape_from_noise() -> None:
-    phase = make_phase()
-    good = recommend(phase.space, phase.feasibility, records(noise=0.01), 0)
-    bad = recommend(phase.space, phase.feasibility, records(noise=100.0), 0)
+    problem = make_problem()
+    good = recommend(problem, records(noise=0.01))
+    bad = recommend(problem, records(noise=100.0))
     assert good is not None
     assert bad is not None
     assert good.quality.spearman is not None
@@ -75,9 +75,8 @@ def test_quality_of_known_predictions() -> None:
 
 
 def test_is_the_same_again() -> None:
-    phase, observed = make_phase(), records(noise=0.01)
-    first = recommend(phase.space, phase.feasibility, observed, 0)
-    again = recommend(phase.space, phase.feasibility, observed, 0)
+    problem, observed = make_problem(), records(noise=0.01)
+    first, again = recommend(problem, observed), recommend(problem, observed)
     assert first is not None
     assert again is not None
     assert again.to_json() == first.to_json()
@@ -85,11 +84,11 @@ def test_is_the_same_again() -> None:
 
 
 def test_needs_trials() -> None:
-    phase = make_phase()
+    problem = make_problem()
     few = records(noise=0.0, number=MIN_TRIALS - 1)
-    assert recommend(phase.space, phase.feasibility, few, 0) is None
+    assert recommend(problem, few) is None
     again = [replace(few[0], number=i) for i in range(2 * MIN_TRIALS)]
-    assert recommend(phase.space, phase.feasibility, again, 0) is None  # one kernel, many trainings
+    assert recommend(problem, again) is None  # one kernel, many trainings
 
 
 def test_large_studies_are_learnt_from_evenly() -> None:
@@ -104,12 +103,12 @@ def test_large_studies_are_learnt_from_evenly() -> None:
 
 
 def test_does_not_recommend_what_ran_out_of_memory() -> None:
-    phase, observed = make_phase(), records(noise=0.01, number=120)
-    found = recommend(phase.space, phase.feasibility, observed, 0)
+    problem, observed = make_problem(), records(noise=0.01, number=120)
+    found = recommend(problem, observed)
     assert found is not None
-    needed = bytes_of_a_step(phase, found.parameters)
-    small = [r for r in observed if bytes_of_a_step(phase, r.parameters) < needed]
+    needed = bytes_of_a_step(problem, found.parameters)
+    small = [r for r in observed if bytes_of_a_step(problem, r.parameters) < needed]
     failed = TrialRecord(99, "fail", reason=Failure.OUT_OF_MEMORY, parameters=found.parameters)
-    again = recommend(phase.space, phase.feasibility, [*small, failed], 0)
+    again = recommend(problem, [*small, failed])
     assert again is not None
-    assert bytes_of_a_step(phase, again.parameters) < needed
+    assert bytes_of_a_step(problem, again.parameters) < needed

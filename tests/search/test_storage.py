@@ -9,7 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from remote_worker import NAME, SETTINGS, SPACE, RemoteWorker
+from remote_worker import NAME, SETTINGS, SPACE, RemoteWorker, recorded_kernel
 
 from betanas.architecture.complexity import Complexity
 from betanas.database.connect import sqlite_file
@@ -309,7 +309,7 @@ RESULT = TrainingResult(
 def test_a_complete_trial(url: str) -> None:
     stored = begin(url)
     claimed = stored.claim()
-    kernel = dict(stored.kernel(claimed, SPACE, learns=False))
+    kernel = recorded_kernel(stored, claimed)
     assert kernel.keys() == SPACE.keys()
     stored.describe(claimed, "sobol", COSTS, "0123456789abcdef")
     running = stored.record(0)
@@ -344,7 +344,7 @@ def test_a_complete_trial(url: str) -> None:
 def test_a_rejected_trial(url: str) -> None:
     stored = begin(url)
     claimed = stored.claim()
-    stored.kernel(claimed, SPACE, learns=False)
+    recorded_kernel(stored, claimed)
     stored.describe(claimed, "sobol", COSTS, None)
     stored.reject(claimed, "no_contraction")
     record = StoredStudy.load(url, NAME).record(0)
@@ -378,7 +378,7 @@ def test_a_result_is_recorded_once(url: str) -> None:
 def test_optunas_own_tools_see_the_trials(url: str) -> None:
     stored = begin(url)
     claimed = stored.claim()
-    kernel = stored.kernel(claimed, SPACE, learns=False)
+    kernel = recorded_kernel(stored, claimed)
     stored.describe(claimed, "gp", COSTS, "0123456789abcdef")
     stored.finish(claimed, RESULT)
     study = optuna.load_study(study_name=NAME, storage=url)

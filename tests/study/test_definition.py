@@ -16,7 +16,7 @@ from betanas.study.definition import (
     default_meaning,
 )
 from betanas.study.feasibility import GIB, memory_bytes, study_feasibility
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 
 
 def define(**changed: Any) -> StudyDefinition:
@@ -69,7 +69,7 @@ def test_parameters_keep_the_familys_order() -> None:
 
 @pytest.mark.parametrize("name", ["betanet2", "betanet3"])
 def test_published_studies(name: str) -> None:
-    d = load_study(name)
+    d = load_definition(name)
     assert (d.family, d.resolution, d.dataset.name) == (name, 224, "cifar100")
     assert (d.budget.unit, d.budget.amount) == ("seconds", 300.0)
     assert (d.search.sobol_trials, d.search.trials) == (100, 200)
@@ -83,7 +83,7 @@ def test_published_studies(name: str) -> None:
 
 
 def test_quick_start_needs_no_download_nor_device() -> None:
-    d = load_study("digits")
+    d = load_definition("digits")
     assert d.dataset.name == "digits"
     assert isinstance(d.limits.memory_gib, float)
     assert d.budget.unit == "seconds"
@@ -91,7 +91,7 @@ def test_quick_start_needs_no_download_nor_device() -> None:
 
 
 def test_pictures_is_for_a_users_own() -> None:
-    d = load_study("pictures", data="some/where")
+    d = load_definition("pictures", data="some/where")
     assert (d.dataset.name, d.dataset.root, d.resolution) == ("imagefolder", "some/where", 32)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from betanas.errors import InputError, StudyFileError
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import built_in_studies, find_study, load_study
+from betanas.study.loading import built_in_studies, find_study, load_definition
 
 TOP = 'family = "betanet2"\nresolution = 32\n'
 DATASET = '[dataset]\nname = "digits"\n'
@@ -21,7 +21,7 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 
 
 def loaded(folder: Path, *overrides: str, data: str | None = None) -> StudyDefinition:
-    return load_study(written(folder, GOOD), overrides, data)
+    return load_definition(written(folder, GOOD), overrides, data)
 
 
 # -- finding ------------------------------------------------------------------------------------
@@ -31,38 +31,38 @@ def test_built_in_studies_load() -> None:
     names = [path.stem for path in built_in_studies()]
     assert names == ["betanet2", "betanet3", "cifar10", "demo", "digits", "pictures"]
     for name in names:
-        definition = load_study(name)
+        definition = load_definition(name)
         assert definition.name == name
         assert find_study(name).is_file()
 
 
 def test_name_is_the_files(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD, "garden birds.toml")
-    assert load_study(path).name == load_study(str(path)).name == "garden birds"
+    assert load_definition(path).name == load_definition(str(path)).name == "garden birds"
 
 
 def test_a_path_needs_no_suffix_nor_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, GOOD, "mine")
     monkeypatch.chdir(tmp_path)
-    assert load_study("mine").name == "mine"
+    assert load_definition("mine").name == "mine"
 
 
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, GOOD)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert load_study("~/mine.toml").name == "mine"
+    assert load_definition("~/mine.toml").name == "mine"
 
 
 def test_unknown_studies(tmp_path: Path) -> None:
     known = "betanet2, betanet3, cifar10, demo, digits, pictures"
     with pytest.raises(StudyFileError, match=f"no study 'digitz': built-in are {known}, .*digits?"):
-        load_study("digitz")
+        load_definition("digitz")
     with pytest.raises(StudyFileError) as caught:
-        load_study("something-else")
+        load_definition("something-else")
     assert "did you mean" not in str(caught.value)
     for missing in (tmp_path / "none.toml", tmp_path, "none.toml", "no/such"):
         with pytest.raises(StudyFileError, match=f"no study file {missing}; give a path to a TOML"):
-            load_study(missing)
+            load_definition(missing)
 
 
 # -- overrides ----------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_data_is_an_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     dataset = loaded(tmp_path, "dataset.validation=0.2", data="~/photos").dataset
     assert (dataset.name, dataset.root) == ("imagefolder", str(tmp_path / "photos"))
     assert dataset.validation == 0.2
-    alone = load_study(written(tmp_path, TOP + BUDGET), data="here").dataset
+    alone = load_definition(written(tmp_path, TOP + BUDGET), data="here").dataset
     assert (alone.name, alone.root) == ("imagefolder", "here")
 
 
@@ -171,7 +171,7 @@ def test_override_is_checked_like_the_file(tmp_path: Path, override: str, messag
 def test_data_beside_a_dataset_that_is_no_table(tmp_path: Path) -> None:
     path = written(tmp_path, 'dataset = "digits"\n' + TOP + BUDGET)
     with pytest.raises(InputError, match="--data: dataset is a value, not a table"):
-        load_study(path, data="here")
+        load_definition(path, data="here")
 
 
 # -- everything that can be wrong with a file ----------------------------------------------------
@@ -267,7 +267,7 @@ WRONG = [
     ("parameters = 3\n" + GOOD, "parameters must be a table, but got 3"),
     (GOOD + "[limits]\nscaled = 64\n", "limits.scaled must be a table, but got 64"),
     # values
-    (GOOD.replace("betanet2", "betanet9"), "family must be 'betanet2' or 'betanet3', but got"),
+    (GOOD.replace("betanet2", "betanet9"), "family must be one of betanet2, betanet3, but got"),
     (GOOD.replace("digits", "mnist"), "dataset.name must be 'digits', 'cifar10', 'cifar100', "),
     (GOOD.replace("32", "8"), "resolution must be >= 16, but got 8"),
     (GOOD.replace("32", "5000"), "resolution must be <= 4096, but got 5000"),
@@ -298,7 +298,7 @@ WRONG = [
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[message[:50] for _, message in WRONG])
 def test_wrong_file(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(StudyFileError) as caught:
-        load_study(written(tmp_path, text))
+        load_definition(written(tmp_path, text))
     assert str(caught.value).startswith(f"{tmp_path}/mine.toml: {message}")
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
@@ -307,7 +307,7 @@ def test_wrong_file(tmp_path: Path, text: str, message: str) -> None:
 def test_all_that_is_wrong_is_told(tmp_path: Path) -> None:
     text = GOOD.replace("32", "8") + "[recipe]\nbatch_size = 0\n"
     with pytest.raises(StudyFileError) as caught:
-        load_study(written(tmp_path, text))
+        load_definition(written(tmp_path, text))
     assert str(caught.value).endswith(
         "resolution must be >= 16, but got 8 "
         "(and 1 more: recipe.batch_size must be >= 2, but got 0)"
@@ -318,12 +318,12 @@ def test_misspelt_key_that_is_required(tmp_path: Path) -> None:
     with pytest.raises(
         StudyFileError, match=r"resolutoin is not a key .*did you mean resolution\?"
     ):
-        load_study(written(tmp_path, GOOD.replace("resolution", "resolutoin")))
+        load_definition(written(tmp_path, GOOD.replace("resolution", "resolutoin")))
 
 
 def test_built_in_studies_are_shown_where_people_know_them() -> None:
     with pytest.raises(StudyFileError, match=r"^studies/digits\.toml: search\.trials must be >= 1"):
-        load_study("digits", ["search.trials=0"])
+        load_definition("digits", ["search.trials=0"])
 
 
 @pytest.mark.parametrize("content", [b"resolution = = 3", b"\xff\xfe\x00", b"a = 1\na = 2\n"])
@@ -331,7 +331,7 @@ def test_no_toml(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(StudyFileError, match=r"mine\.toml is not valid TOML: "):
-        load_study(path)
+        load_definition(path)
 
 
 # -- recipe values that are searched --------------------------------------------------------------

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from betanas.architecture.families import FAMILIES
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import built_in_studies, load_study
+from betanas.study.loading import built_in_studies, load_definition
 
 README = (Path(__file__).parents[2] / "studies" / "README.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*)\| ([^|]+) \|$", re.MULTILINE)
@@ -62,7 +62,7 @@ def as_toml(value: Any) -> Any:
 def test_walk_finds_all_sections() -> None:
     assert set(SECTIONS) == {
         "Top level", "[dataset]", "[recipe]", "[budget]", "[limits]", "[limits.scaled]",
-        "[search]", "[storage]", "[track]",
+        "[search]", "[objective]", "[storage]", "[track]",
     }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_built_in_studies_are_listed_as_they_are() -> None:
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (.+) \|$", README.split("\n## ")[0], re.MULTILINE))
     assert set(rows) == {path.stem for path in built_in_studies()}
     for name, row in rows.items():
-        d = load_study(name)
+        d = load_definition(name)
         cells = [cell.strip() for cell in row.split("|")]
         assert cells[0].lower() == f"{d.family}, r={d.resolution}"
         assert cells[2] == f"{d.budget.amount:g} s"
@@ -137,7 +137,7 @@ def test_built_in_studies_are_listed_as_they_are() -> None:
 
 
 def test_keys_that_may_change_are_the_free_ones() -> None:
-    d = load_study("digits")
+    d = load_definition("digits")
     sentence = re.search(r"changing any key but (.+?) is refused", README, re.DOTALL)
     assert sentence is not None
     free = set(re.findall(r"`([\w.]+)`", sentence[1]))

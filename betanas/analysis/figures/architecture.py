@@ -42,10 +42,11 @@ def draw_architecture(architecture: Architecture, kernel: Mapping[str, float]) -
     """
     curves = [c for c in _CURVES if c[1] in kernel]
     figure = new_figure(8.4, 3.9)
-    grid = figure.add_gridspec(2 * len(curves), 4)
-    half = len(curves)
-    above = figure.add_subplot(grid[:half, :3])
-    below = figure.add_subplot(grid[half:, :3], sharex=above)
+    half = max(len(curves), 1)
+    grid = figure.add_gridspec(2 * half, 4)
+    wide = slice(3 if curves else 4)  # only some families have curves to show beside the bars
+    above = figure.add_subplot(grid[:half, wide])
+    below = figure.add_subplot(grid[half:, wide], sharex=above)
     _draw_bars(above, below, architecture)
     contractions = sum(layer.stride == 2 for layer in architecture.layers)
     for i, (title, a, b, placed) in enumerate(curves):

@@ -1,0 +1,180 @@
+"""One claimed trial from its kernel to its record, on whatever objective measures it."""
+
+import errno
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from betanas.architecture.layers import Architecture
+from betanas.architecture.limits import Rejection
+from betanas.database.folders import cache_folder
+from betanas.database.leases import RENEWAL_SECONDS
+from betanas.database.stored import ClaimedTrial, StoredStudy
+from betanas.devices.find import Devices
+from betanas.errors import RunError
+from betanas.objectives import Objective
+from betanas.search.plan import StudyProblem
+from betanas.search.pruning import percent_spent
+from betanas.study.definition import StudyDefinition
+from betanas.trial import Failure, Phase, TrainingResult, TrialRecord, TrialTask, left_result
+
+MAX_ATTEMPTS = 3  # workers that one kernel may take down before it is given up
+
+
+class Reporter(Protocol):
+    """Who is told how the search goes."""
+
+    def begins(self, definition: StudyDefinition, stored: StoredStudy, sobol: int) -> None:
+        """The study is open; its Sobol phase takes ``sobol`` trials."""
+
+    def proposed(self, record: TrialRecord) -> None:
+        """A kernel is about to be trained."""
+
+    def progress(self, news: dict[str, Any]) -> None:
+        """The training told of itself: ``spent``, ``epoch``, ``best``, ..."""
+
+    def recorded(self, record: TrialRecord) -> None:
+        """A trial has ended and is in the database."""
+
+
+class TrialRunner:
+    """Checks, measures and records the trials that a worker has claimed.
+
+    Args:
+        definition: The study file.
+        stored: Its database.
+        problem: What it searches.
+        devices: Where to train.
+        folder: Where trials leave their files.
+        reporter: Who is told.
+        prunes: Whether ``search.pruner`` may stop a trial.
+    """
+
+    def __init__(
+        self,
+        definition: StudyDefinition,
+        stored: StoredStudy,
+        problem: StudyProblem,
+        devices: Devices,
+        folder: Path,
+        reporter: Reporter,
+        *,
+        prunes: bool,
+    ) -> None:
+        self._definition = definition
+        self._stored = stored
+        self._problem = problem
+        self._devices = devices
+        self._folder = folder
+        self._reporter = reporter
+        self._prunes = prunes
+
+    def run(
+        self,
+        claimed: ClaimedTrial,
+        parameters: Mapping[str, Any],
+        phase: Phase,
+        seed_of: Callable[[Architecture], int],
+        objective: Objective,
+    ) -> bool:
+        """Works on one trial until it is in the database.
+
+        Args:
+            claimed: The trial.
+            parameters: Its kernel, and the recipe's values that are searched beside it.
+            phase: Who proposed them.
+            seed_of: The seed of the training.
+            objective: What measures.
+
+        Returns:
+            False if it was not recorded, as another worker has taken it over meanwhile.
+
+        Raises:
+            LostLeaseError: The same, before it was measured.
+            RunError: If this machine cannot train; the trial is to be given back.
+        """
+        rules, space = self._problem.rules, self._problem.space
+        verdicts = rules.check(space.vector(parameters)[None, :])
+        reason = verdicts.reason(0)
+        trivial = reason is Rejection.NO_CONTRACTION
+        architecture = None if trivial else rules.architecture(parameters)
+        self._stored.describe(
+            claimed,
+            phase,
+            verdicts.complexities.row(0),
+            architecture.fingerprint if architecture else None,
+        )
+        if architecture is None or (reason is not None and phase is not Phase.CONFIRM):
+            recorded = self._stored.reject(claimed, str(reason))
+        else:
+            self._reporter.proposed(self._stored.record(claimed.number))
+            task = self._task(claimed.number, seed_of(architecture), architecture, parameters)
+            recorded = self._stored.finish(claimed, self._measure(claimed, task, objective))
+        if recorded:
+            self._reporter.recorded(self._stored.record(claimed.number))
+        return recorded
+
+    def _task(
+        self, number: int, seed: int, architecture: Architecture, parameters: Mapping[str, Any]
+    ) -> TrialTask:
+        """What the objective is told."""
+        return TrialTask(
+            number=number,
+            seed=seed,
+            architecture=architecture,
+            dataset=self._definition.dataset,
+            recipe=self._definition.recipe_of(parameters),
+            budget=self._definition.budget,
+            nproc_per_node=self._devices.nproc_per_node,
+            nnodes=self._devices.nnodes,
+            device=self._devices.kind,
+            folder=str(self._folder / f"{number:05d}"),
+            cache=str(cache_folder(self._folder)),
+        )
+
+    def _measure(
+        self, claimed: ClaimedTrial, task: TrialTask, objective: Objective
+    ) -> TrainingResult:
+        """Measures, unless a worker that was killed since has left the very same task's result."""
+        left = left_result(task)
+        if left is not None:
+            return left
+        renewed = time.monotonic()
+
+        def follow(news: Mapping[str, Any]) -> None:
+            nonlocal renewed
+            self._reporter.progress(dict(news))
+            if self._gives_up(claimed, task, news):
+                task.stop()
+            if time.monotonic() - renewed > RENEWAL_SECONDS:
+                renewed = time.monotonic()
+                self._stored.renew(claimed)
+
+        task.go_on()
+        while claimed.lease.attempts < MAX_ATTEMPTS:
+            try:
+                result = objective.run(task, follow)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                result = TrainingResult(None, Failure.DISK_FULL, str(error))
+            if result.failure is None or result.failure.blames_kernel:
+                return result
+            if result.failure.ends_worker:
+                raise RunError(
+                    f"trial {task.number} cannot train here: {result.failure}, {result.message}; "
+                    "the trial is given back, and the same command goes on once that is mended"
+                )
+            told = f"trial {task.number}: {result.failure}, {result.message}; it is tried again"
+            self._reporter.progress({"note": told})
+            claimed = self._stored.count_attempt(claimed)
+        message = f"its processes were killed or hung {claimed.lease.attempts} times"
+        return TrainingResult(None, Failure.KILLED, message)
+
+    def _gives_up(self, claimed: ClaimedTrial, task: TrialTask, news: Mapping[str, Any]) -> bool:
+        """Whether the study's pruner ends a trial for what it has just told."""
+        step = percent_spent(news, task.recipe.evaluations)
+        if step is None or not self._prunes:
+            return False
+        return self._stored.report(claimed, step, news["best"]) and step < 100

@@ -1,0 +1,107 @@
+"""A search problem as one object: what is searched, what is allowed, and how the search opens."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import numpy as np
+from scipy.stats import qmc
+
+from betanas.arrays import BoolArray, FloatArray
+from betanas.errors import InputError
+from betanas.search.rules import Rules
+from betanas.search.space import Space
+
+MAX_SOBOL_TRIALS = 20_000
+_PROBE = 2**17  # kernels to try before saying that nothing is feasible
+
+R_co = TypeVar("R_co", bound=Rules, covariant=True)
+
+
+@dataclass(frozen=True)
+class Problem(Generic[R_co]):
+    """Space, exact rules, seed, and a first phase of Sobol points: all that strategies share.
+
+    Trial number i of the first phase gets point i, so it does not matter which worker takes it, nor
+    how often a worker is killed. How long the phase lasts needs no trial either: the rules are
+    exact.
+
+    Attributes:
+        space: What is searched.
+        rules: What may be trained.
+        seed: Of the search; the first phase's scrambling too (Owen, 1998).
+        sobol_trials: Points of the first phase in any case.
+        min_feasible: It goes on until so many of its points are feasible.
+    """
+
+    space: Space
+    rules: R_co
+    seed: int
+    sobol_trials: int
+    min_feasible: int
+
+    def sobol_points(self, first: int, number: int) -> FloatArray:
+        """Kernels ``first`` to ``first + number - 1`` of the sequence, ``number x d``."""
+        sequence = self._sequence()
+        if first:
+            sequence.fast_forward(first)
+        # One at a time to spare a warning about balance that does not apply to a running sequence.
+        return self.space.kernels(np.concatenate([sequence.random(1) for _ in range(number)]))
+
+    @cached_property
+    def sobol_length(self) -> int:
+        """Trials of the first phase.
+
+        Raises:
+            InputError: If the rules leave so little of the space that the phase would not end.
+        """
+        end, found = self.sobol_trials, 0
+        sequence = self._sequence()
+        seen = np.zeros(0, dtype=bool)
+        while len(seen) < MAX_SOBOL_TRIALS:
+            seen = np.concatenate([seen, self._feasible(sequence.random(1024))])
+            found = int(seen[:end].sum())
+            if found >= self.min_feasible:
+                return end
+            reached = np.flatnonzero(np.cumsum(seen) >= self.min_feasible)
+            if len(reached):
+                return max(self.sobol_trials, int(reached[0]) + 1)
+        raise InputError(
+            f"search.min_feasible = {self.min_feasible} would take more than "
+            f"{MAX_SOBOL_TRIALS:,} Sobol trials: {self._explain_infeasible()}"
+        )
+
+    def feasible_fraction(self, number: int = 2**14) -> float:
+        """Estimates the share of the space that may be trained, from the first Sobol points."""
+        return float(self._feasible(self._sequence().random(number)).mean())
+
+    def check_feasible(self) -> None:
+        """Makes sure before the first trial that there is something to search.
+
+        Raises:
+            InputError: If none of 131,072 kernels is feasible, or too few are.
+        """
+        if self.feasible_fraction() == 0 and self.feasible_fraction(_PROBE) == 0:
+            raise InputError(f"no kernel is feasible: {self._explain_infeasible()}")
+        _ = self.sobol_length
+
+    def _explain_infeasible(self) -> str:
+        """Says which limits reject how much, and what to do about it."""
+        kernels = self.space.kernels(self._sequence().random(_PROBE))
+        feasible = int(self.rules.assess(kernels).feasible.sum())
+        shares = ", ".join(
+            f"{reason} rejects {count / _PROBE:.1%}"
+            for reason, count in sorted(
+                self.rules.rejections(kernels).items(), key=lambda item: -item[1]
+            )
+        )
+        return (
+            f"of {_PROBE:,} kernels {feasible:,} satisfy the limits ({shares}); "
+            "raise [limits] or change the ranges in [parameters]"
+        )
+
+    def _sequence(self) -> qmc.Sobol:
+        return qmc.Sobol(len(self.space.names), scramble=True, rng=self.seed)
+
+    def _feasible(self, unit: FloatArray) -> BoolArray:
+        return self.rules.assess(self.space.kernels(unit)).feasible

@@ -1,0 +1,82 @@
+"""A family and an objective of one's own, as a user would write them."""
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from betanas.architecture.family import Family, TrivialKernelError
+from betanas.architecture.layers import Architecture, Block, Layer
+from betanas.objectives import Objective, Tell
+from betanas.parameters import Choice, Integer, Real
+from betanas.trial import TrainingResult, TrialTask
+
+
+class Pyramid(Family):
+    """Stages of fused or inverted blocks, each half the side and wider than the one before."""
+
+    name = "pyramid"
+    parameters = (
+        Integer("stages", 1, 3, (1, 8), "halvings of the side"),
+        Real("growth", 1.0, 2.0, (1.0, 4.0), "width of a stage over that of the one before"),
+        Choice("block", ("FMBC", "MBC"), meaning="of all layers but the first"),
+        Integer("width", 4, 16, (1, 64), "channels of the first stage", log=True),
+    )
+    members = {"pyramid-small": {"stages": 1, "growth": 1.0, "block": "MBC", "width": 4}}  # noqa: RUF012
+
+    def decode(
+        self, parameters: Mapping[str, Any], resolution: int, num_classes: int
+    ) -> Architecture:
+        side, channels, layers = resolution, 3, []
+        if resolution < 2 ** (parameters["stages"] + 1):
+            raise TrivialKernelError(f"{parameters['stages']} stages leave nothing of {resolution}")
+        for stage in range(parameters["stages"]):
+            width = int(parameters["width"] * parameters["growth"] ** stage)
+            for stride in (2, 1):
+                block = Block.CNA if not layers else Block(parameters["block"])
+                expanded = 0 if block is Block.CNA else 2 * channels
+                squeezed = max(1, expanded // 8) if block is Block.MBC else 0
+                after = side // stride
+                layers.append(
+                    Layer(block, channels, width, stride, side, after, expanded, squeezed, 0, 2, 8)
+                )
+                side, channels = after, width
+        return Architecture(resolution, num_classes, 2 * channels, tuple(layers))
+
+
+class Size(Objective):
+    """Small networks are good, up to a little luck; tells of itself at each quarter."""
+
+    def __enter__(self) -> Self:
+        if self.definition.dataset.root == "nowhere":
+            raise FileNotFoundError(self.definition.dataset.root)
+        return self
+
+    def run(self, task: TrialTask, tell: Tell) -> TrainingResult:
+        layers = len(task.architecture.layers) + sum(
+            y.out_channels for y in task.architecture.layers
+        )
+        value = 1 / layers + task.seed % 1000 * 1e-6
+        for quarter in range(1, 5):
+            time.sleep(0.01)
+            best = value * quarter / 4
+            tell({"spent": quarter / 4, "accuracy": best, "best": best})
+            if task.is_stopped:
+                return TrainingResult(best, steps=quarter, stopped=True)
+        return TrainingResult(value, steps=4, device="none", ranks=1, train_seconds=0.04)
+
+
+class Deadly(Size):
+    """Takes its worker down at one trial, once."""
+
+    number = 6
+
+    def run(self, task: TrialTask, tell: Tell) -> TrainingResult:
+        mark = Path(task.folder) / "mark"
+        if task.number == self.number and not mark.exists():
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(task, tell)

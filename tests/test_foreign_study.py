@@ -1,0 +1,57 @@
+"""Optuna's own tools write into a study of ours: search and every command live with it."""
+
+from pathlib import Path
+
+import pytest
+from command import run, run_json
+from faults import STUDY, begun, work, write_definition
+from optuna.trial import TrialState, create_trial
+
+from betanas.study.definition import StudyDefinition
+
+SEARCH = STUDY.replace("sobol_trials = 1000", "sobol_trials = 6").replace(
+    "trials = 1000", "trials = 16"
+)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> tuple[StudyDefinition, str]:
+    """A study with twelve trials of ours, the last ones after foreign ones of every state."""
+    definition = write_definition(tmp_path, SEARCH)
+    (tmp_path / "storage").mkdir()
+    url = f"sqlite:///{tmp_path}/storage/cheap.db"
+    work(definition, url, tmp_path / "log", 0.0, 8)
+    theirs = begun(definition, url).study
+    example = next(t for t in theirs.trials if t.state == TrialState.COMPLETE)
+    theirs.ask()
+    theirs.tell(theirs.ask(), state=TrialState.FAIL)
+    theirs.tell(theirs.ask(), state=TrialState.PRUNED)
+    theirs.tell(theirs.ask(), 0.001)
+    theirs.add_trial(
+        create_trial(value=0.002, params=example.params, distributions=example.distributions)
+    )
+    theirs.enqueue_trial(example.params)
+    work(definition, url, tmp_path / "log", 0.0, 4)
+    return definition, url
+
+
+def test_a_search_goes_on_and_leaves_theirs_alone(study: tuple[StudyDefinition, str]) -> None:
+    records = begun(*study).records()
+    assert [r.state for r in records[8:14]] == [
+        "running", "fail", "pruned", "complete", "complete", "waiting",
+    ]  # fmt: skip
+    assert [r.state for r in records[14:]] == ["complete"] * 4
+    assert {r.phase for r in records[14:]} == {"gp"}
+
+
+def test_every_command_reads_it(study: tuple[StudyDefinition, str], tmp_path: Path) -> None:
+    status = run_json(tmp_path, "status", "--study", "cheap.toml")
+    assert status["trials"]["waiting"] == status["trials"]["running"] == 1
+    assert len(run_json(tmp_path, "trials", "--study", "cheap.toml")) == 18
+    best = run_json(tmp_path, "best", "--study", "cheap.toml")
+    assert best["recommended"]["parameters"].keys() == study[0].ranges.keys()
+    run_json(tmp_path, "cluster", "--study", "cheap.toml", "--clusters", "2")
+    run(tmp_path, "report", "--study", "cheap.toml", "--output", "report")
+    assert (tmp_path / "report" / "index.html").exists() or list(
+        (tmp_path / "report").glob("*.html")
+    )
