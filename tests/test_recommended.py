@@ -13,16 +13,16 @@ from generated import generated_records, settings_of, write_database
 from betanas.architecture.complexity import step_bytes
 from betanas.jobs.load import load_study as open_study
 from betanas.jobs.model_names import find_model
-from betanas.search.plan import sobol_phase
+from betanas.search.plan import StudyProblem, study_problem
 from betanas.search.recommend import recommend
-from betanas.search.space import SobolPhase
-from betanas.study.loading import load_study
+from betanas.study.loading import load_definition
 from betanas.trial import Failure, TrialRecord
 
 
-def bytes_of_a_step(phase: SobolPhase, parameters: Mapping[str, float]) -> float:
-    costs = phase.feasibility.check(phase.space.vector(parameters)[None, :]).complexities
-    return float(step_bytes(costs, phase.feasibility.optimizer_slots)[0])
+def bytes_of_a_step(problem: StudyProblem, parameters: Mapping[str, float]) -> float:
+    rules = problem.rules.feasibility
+    costs = rules.check(problem.space.vector(parameters)[None, :]).complexities
+    return float(step_bytes(costs, rules.optimizer_slots)[0])
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +30,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose study betanet2 has run out of memory at the kernel that it recommended."""
     folder = tmp_path_factory.mktemp("recommended")
     (folder / "storage").mkdir()
-    definition = load_study("betanet2")
+    definition = load_definition("betanet2")
     settings = settings_of(definition)
-    phase = sobol_phase(definition, settings)
+    problem = study_problem(definition, settings)
     made = generated_records(definition, settings, 120)
-    needed = {r.number: bytes_of_a_step(phase, r.parameters) for r in made if r.value is not None}
+    needed = {r.number: bytes_of_a_step(problem, r.parameters) for r in made if r.value is not None}
     records = [
         replace(made[number], number=i, value=0.06 * math.log10(needed[number]))
         for i, number in enumerate(sorted(needed, key=needed.__getitem__)[:30])
     ]  # the small ones, and the larger the better
-    found = recommend(phase.space, phase.feasibility, records, definition.search.seed)
+    found = recommend(problem, records)
     assert found is not None
-    largest = bytes_of_a_step(phase, records[-1].parameters)
-    assert bytes_of_a_step(phase, found.parameters) > largest  # nothing as large has been trained
+    largest = bytes_of_a_step(problem, records[-1].parameters)
+    assert bytes_of_a_step(problem, found.parameters) > largest  # nothing as large has been trained
     failed = TrialRecord(
         len(records), "fail", "gp", reason=Failure.OUT_OF_MEMORY, parameters=found.parameters
     )
@@ -77,9 +77,9 @@ def test_four_commands_give_one_recommendation(
 
 def test_what_ran_out_of_memory_is_recommended_by_none(folder: Path) -> None:
     opened = open_study("betanet2", f"sqlite:///{folder}/storage/betanet2.db")
-    phase = sobol_phase(opened.definition, opened.stored.settings)
+    problem = study_problem(opened.definition, opened.stored.settings)
     failed = opened.records()[-1]
     assert failed.reason == Failure.OUT_OF_MEMORY
     best = run_json(folder, "best", "--study", "betanet2")["recommended"]
-    needed = bytes_of_a_step(phase, best["parameters"])
-    assert needed < bytes_of_a_step(phase, failed.parameters)
+    needed = bytes_of_a_step(problem, best["parameters"])
+    assert needed < bytes_of_a_step(problem, failed.parameters)
