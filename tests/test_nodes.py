@@ -17,6 +17,7 @@ from command import (
     write_study,
 )
 
+TOKEN = "sixteen letters."
 OPTIMIZE = ("optimize", "--study", "tiny.toml", "--device", "cpu")
 
 
@@ -32,6 +33,11 @@ def ends(process: subprocess.Popen[str], code: int = 0) -> str:
     assert process.returncode == code, out + err
     assert "Traceback" not in err
     return err
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BETANAS_TOKEN", TOKEN)
 
 
 @pytest.fixture

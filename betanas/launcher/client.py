@@ -30,6 +30,7 @@ from betanas.trial import (
 )
 
 _POLL_SECONDS = 0.1
+_SECRETS = ("BETANAS_STORAGE", "BETANAS_TOKEN")  # the controller's alone
 
 
 class TrainerServer:
@@ -140,7 +141,7 @@ class TrainerServer:
             "THP_MEM_ALLOC_ENABLE": "1",  # huge pages: fewer page faults, faster steps (Linux)
             "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # quiets torchrun; ranks set their own
             "PYTHONWARNINGS": "ignore",
-            **{name: value for name, value in os.environ.items() if name != "BETANAS_STORAGE"},
+            **{name: value for name, value in os.environ.items() if name not in _SECRETS},
             "BETANAS_CONTROLLER_PID": str(os.getpid()),
         }
         self._process = subprocess.Popen(
