@@ -17,7 +17,6 @@ from betanas.launcher.client import TrainerServer
 from betanas.launcher.link import (
     BEAT_SECONDS,
     POLL_SECONDS,
-    ForgedError,
     Link,
     LostNodeError,
     SignedStore,
@@ -27,7 +26,7 @@ from betanas.launcher.rendezvous import Node, Rendezvous
 from betanas.study.definition import StudyDefinition
 from betanas.trial import Failure, TrainingResult, TrialTask
 
-_FORGED_SECONDS = 5.0  # a stranger may write in node 0's place, but node 0 sets that right at once
+_FORGED_SECONDS = 3.0  # a stranger may write in node 0's place, which it sets right every second
 
 
 class Follower:
@@ -101,26 +100,22 @@ class Follower:
     def _join(self, store: SignedStore) -> Link:
         """Tells node 0 that this node is there until it answers."""
         session, rank = secrets.token_hex(16), self._node.node_rank
-        signed = time.monotonic()
+        begun = time.monotonic()
         while True:
-            to = ""
-            try:
-                leader = store.read("node 0")
-                signed = time.monotonic()
-            except ForgedError:
-                leader = None
-                if time.monotonic() - signed > _FORGED_SECONDS:
-                    raise InputError(
-                        f"node 0 at {self._node.endpoint} has another token than this node; "
-                        "BETANAS_TOKEN must be the same on all nodes"
-                    ) from None
+            leader = store.read("node 0")
             if leader is not None:
-                to = leader["session"]
                 _refuse_differences(leader["introduction"], self._own)
-                link = Link(store, f"{to}/{session}/{rank}", f"{to}/{session}/0")
+                keys = f"{leader['session']}/{session}"
+                link = Link(store, f"{keys}/{rank}", f"{keys}/0")
                 if link.listen():
                     return link
-            # Also to one whose token is another, so that it can tell who is refused.
+            elif "node 0" in store.forged and time.monotonic() - begun > _FORGED_SECONDS:
+                raise InputError(
+                    f"node 0 at {self._node.endpoint} has another token than this node; "
+                    "BETANAS_TOKEN must be the same on all nodes"
+                )
+            # Also to a node 0 with another token, so that it can tell who is refused.
+            to = None if leader is None else leader["session"]
             store.write(f"node {rank}", {"session": session, "to": to})
             time.sleep(BEAT_SECONDS)
 

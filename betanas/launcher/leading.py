@@ -21,7 +21,6 @@ from betanas.launcher.link import (
     POLL_SECONDS,
     SILENT_SECONDS,
     WAIT_SECONDS,
-    ForgedError,
     Link,
     LostNodeError,
     host_store,
@@ -52,13 +51,12 @@ class LeadingTrainer(TrainerServer):
         self, definition: StudyDefinition, cache: Path, node: Node, own: dict[str, Any]
     ) -> None:
         self._node = node
-        self._session = secrets.token_hex()
+        self._session = secrets.token_hex(16)
         self._announcement = {"session": self._session, "introduction": own}
         self._announced_at = -BEAT_SECONDS
         self._links: dict[int, Link] = {}  # of the nodes that are there, or were last
         self._came: dict[str, float] = {}  # when each session was first seen
         self._decided: set[str] = set()  # those that were taken in or sent away
-        self._forged: set[int] = set()  # ranks under whose key something unsigned is
         self._notes: list[str] = []
         self._store = host_store(node)
         super().__init__(definition.dataset, definition.resolution, cache)
@@ -106,8 +104,7 @@ class LeadingTrainer(TrainerServer):
         while True:
             self._attend()
             for link in self._links.values():
-                if link.said != {"call": call}:
-                    link.say({"call": call})
+                link.say({"call": call})
             while self._notes:
                 on_progress({"note": self._notes.pop(0)})
             here = [k for k, link in self._links.items() if link.heard.get("here") == call]
@@ -130,22 +127,15 @@ class LeadingTrainer(TrainerServer):
         if time.monotonic() - self._announced_at >= BEAT_SECONDS:
             self._announced_at = time.monotonic()
             self._store.write("node 0", self._announcement)
-        for rank in range(1, self._node.nnodes):
-            try:
-                hello = self._store.read(f"node {rank}") or {}
-            except ForgedError:
-                if rank not in self._forged:
-                    self._notes.append(
-                        f"node {rank} is refused: what it says is not signed with this node's "
-                        "BETANAS_TOKEN"
-                    )
-                self._forged.add(rank)
-                continue
-            self._forged.discard(rank)
-            if hello.get("to") == self._session and hello["session"] not in self._decided:
-                self._receive(rank, hello["session"])
         for link in self._links.values():
             link.listen()
+        for rank in range(1, self._node.nnodes):
+            key, forged = f"node {rank}", set(self._store.forged)
+            hello = self._store.read(key) or {}
+            if key in self._store.forged - forged:
+                self._notes.append(f"{key} is refused: what it says is signed with another token")
+            if hello.get("to") == self._session and hello["session"] not in self._decided:
+                self._receive(rank, hello["session"])
 
     def _receive(self, rank: int, session: str) -> None:
         """Takes in a node that has come, or sends it away, or leaves that for later."""
@@ -168,15 +158,23 @@ class LeadingTrainer(TrainerServer):
     def _is_lost(self, rank: int, link: Link) -> bool:
         return link.is_gone or self._links[rank] is not link
 
+    def _story(self, rank: int, link: Link, call: str) -> TrainingResult | None:
+        """What went wrong on another node, if it began there."""
+        ended = _ended(link, call)
+        if ended is None and self._is_lost(rank, link):
+            return TrainingResult(None, Failure.NODE_LOST, f"node {rank} went away")
+        if ended is None or ended.failure in (None, Failure.NODE_LOST):
+            return None
+        return replace(ended, message=f"node {rank}: {ended.message}")
+
     def _trouble(self, crew: dict[int, Link], call: str) -> str | None:
         """Why the training on this node cannot succeed any more."""
         self._attend()
-        for rank, link in sorted(crew.items()):
-            ended = _ended(link, call)
-            if ended is None and self._is_lost(rank, link):
-                return f"node {rank} went away"
-            if ended and ended.failure and time.monotonic() - link.changed_at > _STORY_SECONDS:
-                return f"node {rank}: {ended.message}"
+        for rank, link in crew.items():
+            story = self._story(rank, link, call)
+            # Its end ends the ranks of this node too; only if they hang they have to be stopped.
+            if story is not None and time.monotonic() - link.changed_at > _STORY_SECONDS:
+                return story.message
         return None
 
     def _conclude(self, crew: dict[int, Link], call: str, result: TrainingResult) -> TrainingResult:
@@ -188,17 +186,12 @@ class LeadingTrainer(TrainerServer):
         ):
             self._attend()
             time.sleep(POLL_SECONDS)
-        if result.failure is not Failure.NODE_LOST:
+        stories = [self._story(rank, link, call) for rank, link in crew.items()]
+        told = [story for story in stories if story is not None]
+        if result.failure is not Failure.NODE_LOST or not told:
             return result
-        lost = result
-        for rank, link in sorted(crew.items()):
-            there = _ended(link, call)
-            if there is not None and there.failure not in (None, Failure.NODE_LOST):
-                told = f"node {rank}: {there.message}"
-                return replace(result, failure=there.failure, message=told)
-            if there is None and self._is_lost(rank, link):
-                lost = replace(result, message=f"node {rank} went away")
-        return lost
+        first = min(told, key=lambda story: story.failure is Failure.NODE_LOST)
+        return replace(result, failure=first.failure, message=first.message)
 
     def _dismiss(self, error: str | None) -> None:
         """Tells every node that it is over; if all went well, also one that is on its way."""
@@ -206,8 +199,7 @@ class LeadingTrainer(TrainerServer):
         while time.monotonic() < deadline:
             self._attend()
             for link in self._links.values():
-                if link.said != {"end": error}:
-                    link.say({"end": error})
+                link.say({"end": error})
             nodes = [self._links.get(rank) for rank in range(1, self._node.nnodes)]
             awaited = [
                 link

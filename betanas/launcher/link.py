@@ -23,7 +23,8 @@ import socket
 import stat
 import struct
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,6 @@ _SIGNATURE = 64  # hexadecimal digits of SHA-256
 _NOTHING = b"-"
 
 
-class ForgedError(Exception):
-    """A message that is not signed with this node's token."""
-
-
 class LostNodeError(RunError):
     """Node 0, which has the store, is gone."""
 
@@ -59,8 +56,12 @@ class SignedStore:
     Args:
         host: Where node 0 is reached.
         node: This node.
-        address: Where this node is reached.
-        listener: On node 0, where the store is to live until it is closed: what it listens on.
+        address: Where other nodes reach this one.
+        listener: On node 0, where the store lives until it is closed: what it listens on.
+
+    Attributes:
+        address: Where other nodes reach this one.
+        forged: The keys under which was, when last read, what is not signed with the token.
     """
 
     def __init__(
@@ -78,8 +79,8 @@ class SignedStore:
             timeout=timedelta(seconds=_CONNECT_SECONDS),
             master_listen_fd=listener.detach() if listener else None,
         )
-        self._token, self.address = node.token.encode(), address
-        self._number = 0
+        self._token, self._number = node.token.encode(), 0
+        self.address, self.forged = address, set[str]()
 
     def close(self) -> None:
         """Hangs up."""
@@ -89,30 +90,22 @@ class SignedStore:
         """Puts a message in the place of the one before; raises LostNodeError."""
         self._number += 1
         body = json.dumps({**message, "number": self._number})
-        try:
+        with _lost_if_it_fails():
             self._store.set(key, self._sign(key, body.encode()) + body)
-        except RuntimeError as error:
-            raise LostNodeError(f"the nodes' store is gone: {_line(error)}") from None
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """The message of a key; None if there is none.
-
-        Raises:
-            ForgedError: If it is not signed for this key.
-            LostNodeError: If node 0 is gone.
-        """
-        try:
+        """The message of a key; None if there is none that is signed; raises LostNodeError."""
+        with _lost_if_it_fails():
             # Not ``get``, which waits for a key that is not there; this changes nothing.
             value = self._store.compare_set(key, _NOTHING.decode(), _NOTHING.decode())
-        except RuntimeError as error:
-            raise LostNodeError(f"the nodes' store is gone: {_line(error)}") from None
-        if value == _NOTHING:
-            return None
         signature, body = value[:_SIGNATURE], value[_SIGNATURE:]
-        if not hmac.compare_digest(signature, self._sign(key, body).encode()):
-            raise ForgedError(key)
-        message: dict[str, Any] = json.loads(body)
-        return message
+        self.forged.discard(key)
+        if hmac.compare_digest(signature, self._sign(key, body).encode()):
+            message: dict[str, Any] = json.loads(body)
+            return message
+        if value != _NOTHING:
+            self.forged.add(key)
+        return None
 
     def _sign(self, key: str, body: bytes) -> str:
         return hmac.digest(self._token, key.encode() + b"\n" + body, "sha256").hex()
@@ -146,17 +139,16 @@ class Link:
         return "left" in self.heard or time.monotonic() - self.heard_at > SILENT_SECONDS
 
     def say(self, message: dict[str, Any]) -> None:
-        """Says something from now on."""
-        self.said, self._said_at = message, time.monotonic()
-        self._store.write(self._own, message)
+        """Says something from now on: at once, and again every second."""
+        now = time.monotonic()
+        if message != self.said or now - self._said_at >= BEAT_SECONDS:
+            self.said, self._said_at = message, now
+            self._store.write(self._own, message)
 
     def listen(self) -> dict[str, Any]:
         """What the other end says; to be called often, for it gives this end's signs of life."""
-        if time.monotonic() - self._said_at >= BEAT_SECONDS:
-            self.say(self.said)
-        message = None
-        with suppress(ForgedError):
-            message = self._store.read(self._other)
+        self.say(self.said)
+        message = self._store.read(self._other)
         if message is not None and message["number"] > self._number:
             self._number = message.pop("number")
             self.heard_at = time.monotonic()
@@ -248,6 +240,14 @@ def _limit_waiting(port: int) -> None:
                     if connection.getpeername()[1] == port:
                         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
                         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
+@contextmanager
+def _lost_if_it_fails() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # all that torch says of a connection
+        raise LostNodeError(f"the store of node 0 is gone: {_line(error)}") from None
 
 
 def _line(error: Exception) -> str:

@@ -66,9 +66,9 @@ class Node:
             )
         if len(token.strip()) < _TOKEN_LENGTH:
             raise InputError(
-                f"--nnodes {nnodes} needs the environment variable BETANAS_TOKEN, at least "
-                f"{_TOKEN_LENGTH} characters and the same on every node; openssl rand -hex 32 makes "
-                "one"
+                f"--nnodes {nnodes} needs the environment variable BETANAS_TOKEN, the same on "
+                f"every node, of at least {_TOKEN_LENGTH} characters, such as openssl rand -hex 32 "
+                f"prints, but it has {len(token.strip())}"
             )
         return cls(nnodes, node_rank, host.strip("[]"), int(port), token.strip())
 
