@@ -147,6 +147,20 @@ def test_a_node_that_is_frozen_is_waited_for(nodes: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.slow
+def test_a_first_node_that_is_frozen_is_looked_for(nodes: tuple[Path, Path]) -> None:
+    endpoint = free_endpoint()
+    second = start_node(nodes[1], endpoint, 1)
+    first = start_node(nodes[0], endpoint, 0, "--trials", "3")
+    wait_for(lambda: list((nodes[0] / "storage" / "tiny").glob("*/rank-0.beat")))
+    first.send_signal(signal.SIGSTOP)
+    assert second.stderr is not None
+    assert any("node 0 went away" in line for line in second.stderr)
+    first.send_signal(signal.SIGCONT)
+    ends(first)
+    ends(second)
+
+
+@pytest.mark.slow
 def test_an_interrupted_first_node_ends_the_others(nodes: tuple[Path, Path]) -> None:
     for folder in nodes:
         write_study(folder, text=TINY.replace("steps = 4", "seconds = 60"))
@@ -203,6 +217,7 @@ def test_who_lacks_the_token_neither_joins_nor_disturbs(
 
 def test_a_message_passes_for_no_other_key_and_no_later_moment() -> None:
     node = Node(2, 1, "127.0.0.1", int(free_endpoint().rpartition(":")[2]), TOKEN)
+    threads = len(list(Path("/proc/self/task").iterdir()))
     leader, follower = host_store(node), reach_store(node)
     stranger = TCPStore("127.0.0.1", node.port + 1, is_master=False, wait_for_workers=False)
     here, there = Link(leader, "A/B/0", "A/B/1"), Link(follower, "A/B/1", "A/B/0")
@@ -223,6 +238,7 @@ def test_a_message_passes_for_no_other_key_and_no_later_moment() -> None:
     assert here.listen() == {"ended": "2"}
     follower.close()
     leader.close()
+    assert len(list(Path("/proc/self/task").iterdir())) == threads
     with pytest.raises(InputError, match=r"node 0 could not be reached at 127\.0\.0\.1 port"):
         reach_store(node, wait_seconds=0.1)
 

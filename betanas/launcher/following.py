@@ -117,7 +117,7 @@ class Follower:
             # Also to a node 0 with another token, so that it can tell who is refused.
             to = None if leader is None else leader["session"]
             store.write(f"node {rank}", {"session": session, "to": to})
-            time.sleep(BEAT_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _obey(self, link: Link, address: str, trainer: TrainerServer) -> None:
         """Does what node 0 says until it is over."""

@@ -94,8 +94,8 @@ class LeadingTrainer(TrainerServer):
             result = super().run(task, on_progress, meeting, lambda: self._trouble(crew, call))
             return self._conclude(crew, call, result)
         finally:
-            for link in crew.values():
-                if link.heard.get("ended") != call:
+            for rank, link in crew.items():
+                if _ended(link, call) is None and self._links[rank] is link:
                     link.say({"stop": call})
 
     def _gather(self, call: str, on_progress: Callable[[dict[str, Any]], None]) -> None:
@@ -200,13 +200,9 @@ class LeadingTrainer(TrainerServer):
             self._attend()
             for link in self._links.values():
                 link.say({"end": error})
-            nodes = [self._links.get(rank) for rank in range(1, self._node.nnodes)]
-            awaited = [
-                link
-                for link in nodes
-                if (error is None if link is None or link.is_gone else "done" not in link.heard)
-            ]
-            if not awaited:
+            there = [link for link in self._links.values() if not link.is_gone]
+            is_whole = error is not None or len(there) == self._node.nnodes - 1
+            if is_whole and all("done" in link.heard for link in there):
                 return
             time.sleep(POLL_SECONDS)
 
