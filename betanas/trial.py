@@ -30,6 +30,7 @@ class Phase(StrEnum):
 
     SOBOL = "sobol"
     GP = "gp"
+    BOTORCH = "botorch"
     TPE = "tpe"
     RANDOM = "random"
     CMAES = "cmaes"

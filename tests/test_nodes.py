@@ -1,6 +1,8 @@
 """One trial over several nodes: real commands on loopback, each in its own folder."""
 
+import json
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -16,7 +18,13 @@ from command import (
     wait_for,
     write_study,
 )
+from torch.distributed import TCPStore
 
+from betanas.errors import InputError
+from betanas.launcher.link import Link, host_store, reach_store
+from betanas.launcher.rendezvous import Node
+
+TOKEN = "sixteen letters."  # noqa: S105
 OPTIMIZE = ("optimize", "--study", "tiny.toml", "--device", "cpu")
 
 
@@ -26,12 +34,36 @@ def start_node(folder: Path, endpoint: str, rank: int, *more: str) -> subprocess
     return start(folder, *OPTIMIZE, *where, *more)
 
 
+def control_port(endpoint: str) -> int:
+    """Where node 0 has its store, once it has it."""
+    port = int(endpoint.rpartition(":")[2]) + 1
+
+    def is_open() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(is_open)
+    return port
+
+
+def end(*processes: subprocess.Popen[str]) -> None:
+    """Kills nodes."""
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
 def ends(process: subprocess.Popen[str], code: int = 0) -> str:
     """Waits for a node's end; returns what it said on stderr."""
     out, err = process.communicate(timeout=200)
     assert process.returncode == code, out + err
     assert "Traceback" not in err
     return err
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BETANAS_TOKEN", TOKEN)
 
 
 @pytest.fixture
@@ -98,6 +130,37 @@ def test_the_first_node_may_be_killed_too(nodes: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.slow
+def test_a_node_that_is_frozen_is_waited_for(nodes: tuple[Path, Path]) -> None:
+    for folder in nodes:
+        write_study(folder, text=TINY.replace("steps = 4", "seconds = 3"))
+    endpoint = free_endpoint()
+    first = start_node(nodes[0], endpoint, 0, "--trials", "3")
+    second = start_node(nodes[1], endpoint, 1)
+    wait_for(lambda: list((nodes[1] / "storage" / "tiny").glob("node-1/*/rank-1.beat")))
+    second.send_signal(signal.SIGSTOP)
+    wait_for(lambda: "complete" in run(nodes[0], "trials", "--study", "tiny.toml", "--csv")[0], 100)
+    second.send_signal(signal.SIGCONT)
+    assert "waiting for node 1" in ends(first)
+    ends(second)
+    rows = run_json(nodes[0], "trials", "--study", "tiny.toml")
+    assert {row["state"] for row in rows} <= {"complete", "pruned"}
+
+
+@pytest.mark.slow
+def test_a_first_node_that_is_frozen_is_looked_for(nodes: tuple[Path, Path]) -> None:
+    endpoint = free_endpoint()
+    second = start_node(nodes[1], endpoint, 1)
+    first = start_node(nodes[0], endpoint, 0, "--trials", "3")
+    wait_for(lambda: list((nodes[0] / "storage" / "tiny").glob("*/rank-0.beat")))
+    first.send_signal(signal.SIGSTOP)
+    assert second.stderr is not None
+    assert any("node 0 went away" in line for line in second.stderr)
+    first.send_signal(signal.SIGCONT)
+    ends(first)
+    ends(second)
+
+
+@pytest.mark.slow
 def test_an_interrupted_first_node_ends_the_others(nodes: tuple[Path, Path]) -> None:
     for folder in nodes:
         write_study(folder, text=TINY.replace("steps = 4", "seconds = 60"))
@@ -115,8 +178,101 @@ def test_a_node_with_another_study_is_refused(nodes: tuple[Path, Path]) -> None:
     first = start_node(nodes[0], endpoint, 0)
     told = ends(start_node(nodes[1], endpoint, 1, "--set", "recipe.batch_size=16"), 2)
     assert "recipe.batch_size is 32 on node 0, but 16 on this node" in told
-    first.kill()
-    first.communicate()
+    end(first)
+
+
+def test_who_lacks_the_token_neither_joins_nor_disturbs(
+    nodes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = free_endpoint()
+    first = start_node(nodes[0], endpoint, 0, "--trials", "1")
+    port = control_port(endpoint)
+    monkeypatch.setenv("BETANAS_TOKEN", "another, not that one")
+    told = ends(start_node(nodes[1], endpoint, 1), 2)
+    assert "has another token than this node" in told.splitlines()[-1]
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n" + bytes(range(256)))
+    stranger = TCPStore("127.0.0.1", port, is_master=False, wait_for_workers=False)
+    session = json.loads(stranger.get("node 0")[64:])["session"]
+    hello = json.dumps({"session": "mine", "to": session, "number": 10**9})
+    for key in ("node 0", "node 1", f"{session}/mine/1"):
+        for garbage in (
+            "",
+            "-",
+            "{}",
+            "x" * 10**6,
+            "\x00\xff",
+            "0" * 64 + hello,
+            "0" * 63 + "\xe9{",
+        ):
+            stranger.set(key, garbage)
+        stranger.add(f"{key} counted", 1)
+    assert first.poll() is None
+    monkeypatch.setenv("BETANAS_TOKEN", TOKEN)
+    second = start_node(nodes[1], endpoint, 1)
+    told = ends(first)
+    assert "took part in 1 trainings" in ends(second)
+    assert told.count("node 1 is refused: what it says is signed with another token") == 1
+
+
+def test_a_message_passes_for_no_other_key_and_no_later_moment() -> None:
+    node = Node(2, 1, "127.0.0.1", int(free_endpoint().rpartition(":")[2]), TOKEN)
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    leader, follower = host_store(node), reach_store(node)
+    stranger = TCPStore("127.0.0.1", node.port + 1, is_master=False, wait_for_workers=False)
+    here, there = Link(leader, "A/B/0", "A/B/1"), Link(follower, "A/B/1", "A/B/0")
+    there.say({"here": "1"})
+    old = stranger.get("A/B/1").decode()
+    assert here.listen() == {"here": "1"}
+    heard_at = here.heard_at
+    there.say({"ended": "1"})
+    stranger.set("A/B/0", old)
+    assert there.listen() == {}, "a node's own words do not come back to it"
+    stranger.set("A/B/1", old)
+    assert here.listen() == {"here": "1"}
+    stranger.set("A/B/1", "0" * 64 + old[64:])
+    assert here.listen() == {"here": "1"}
+    assert here.heard_at == heard_at, "what was said before is no sign of life"
+    assert leader.forged == {"A/B/1"}
+    there.say({"ended": "2"})
+    assert here.listen() == {"ended": "2"}
+    follower.close()
+    leader.close()
+    assert len(list(Path("/proc/self/task").iterdir())) == threads
+    with pytest.raises(InputError, match=r"node 0 could not be reached at 127\.0\.0\.1 port"):
+        reach_store(node, wait_seconds=0.1)
+
+
+@pytest.mark.slow
+def test_a_rank_is_given_once(nodes: tuple[Path, Path]) -> None:
+    endpoint = free_endpoint()
+    three = ("--nnodes", "3")  # the third never comes, so node 0 waits
+    first = start_node(nodes[0], endpoint, 0, *three)
+    twins = [start_node(folder, endpoint, 1, *three) for folder in nodes]
+    refused = wait_for(lambda: [twin for twin in twins if twin.poll() is not None])
+    assert len(refused) == 1
+    assert "there is a node 1 already" in ends(refused[0], 2).splitlines()[-1]
+    assert first.poll() is None
+    end(*twins, first)
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_port_that_is_taken(nodes: tuple[Path, Path], taken: int) -> None:
+    endpoint = free_endpoint()
+    port = int(endpoint.rpartition(":")[2]) + taken
+    with socket.create_server(("127.0.0.1", port)):
+        told = ends(start_node(nodes[0], endpoint, 0), 2)
+    assert f"cannot listen on 127.0.0.1 port {port} (Address already in use" in told
+
+
+@pytest.mark.parametrize("token", ["", "too short"])
+def test_several_nodes_need_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    write_study(tmp_path)
+    monkeypatch.setenv("BETANAS_TOKEN", token)
+    told = ends(start_node(tmp_path, "h:29400", 0), 2)
+    assert "--nnodes 2 needs the environment variable BETANAS_TOKEN" in told.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

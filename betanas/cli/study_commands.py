@@ -52,7 +52,10 @@ def optimize(
     nproc_per_node: RanksOption = "auto",
     device: DeviceOption = "auto",
     nnodes: Annotated[
-        int, typer.Option(help="Machines that train one model together; see docs/nodes.md.")
+        int,
+        typer.Option(
+            help="Machines that train one model together; needs $BETANAS_TOKEN, see docs/nodes.md."
+        ),
     ] = 1,
     rdzv_endpoint: Annotated[
         str | None,
@@ -66,13 +69,18 @@ def optimize(
     as_json: JsonOption = False,
 ) -> None:
     """Start or resume a study until its target of trials is met."""
+    import os
+
     from betanas.launcher.rendezvous import Node
     from betanas.study.loading import load_definition
 
     definition = load_definition(study, set_ or (), data)
     url = storage_url(definition, storage)
     ranks = parse_ranks(nproc_per_node)
-    node = Node.from_options(nnodes, rdzv_endpoint, node_rank)
+    token = os.environ.get("BETANAS_TOKEN", "")
+    node = Node.from_options(nnodes, rdzv_endpoint, node_rank, token)
+    if node is not None:  # a connection that ends is told of in one line, not in torch's thirty
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     say("loading ...", err, "dim")
     if node is not None and node.node_rank > 0:
         from betanas.jobs.follow import follow

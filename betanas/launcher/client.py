@@ -31,6 +31,7 @@ from betanas.trial import (
 )
 
 _POLL_SECONDS = 0.1
+_SECRETS = ("BETANAS_STORAGE", "BETANAS_TOKEN")  # the controller's alone
 
 
 class TrainerServer:
@@ -143,7 +144,7 @@ class TrainerServer:
             # Looking for GPUs must not start CUDA in a process that is to be forked.
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
             "PYTHONWARNINGS": "ignore",
-            **{name: value for name, value in os.environ.items() if name != "BETANAS_STORAGE"},
+            **{name: value for name, value in os.environ.items() if name not in _SECRETS},
             **claimed_gpus(),
             "BETANAS_CONTROLLER_PID": str(os.getpid()),
         }

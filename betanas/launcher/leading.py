@@ -1,56 +1,37 @@
 """One trial over several machines, as node 0 sees it: it owns the study, the others train with it.
 
-Node 0 listens on the port after the rendezvous', where every other node comes, says who it is and
-waits. For each trial node 0 sends them the task; on every node torchrun's agent then joins the same
-c10d rendezvous. See ``link.py`` for what is said, and ``following.py`` for the other side.
+For each trial node 0 calls the other nodes, and when all have answered tells them the task; on
+every node torchrun's agent then joins the same c10d rendezvous. See ``link.py`` for what is said
+and where, and ``following.py`` for the other side.
 """
 
-import ipaddress
-import select
-import socket
+import secrets
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from betanas.errors import InputError, RunError
+from betanas.errors import RunError
 from betanas.launcher.client import TrainerServer
-from betanas.launcher.link import WAIT_SECONDS, Link
+from betanas.launcher.link import (
+    BEAT_SECONDS,
+    POLL_SECONDS,
+    SILENT_SECONDS,
+    WAIT_SECONDS,
+    Link,
+    LostNodeError,
+    host_store,
+)
 from betanas.launcher.rendezvous import Node, Rendezvous
 from betanas.study.definition import StudyDefinition
 from betanas.trial import Failure, TrainingResult, TrialTask
 
 _DISMISS_SECONDS = 10.0  # how long node 0 stays to tell a node that there is nothing left to do
-_STORY_SECONDS = 10.0  # after one node's training failed, how long the others may take to end
-_TAKEN_SECONDS = 60.0  # by then a link to a node that is gone has been noticed
-_POLL_SECONDS = 0.1
-
-
-@dataclass(slots=True)
-class _Visitor:
-    """A connection that is not a member yet."""
-
-    link: Link
-    came: float
-    hello: Any = None
-
-
-@dataclass(slots=True)
-class _Member:
-    """Another node that is there."""
-
-    link: Link
-    ended: TrainingResult | None = None  # its part of the trial that is trained
-    ended_at: float = 0.0
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether it may yet tell how its part of the trial ended."""
-        return self.ended is None and self.link.alive
+_STORY_SECONDS = SILENT_SECONDS + 5.0  # after one node's training failed, the others may take that
+_TWIN_SECONDS = 5.0  # a node that beats so long after another of its rank has come is alive
 
 
 class LeadingTrainer(TrainerServer):
@@ -69,10 +50,15 @@ class LeadingTrainer(TrainerServer):
     def __init__(
         self, definition: StudyDefinition, cache: Path, node: Node, own: dict[str, Any]
     ) -> None:
-        self._node, self._own = node, own
-        self._listener = _listen(node)
-        self._visitors: list[_Visitor] = []
-        self._members: dict[int, _Member] = {}
+        self._node = node
+        self._session = secrets.token_hex(16)
+        self._announcement = {"session": self._session, "introduction": own}
+        self._announced_at = -BEAT_SECONDS
+        self._links: dict[int, Link] = {}  # of the nodes that are there, or were last
+        self._came: dict[str, float] = {}  # when each session was first seen
+        self._decided: set[str] = set()  # those that were taken in or sent away
+        self._notes: list[str] = []
+        self._store = host_store(node)
         super().__init__(definition.dataset, definition.resolution, cache)
 
     def __exit__(
@@ -81,8 +67,9 @@ class LeadingTrainer(TrainerServer):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        told = str(error) or "it was interrupted"
-        self._dismiss(None if error is None else told)
+        with suppress(LostNodeError):
+            self._dismiss(None if error is None else str(error) or "it was interrupted")
+        self._store.close()
         super().__exit__(kind, error, trace)
 
     def run(
@@ -97,145 +84,131 @@ class LeadingTrainer(TrainerServer):
         Raises:
             RunError: If a node does not come within ``WAIT_SECONDS``.
         """
-        self._gather(on_progress)
-        run_id = uuid.uuid4().hex
-        for member in self._members.values():
-            member.ended = None
-            member.link.send({"train": task.to_json(), "run_id": run_id})
-        meeting = Rendezvous(0, self._node.endpoint, self._node.host, run_id)
+        call = secrets.token_hex(16)
+        self._gather(call, on_progress)
+        crew = dict(self._links)
+        for link in crew.values():
+            link.say({"call": call, "train": task.to_json()})
+        meeting = Rendezvous(0, self._node.endpoint, self._node.host, call)
         try:
-            result = super().run(task, on_progress, meeting, self._trouble)
-        except OSError:
-            self._hang_up()
-            raise
-        return self._conclude(result)
+            result = super().run(task, on_progress, meeting, lambda: self._trouble(crew, call))
+            return self._conclude(crew, call, result)
+        finally:
+            for rank, link in crew.items():
+                if _ended(link, call) is None and self._links[rank] is link:
+                    link.say({"stop": call})
 
-    def _gather(self, on_progress: Callable[[dict[str, Any]], None]) -> None:
-        """Waits until every other node is there."""
-        self._attend(0.0)
-        deadline, told = time.monotonic() + WAIT_SECONDS, False
-        while missing := self._missing():
-            names = " and ".join(f"node {rank}" for rank in missing)
-            if time.monotonic() > deadline:
+    def _gather(self, call: str, on_progress: Callable[[dict[str, Any]], None]) -> None:
+        """Waits until every other node has answered a call."""
+        began, told = time.monotonic(), False
+        while True:
+            self._attend()
+            for link in self._links.values():
+                link.say({"call": call})
+            while self._notes:
+                on_progress({"note": self._notes.pop(0)})
+            here = [k for k, link in self._links.items() if link.heard.get("here") == call]
+            missing = [f"node {k}" for k in range(1, self._node.nnodes) if k not in here]
+            if not missing:
+                return
+            waited, names = time.monotonic() - began, " and ".join(missing)
+            if waited > WAIT_SECONDS:
                 raise RunError(
                     f"{names} did not come to {self._node.host} port {self._node.port + 1} within "
                     f"{WAIT_SECONDS:.0f} s; start the same command there, with its own --node-rank"
                 )
-            on_progress({} if told else {"note": f"waiting for {names} ..."})
-            told = True
-            self._attend(_POLL_SECONDS)
+            if waited > BEAT_SECONDS:  # who is there has answered by now
+                on_progress({} if told else {"note": f"waiting for {names} ..."})
+                told = True
+            time.sleep(POLL_SECONDS)
 
-    def _missing(self) -> list[int]:
-        here = {rank for rank, member in self._members.items() if member.link.alive}
-        return [rank for rank in range(1, self._node.nnodes) if rank not in here]
+    def _attend(self) -> None:
+        """Takes in what other nodes say, and nodes that come."""
+        if time.monotonic() - self._announced_at >= BEAT_SECONDS:
+            self._announced_at = time.monotonic()
+            self._store.write("node 0", self._announcement)
+        for link in self._links.values():
+            link.listen()
+        for rank in range(1, self._node.nnodes):
+            key, forged = f"node {rank}", set(self._store.forged)
+            hello = self._store.read(key) or {}
+            if key in self._store.forged - forged:
+                self._notes.append(f"{key} is refused: what it says is signed with another token")
+            if hello.get("to") == self._session and hello["session"] not in self._decided:
+                self._receive(rank, hello["session"])
 
-    def _attend(self, seconds: float) -> None:
-        """Takes in what other nodes say, and nodes that come; waits so long if nobody does."""
-        links = [m.link for m in self._members.values() if m.link.alive]
-        links += [v.link for v in self._visitors if v.hello is None]
-        awaited: list[Link | socket.socket] = [self._listener, *links]
-        select.select(awaited, [], [], seconds)
-        with suppress(OSError):
-            self._visitors.append(_Visitor(Link(self._listener.accept()[0]), time.monotonic()))
-        for member in self._members.values():
-            for message in member.link.receive():
-                if "ended" in message:
-                    member.ended = TrainingResult.from_json(message["ended"])
-                    member.ended_at = time.monotonic()
-        self._visitors = [v for v in self._visitors if not self._is_received(v)]
-
-    def _is_received(self, visitor: _Visitor) -> bool:
-        """Makes a visitor a member, or sends it away; False while that is not decided."""
-        link = visitor.link
-        for message in link.receive():
-            visitor.hello = message.get("hello", {})
-        is_late = time.monotonic() - visitor.came > _TAKEN_SECONDS
-        if not link.alive or (visitor.hello is None and is_late):
-            link.close()
-            return True
-        if visitor.hello is None:
-            return False
-        wrong = _differences(self._own, visitor.hello)
-        rank = visitor.hello.get("node_rank")
-        if not isinstance(rank, int) or not 0 < rank < self._node.nnodes:
-            wrong.append(f"node_rank must be in [1, {self._node.nnodes - 1}], but is {rank}")
-        elif not wrong and rank in self._members and self._members[rank].link.alive:
-            if not is_late:  # it may be the same node, which was killed and has come back
-                return False
-            wrong.append(f"there is a node {rank} already; give every node its own --node-rank")
-        if wrong:
-            link.send({"refused": "; ".join(wrong)})
-            link.close()
+    def _receive(self, rank: int, session: str) -> None:
+        """Takes in a node that has come, or sends it away, or leaves that for later."""
+        came = self._came.setdefault(session, time.monotonic())
+        former = self._links.get(rank)
+        keys = f"{self._session}/{session}"
+        link = Link(self._store, f"{keys}/0", f"{keys}/{rank}")
+        if former is None or former.is_gone:
+            if former is not None:
+                former.say({"refused": f"another node {rank} has come in its place"})
+            link.say({"welcome": rank})
+            self._links[rank] = link
+        elif former.heard_at > came + _TWIN_SECONDS:
+            why = f"there is a node {rank} already; give every node its own --node-rank"
+            link.say({"refused": why})
         else:
-            self._members[rank] = _Member(link)
-        return True
+            return  # it may be the same node, which was killed and has come back
+        self._decided.add(session)
 
-    def _trouble(self) -> str | None:
+    def _is_lost(self, rank: int, link: Link) -> bool:
+        return link.is_gone or self._links[rank] is not link
+
+    def _story(self, rank: int, link: Link, call: str) -> TrainingResult | None:
+        """What went wrong on another node, if it began there."""
+        ended = _ended(link, call)
+        if ended is None and self._is_lost(rank, link):
+            return TrainingResult(None, Failure.NODE_LOST, f"node {rank} went away")
+        if ended is None or ended.failure in (None, Failure.NODE_LOST):
+            return None
+        return replace(ended, message=f"node {rank}: {ended.message}")
+
+    def _trouble(self, crew: dict[int, Link], call: str) -> str | None:
         """Why the training on this node cannot succeed any more."""
-        self._attend(0.0)
-        for rank, member in sorted(self._members.items()):
-            if member.ended is None:
-                if not member.link.alive:
-                    return f"node {rank} went away"
-            elif member.ended.failure and time.monotonic() - member.ended_at > _STORY_SECONDS:
-                return f"node {rank}: {member.ended.message}"
+        self._attend()
+        for rank, link in crew.items():
+            story = self._story(rank, link, call)
+            # Its end ends the ranks of this node too; only if they hang they have to be stopped.
+            if story is not None and time.monotonic() - link.changed_at > _STORY_SECONDS:
+                return story.message
         return None
 
-    def _conclude(self, result: TrainingResult) -> TrainingResult:
+    def _conclude(self, crew: dict[int, Link], call: str, result: TrainingResult) -> TrainingResult:
         """Waits for the others' end; a failure is told as by the node where it began."""
         deadline = time.monotonic() + _STORY_SECONDS
-        while time.monotonic() < deadline and any(m.is_awaited for m in self._members.values()):
-            self._attend(_POLL_SECONDS)
-        self._hang_up()
-        if result.failure is not Failure.NODE_LOST:
+        while time.monotonic() < deadline and any(
+            _ended(link, call) is None and not self._is_lost(rank, link)
+            for rank, link in crew.items()
+        ):
+            self._attend()
+            time.sleep(POLL_SECONDS)
+        stories = [self._story(rank, link, call) for rank, link in crew.items()]
+        told = [story for story in stories if story is not None]
+        if result.failure is not Failure.NODE_LOST or not told:
             return result
-        for rank, member in sorted(self._members.items()):
-            there = member.ended
-            if there is not None and there.failure not in (None, Failure.NODE_LOST):
-                told = f"node {rank}: {there.message}"
-                return replace(result, failure=there.failure, message=told)
-        return result
-
-    def _hang_up(self) -> None:
-        """Stops the nodes that still train."""
-        for member in self._members.values():
-            if member.ended is None:
-                member.link.close()
+        first = min(told, key=lambda story: story.failure is Failure.NODE_LOST)
+        return replace(result, failure=first.failure, message=first.message)
 
     def _dismiss(self, error: str | None) -> None:
-        """Tells every node that it is over, also one that is on its way."""
+        """Tells every node that it is over; if all went well, also one that is on its way."""
         deadline = time.monotonic() + _DISMISS_SECONDS
-        self._attend(0.0)
-        while error is None and self._missing() and time.monotonic() < deadline:
-            self._attend(_POLL_SECONDS)
-        for member in self._members.values():
-            member.link.send({"end": error})
-            member.link.close()
-        self._listener.close()
+        while time.monotonic() < deadline:
+            self._attend()
+            for link in self._links.values():
+                link.say({"end": error})
+            there = [link for link in self._links.values() if not link.is_gone]
+            is_whole = error is not None or len(there) == self._node.nnodes - 1
+            if is_whole and all("done" in link.heard for link in there):
+                return
+            time.sleep(POLL_SECONDS)
 
 
-def _listen(node: Node) -> socket.socket:
-    host, port = node.control
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        address = str(found[4][0])
-        # Debian gives a machine's own name an address that no other machine reaches.
-        hidden = ipaddress.ip_address(address).is_loopback and host not in (address, "localhost")
-        listener = socket.create_server(("" if hidden else address, port), family=found[0])
-    except OSError as error:
-        raise InputError(
-            f"--rdzv-endpoint {node.endpoint}: node 0 cannot listen on {host} port {port} "
-            f"({error.strerror or error}); name an address of this machine, and a port that is "
-            "free as is the one after it"
-        ) from None
-    listener.settimeout(0.0)
-    return listener
-
-
-def _differences(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """What must be the same on all nodes, and is not."""
-    return [
-        f"{key} is {own.get(key)} on node 0, but {other.get(key)} on this node"
-        for key in sorted(own | other)
-        if key != "node_rank" and own.get(key) != other.get(key)
-    ]
+def _ended(link: Link, call: str) -> TrainingResult | None:
+    """How another node's part of a training ended, if it has."""
+    if link.heard.get("ended") != call:
+        return None
+    return TrainingResult.from_json(link.heard["result"])

@@ -1,10 +1,12 @@
 """Which machines train a trial together, and where they meet: torchrun's options, checked."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from betanas.errors import InputError
+
+_TOKEN_LENGTH = 16  # characters; who listens to the network may try short ones at leisure
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +19,26 @@ class Node:
         host: Address of node 0 that the others reach.
         port: Where torchrun's rendezvous listens on node 0 during a trial; on ``port + 1`` node 0
             tells the others what to train.
+        token: What all nodes know and nobody else; who signs with it is one of them.
     """
 
     nnodes: int
     node_rank: int
     host: str
     port: int
+    token: str = field(repr=False)
 
     @classmethod
-    def from_options(cls, nnodes: int, endpoint: str | None, node_rank: int | None) -> Self | None:
+    def from_options(
+        cls, nnodes: int, endpoint: str | None, node_rank: int | None, token: str
+    ) -> Self | None:
         """What ``--nnodes``, ``--rdzv-endpoint`` and ``--node-rank`` say; None for one machine.
+
+        Args:
+            nnodes: Of the options.
+            endpoint: Of the options.
+            node_rank: Of the options.
+            token: ``BETANAS_TOKEN``, which only more than one machine needs.
 
         Raises:
             InputError: If they contradict each other.
@@ -52,17 +64,18 @@ class Node:
                 "--rdzv-endpoint must be HOST:PORT of node 0 with a port in [1, 65534], "
                 f"such as host0:29400, but got {endpoint!r}"
             )
-        return cls(nnodes, node_rank, host.strip("[]"), int(port))
+        if len(token.strip()) < _TOKEN_LENGTH:
+            raise InputError(
+                f"--nnodes {nnodes} needs the environment variable BETANAS_TOKEN, the same on "
+                f"every node, of at least {_TOKEN_LENGTH} characters, such as openssl rand -hex 32 "
+                f"prints, but it has {len(token.strip())}"
+            )
+        return cls(nnodes, node_rank, host.strip("[]"), int(port), token.strip())
 
     @property
     def endpoint(self) -> str:
         """Where torchrun's agents meet."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def control(self) -> tuple[str, int]:
-        """Where node 0 tells the others what to train."""
-        return self.host, self.port + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The strategies behind ``search.sampler``: all of them propose feasible kernels only.
 
-``gp`` is ours. ``tpe`` and ``cmaes`` are Optuna's, asked again until a kernel is feasible;
-``random`` draws among the feasible, and ``evolution`` mutates the best of the latest. They exist so
-that a comparison on a user's own data is fair: same first phase, same rules, same database.
+``gp`` is ours, ``botorch`` is BoTorch's model and acquisition function with our maximiser. ``tpe``
+and ``cmaes`` are Optuna's, asked again until a kernel is feasible; ``random`` draws among the
+feasible, and ``evolution`` mutates the best of the latest. So a comparison on a user's own data is
+fair: same first phase, same rules, same database.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from betanas.arrays import FloatArray
 from betanas.errors import InputError
 from betanas.parameters import Choice
 from betanas.search.acquisition import feasible_pool, keep_feasible
+from betanas.search.botorch_strategy import NoisyExpectedImprovement
 from betanas.search.proposal import Evidence, Proposer
 from betanas.search.situation import Situation
 from betanas.search.space import Space
@@ -187,6 +189,7 @@ def _cmaes(space: Space, seed: int) -> Strategy:  # noqa: ARG001 - as all strate
 
 STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
     "gp": ExpectedImprovement,
+    "botorch": NoisyExpectedImprovement,
     "tpe": _tpe,
     "random": Random,
     "cmaes": _cmaes,

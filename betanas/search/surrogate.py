@@ -63,6 +63,24 @@ def one_thread() -> AbstractContextManager[object]:
     return limited
 
 
+class InputScaling:
+    """From kernels and features to a model's inputs, each about [0, 1].
+
+    Args:
+        space: The ranges.
+        features: Of the observations, ``n x c``: features have no declared range but theirs.
+    """
+
+    def __init__(self, space: Space, features: FloatArray) -> None:
+        self._space, self._low = space, features.min(axis=0)
+        self.width = np.maximum(features.max(axis=0) - self._low, 1e-6)
+
+    def __call__(self, kernels: FloatArray, features: FloatArray) -> FloatArray:
+        """From kernels, ``n x d``, and features, ``n x c``, to inputs, ``n x (e + c)``."""
+        encoded = self._space.encode(kernels)
+        return np.column_stack([encoded, (features - self._low) / self.width])
+
+
 class Surrogate:
     """A Gaussian process fitted to measured accuracies.
 
@@ -76,9 +94,7 @@ class Surrogate:
         self, space: Space, observed: Observations, start: Hyperparameters | None = None
     ) -> None:
         self._space = space
-        # The features have no declared range: theirs is that of the observations.
-        self._feature_low = observed.features.min(axis=0)
-        self._feature_width = np.maximum(observed.features.max(axis=0) - self._feature_low, 1e-6)
+        self.inputs = InputScaling(space, observed.features)
         inputs = self.inputs(observed.kernels, observed.features)
         self._centre = float(np.mean(observed.values))
         self._scale = float(np.std(observed.values)) or 1.0
@@ -95,11 +111,6 @@ class Surrogate:
         self._best = float(self._process.predict(inputs)[0].max())
         if not np.isfinite(self._best):
             raise ArithmeticError("the Gaussian process's posterior is not finite")
-
-    def inputs(self, kernels: FloatArray, features: FloatArray) -> FloatArray:
-        """From kernels, ``n x d``, and features, ``n x c``, to inputs, ``n x (e + c)``."""
-        encoded = self._space.encode(kernels)
-        return np.column_stack([encoded, (features - self._feature_low) / self._feature_width])
 
     def fantasize(self, kernels: FloatArray, features: FloatArray) -> None:
         """Takes the model's own predictions as measured where others still train (fantasies).
@@ -179,7 +190,7 @@ class Surrogate:
         """From a gradient in the inputs to those in unit cube and features."""
         encoded = self._space.encoded_width
         in_unit = self._space.decode_gradient(gradient[:, :encoded])
-        return in_unit, gradient[:, encoded:] / self._feature_width
+        return in_unit, gradient[:, encoded:] / self.inputs.width
 
     def log_replicate_factor(self, kernels: FloatArray, features: FloatArray) -> FloatArray:
         """How much less a second measurement teaches where the noise, not the model, is unsure.

@@ -231,7 +231,7 @@ MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to co
 class SearchConfig(Section):
     """How the study chooses kernels, and when it is done."""
 
-    sampler: Literal["gp", "tpe", "random", "cmaes", "evolution"] = "gp"
+    sampler: Literal["gp", "botorch", "tpe", "random", "cmaes", "evolution"] = "gp"
     pruner: Literal["none", "median"] = "none"
     sobol_trials: Annotated[int, Field(ge=1)] = 100
     min_feasible: Annotated[int, Field(ge=2)] = 20
