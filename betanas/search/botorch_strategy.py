@@ -51,7 +51,13 @@ class NoisyExpectedImprovement:
         try:
             with one_thread(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = self._ranked(situation, self._pool, rng)
+                import torch
+
+                seed = int(rng.integers(2**31))
+                # BoTorch draws from torch's global generator; a proposal must not depend on it.
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(seed)
+                    found = self._ranked(situation, self._pool, rng, seed)
         except (ArithmeticError, RuntimeError, ValueError) as error:
             return None, f"BoTorch's model did not fit: {str(error).splitlines()[0]}"
         for kernel in found.kernels:
@@ -60,7 +66,7 @@ class NoisyExpectedImprovement:
         return None, "all candidates are known or in training"
 
     def _ranked(
-        self, situation: Situation, pool: Candidates, rng: np.random.Generator
+        self, situation: Situation, pool: Candidates, rng: np.random.Generator, seed: int
     ) -> Candidates:
         """Feasible kernels in falling order of the acquisition function."""
         import torch
@@ -79,9 +85,7 @@ class NoisyExpectedImprovement:
         model = fit_model(tensor(kernels, features), values, self._space.encoded_width)
         pending = situation.pending
         waiting = tensor(pending, rules.assess(pending).features) if len(pending) else None
-        function = noisy_improvement(
-            model, tensor(kernels, features), waiting, int(rng.integers(2**31))
-        )
+        function = noisy_improvement(model, tensor(kernels, features), waiting, seed)
 
         def score(some: FloatArray, with_features: FloatArray) -> FloatArray:
             with torch.no_grad():
