@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -260,7 +262,7 @@ def _limit(task: TrialTask, device: torch.device, seconds: float) -> float:
     """Images a second of the engine alone: one batch that is there already, nothing around it."""
     side, batch = task.architecture.resolution, task.recipe.batch_size
     model = build_network(task.architecture).to(device).to(memory_format=torch.channels_last)
-    precision = Precision(task.recipe, device, batch * side**2)
+    precision = Precision(task.recipe, device, side)
     images = torch.randn(batch, 3, side, side, device=device, dtype=precision.dtype)
     images = images.to(memory_format=torch.channels_last)
     targets = Targets(torch.arange(batch, device=device) % 10)
@@ -331,7 +333,7 @@ def start_up(device: torch.device, quick: bool) -> Iterator[Row]:
     for resolution, batch, by_trial in cells[: 2 if quick else None]:
         began = time.perf_counter()
         recipe = Recipe(batch_size=batch)
-        precision, ranks = Precision(recipe, device, batch * resolution**2), Ranks(0, 1, device)
+        precision, ranks = Precision(recipe, device, resolution), Ranks(0, 1, device)
         torch.backends.cudnn.benchmark = by_trial
         model = build_network(network(resolution)).to(device).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(recipe, model)
@@ -509,6 +511,48 @@ def workers(device: torch.device, quick: bool) -> Iterator[Row]:
         }
 
 
+def search(device: torch.device, quick: bool) -> Iterator[Row]:
+    """A real search on the digits whose worker is killed in the middle, and what that leaves."""
+    trials, seconds = (3, 0.5) if quick else (12, 2.0)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "betanas", "optimize", "--study", "digits"]
+        command += ["--device", device.type, "--set", f"search.trials={trials}"]
+        command += ["--set", f"budget.seconds={seconds}", "--set", "limits.memory_gib=4"]
+        used = torch.cuda.mem_get_info()[0] if device.type == "cuda" else 0
+        worker = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+        folders = Path(folder, "storage", "digits")
+        while len(list(folders.glob("*/result.json"))) < trials // 2 and worker.poll() is None:
+            time.sleep(0.05)
+        time.sleep(seconds / 2)
+        worker.kill()
+        worker.wait()
+        time.sleep(3)
+        left = [p for p in folders.glob("*/agent.pid") if Path(f"/proc/{p.read_text()}").exists()]
+        free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else 0
+        yield {
+            "what": "killed with -9 in the middle of a search",
+            "processes_left": len(left),
+            "device_bytes_left": used - free,
+            "ok": not left and used - free < 2**26,
+        }
+        began = time.monotonic()
+        again = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+        status = [*command[:3], "status", "--study", "digits", "--json"]
+        told = subprocess.run(
+            [*status, *command[8:]], cwd=folder, check=False, capture_output=True, text=True
+        )
+        found = json.loads(told.stdout) if told.returncode == 0 else {}
+        yield {
+            "what": "the same command goes on",
+            "exit": again.returncode,
+            "feasible": found.get("feasible"),
+            "running": found.get("trials", {}).get("running"),
+            "best": (found.get("best") or {}).get("value"),
+            "seconds": round(time.monotonic() - began, 1),
+            "ok": found.get("feasible") == trials and found["trials"]["running"] == 0,
+        }
+
+
 PHASES: dict[str, tuple[Callable[[torch.device, bool], Iterator[Row]], float]] = {
     "ceilings": (ceilings, 60),
     "augmentation": (augmentation, 60),
@@ -519,6 +563,7 @@ PHASES: dict[str, tuple[Callable[[torch.device, bool], Iterator[Row]], float]] =
     "start_up": (start_up, 90),
     "without_budget": (without_budget, 120),
     "failures": (failures, 150),
+    "search": (search, 120),
     "workers": (workers, 120),
     "throughput": (throughput, 240),
 }

@@ -123,15 +123,22 @@ def _saved_per_image(table: LayerTable) -> IntArray:
     return np.asarray(saved.sum(axis=1), dtype=np.int64)
 
 
-def step_bytes(complexities: Complexities, optimizer_slots: int) -> FloatArray:
+def step_bytes(
+    complexities: Complexities, optimizer_slots: int, value_bytes: int = FLOAT_BYTES
+) -> FloatArray:
     """Memory of a training step: activations, weights, gradients and the optimiser's state.
 
     Args:
         complexities: The networks' costs.
         optimizer_slots: Values the optimiser keeps for each weight (Adam 2, momentum 1).
+        value_bytes: Of an activation: 2 where models compute in bf16, which then also keep a copy
+            of their weights in it.
 
     Returns:
         Bytes, shape ``n``.
     """
     per_weight = FLOAT_BYTES * (2 + optimizer_slots)
-    return complexities.activation_bytes + complexities.num_params.astype(np.float64) * per_weight
+    if value_bytes < FLOAT_BYTES:
+        per_weight += value_bytes
+    activations = complexities.activation_bytes * (value_bytes / FLOAT_BYTES)
+    return activations + complexities.num_params.astype(np.float64) * per_weight

@@ -6,7 +6,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from betanas.architecture.complexity import Complexities, step_bytes
+from betanas.architecture.complexity import FLOAT_BYTES, Complexities, step_bytes
 from betanas.architecture.family import Family, Survey
 from betanas.arrays import BoolArray, FloatArray, IntArray
 
@@ -83,6 +83,7 @@ class Feasibility:
         optimizer_slots: Values the optimiser keeps for each weight.
         limits: What holds at the study's resolution.
         scaled: What the same kernel must hold at another resolution, if anything.
+        value_bytes: Of an activation: 4, or 2 in bf16.
     """
 
     family: Family
@@ -91,6 +92,11 @@ class Feasibility:
     optimizer_slots: int
     limits: Limits
     scaled: Limits | None = None
+    value_bytes: int = FLOAT_BYTES
+
+    def step_bytes(self, costs: Complexities) -> FloatArray:
+        """Memory of a training step of n networks, ``n``."""
+        return step_bytes(costs, self.optimizer_slots, self.value_bytes)
 
     def check(self, kernels: npt.ArrayLike) -> Verdicts:
         """Checks n kernels, ``n x d``; the first rule that a kernel breaks is its reason."""
@@ -124,7 +130,7 @@ class Feasibility:
         survey = self.family.survey(x, limits.resolution, self.num_classes, self.batch_size)
         costs = survey.complexities
         over_params = costs.num_params > (limits.num_params or np.inf)
-        over_memory = step_bytes(costs, self.optimizer_slots) > (limits.memory_bytes or np.inf)
+        over_memory = self.step_bytes(costs) > (limits.memory_bytes or np.inf)
         no_contraction, num_params, memory = (1 + _REJECTIONS.index(r) for r in reasons)
         code = np.select(
             [survey.trivial, over_params, over_memory], [no_contraction, num_params, memory], 0

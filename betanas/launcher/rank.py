@@ -96,7 +96,7 @@ def warm_up() -> None:
     """Loads what every training on a GPU needs: context, libraries, the usual kernels."""
     ranks = Ranks(0, 1, torch.device("cuda", 0))
     recipe, batch = Recipe(), 16
-    precision = Precision(recipe, ranks.device, batch * 32**2)
+    precision = Precision(recipe, ranks.device, 32)
     family = find_family("betanet2")
     model = build_network(family.decode(family.published, 32, 10)).to(ranks.device)
     model.to(memory_format=torch.channels_last)

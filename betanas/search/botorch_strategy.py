@@ -89,7 +89,7 @@ class NoisyExpectedImprovement:
 
         def score(some: FloatArray, with_features: FloatArray) -> FloatArray:
             with torch.no_grad():
-                parts = tensor(some, with_features).unsqueeze(1).split(_CHUNK)
+                parts = torch.split(tensor(some, with_features).unsqueeze(1), _CHUNK)
                 return np.concatenate([function(part).numpy() for part in parts])
 
         best = kernels[np.argsort(-values, kind="stable")[:8]]

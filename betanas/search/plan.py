@@ -13,14 +13,19 @@ StudyProblem = Problem[ArchitectureRules]
 def study_problem(definition: StudyDefinition, settings: Settings) -> StudyProblem:
     """What a study that has begun searches, by which rules, and how it opens."""
     memory, scaled_memory = settings.memory_bytes, settings.scaled_memory_bytes
-    return planned_problem(definition, len(settings.classes), memory, scaled_memory)
+    classes, device = len(settings.classes), settings.device or "cpu"
+    return planned_problem(definition, classes, memory, scaled_memory, device)
 
 
 def planned_problem(
-    definition: StudyDefinition, num_classes: int, memory: int | None, scaled_memory: int | None
+    definition: StudyDefinition,
+    num_classes: int,
+    memory: int | None,
+    scaled_memory: int | None,
+    device: str = "cpu",
 ) -> StudyProblem:
     """The problem of a study that may not have begun; arguments as for ``study_feasibility``."""
-    feasibility = study_feasibility(definition, num_classes, memory, scaled_memory)
+    feasibility = study_feasibility(definition, num_classes, memory, scaled_memory, device)
     space, search = Space(definition.searched), definition.search
     rules = ArchitectureRules(space, feasibility)
     return Problem(space, rules, search.seed, search.sobol_trials, search.min_feasible)

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from betanas.architecture.complexity import step_bytes
 from betanas.architecture.decoding import decode
 from betanas.architecture.family import TrivialKernelError
 from betanas.architecture.layers import Architecture
@@ -92,7 +91,7 @@ class ArchitectureRules(Rules):
         costs = verdicts.complexities
         feasible = verdicts.feasible
         if self.memory_below is not None:
-            needed = step_bytes(costs, self.feasibility.optimizer_slots)
+            needed = self.feasibility.step_bytes(costs)
             feasible = feasible & (needed < self.memory_below)
         features = [np.log(np.maximum(c, 1)) for c in (costs.num_params, costs.macs)]
         return Assessment(feasible, np.column_stack([*features, verdicts.features]))
@@ -134,4 +133,4 @@ class ArchitectureRules(Rules):
     def _step_bytes(self, kernels: FloatArray) -> FloatArray:
         if len(kernels) == 0:
             return np.zeros(0)
-        return step_bytes(self.check(kernels).complexities, self.feasibility.optimizer_slots)
+        return self.feasibility.step_bytes(self.check(kernels).complexities)

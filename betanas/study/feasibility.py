@@ -1,5 +1,6 @@
 """From a study's limits to the exact rules, once what ``auto`` means is known."""
 
+from betanas.architecture.complexity import FLOAT_BYTES
 from betanas.architecture.limits import Feasibility, Limits
 from betanas.study.definition import MemoryLimit, StudyDefinition
 
@@ -23,6 +24,7 @@ def study_feasibility(
     num_classes: int,
     memory: int | None,
     scaled_memory: int | None = None,
+    device: str = "cpu",
 ) -> Feasibility:
     """Builds the rules that decide which of a study's kernels may be trained.
 
@@ -31,7 +33,9 @@ def study_feasibility(
         num_classes: Of its data set.
         memory: ``limits.memory_gib`` in bytes.
         scaled_memory: ``limits.scaled.memory_gib`` in bytes.
+        device: ``cpu`` or ``cuda``: what activations are kept in depends on it.
     """
+    in_bf16 = definition.recipe.numbers(device, definition.resolution) == "bf16"
     limits, scaled = definition.limits, definition.limits.scaled
     return Feasibility(
         family=definition.search_family,
@@ -40,4 +44,5 @@ def study_feasibility(
         optimizer_slots=definition.recipe.optimizer_slots,
         limits=Limits(definition.resolution, limits.num_params, memory),
         scaled=Limits(scaled.resolution, scaled.num_params, scaled_memory) if scaled else None,
+        value_bytes=2 if in_bf16 else FLOAT_BYTES,
     )

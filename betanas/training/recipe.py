@@ -37,21 +37,14 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
             )
 
 
-# From here on what casts to bf16 cost is less than what they save: 64 images of R=64.
-_BF16_PIXELS = 2**18
-
-
 class Precision:
     """In which numbers a model computes.
 
     Args:
-        recipe: Its ``precision``: ``tf32`` rounds what convolutions multiply to 10 bits, on GPUs;
-            ``bf16`` is autocast; ``auto`` is float32 on CPUs and on GPUs without bf16, else the
-            faster of the other two by the size of a batch. On an H100, graphed, 100 images a step:
-            at R=32 TF32 made 76, bf16 59 thousand images a second, at R=64 22 and 25, at R=224 3.1
-            and 4.9 (measured). Trying both in each trial would cost it another second.
+        recipe: Says which (``Recipe.numbers``): ``tf32`` rounds what convolutions multiply to 10
+            bits, on GPUs; ``bf16`` is autocast. On a GPU without bf16 ``auto`` is float32.
         device: Where the model is.
-        pixels: Of a rank's batch: images times height times width.
+        resolution: Input side in pixels.
         by_trial: Whether cuDNN tries its kernels for every convolution and keeps the fastest. On an
             H100 that took 13 s for the published BetaNet2 at R=64 and made its steps 5 % faster,
             and nothing for a small network at R=32 (measured).
@@ -62,15 +55,14 @@ class Precision:
     """
 
     def __init__(
-        self, recipe: Recipe, device: torch.device, pixels: int, *, by_trial: bool = False
+        self, recipe: Recipe, device: torch.device, resolution: int, *, by_trial: bool = False
     ) -> None:
         self._device = device.type
         on_gpu = device.type == "cuda"
-        self.name: str = recipe.precision
-        if recipe.precision == "auto":
-            has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-            casts = "bf16" if pixels >= _BF16_PIXELS else "tf32"
-            self.name = casts if has_bf16 else "float32"
+        self.name = recipe.numbers(device.type, resolution)
+        automatic = on_gpu and recipe.precision == "auto"
+        if automatic and not torch.cuda.is_bf16_supported(including_emulation=False):
+            self.name = "float32"
         self.dtype = torch.bfloat16 if self.name == "bf16" else torch.float32
         if on_gpu:
             torch.backends.cudnn.benchmark = by_trial

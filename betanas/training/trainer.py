@@ -77,8 +77,8 @@ class Training:
         placed = images.place(ranks.device, task.dataset.placement)
         self._placement = placed.placement
         long = task.budget.unit != "seconds" or task.budget.amount >= _LONG_SECONDS
-        pixels = recipe.batch_size * task.architecture.resolution**2
-        self._precision = Precision(recipe, ranks.device, pixels, by_trial=long)
+        resolution = task.architecture.resolution
+        self._precision = Precision(recipe, ranks.device, resolution, by_trial=long)
         self._batches = batches = Batches(placed, task, ranks, self._precision.dtype)
         torch.manual_seed(task.seed)
         model = (model or build_network(task.architecture)).to(ranks.device)

@@ -120,6 +120,8 @@ def test_step_bytes_by_hand() -> None:
     costs = Complexities(np.array([1000, 7]), np.array([0, 0]), np.array([5000, 1]))
     # Weight, gradient and the optimiser's slots, four bytes each.
     assert step_bytes(costs, 2).tolist() == [5000 + 4 * 4 * 1000, 1 + 4 * 4 * 7]
+    # In bf16 activations take half, and weights have a copy of two bytes.
+    assert step_bytes(costs, 2, 2).tolist() == [2500 + 18 * 1000, 0.5 + 18 * 7]
     assert step_bytes(costs, 1).tolist() == [5000 + 4 * 3 * 1000, 1 + 4 * 3 * 7]
 
 

@@ -245,3 +245,21 @@ def test_feasibility_of_a_study() -> None:
     )
     assert (rules.num_classes, rules.batch_size, rules.optimizer_slots) == (10, 12, 1)
     assert study_feasibility(define(), 10, None).scaled is None
+
+
+@pytest.mark.parametrize(
+    ("device", "resolution", "precision", "numbers", "value_bytes"),
+    [
+        ("cpu", 224, "auto", "float32", 4),
+        ("cuda", 32, "auto", "tf32", 4),
+        ("cuda", 64, "auto", "bf16", 2),
+        ("cuda", 64, "float32", "float32", 4),
+        ("cpu", 32, "bf16", "bf16", 2),
+    ],
+)
+def test_numbers_decide_how_much_memory_activations_take(
+    device: str, resolution: int, precision: str, numbers: str, value_bytes: int
+) -> None:
+    d = define(resolution=resolution, recipe={"precision": precision})
+    assert d.recipe.numbers(device, resolution) == numbers
+    assert study_feasibility(d, 10, None, device=device).value_bytes == value_bytes
