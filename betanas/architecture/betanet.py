@@ -47,23 +47,19 @@ class Skeleton:
     position: FloatArray
 
 
-class BetaNet(Family):
-    """Networks whose contractions and widths follow Beta distributions over the depth.
-
-    The families differ in their parameters and in ``width_profile``.
-    """
-
-    parameters: tuple[Real, ...]
+class TableFamily(Family):
+    """A family that decodes many kernels at once: the rest follows from their table."""
 
     @abstractmethod
-    def width_profile(
-        self, skeleton: Skeleton, parameter: Callable[[str], FloatArray]
-    ) -> FloatArray:
-        """Returns ``u`` in [0, 1] of every layer's width, ``n x N``.
+    def table(self, kernels: npt.ArrayLike, resolution: int) -> LayerTable:
+        """Decodes n kernels at once; trivial ones become rows of depth 0.
 
         Args:
-            skeleton: Depth and resolutions.
-            parameter: From a parameter's name to its column, ``n x 1``.
+            kernels: ``n x d`` in the order of ``names``, inside the family's domain.
+            resolution: Input side in pixels, 16 to 4,096.
+
+        Raises:
+            InputError: For a resolution out of range, or kernels of another shape.
         """
 
     def decode(self, parameters: Kernel, resolution: int, num_classes: int) -> Architecture:
@@ -84,16 +80,28 @@ class BetaNet(Family):
         costs = count_table(table, num_classes, batch_size)
         return Survey(table.depth == 0, costs, profile_table(table))
 
-    def table(self, kernels: npt.ArrayLike, resolution: int) -> LayerTable:
-        """Decodes n kernels at once; trivial ones become rows of depth 0.
+
+class BetaNet(TableFamily):
+    """Networks whose contractions and widths follow Beta distributions over the depth.
+
+    The families differ in their parameters and in ``width_profile``.
+    """
+
+    parameters: tuple[Real, ...]
+
+    @abstractmethod
+    def width_profile(
+        self, skeleton: Skeleton, parameter: Callable[[str], FloatArray]
+    ) -> FloatArray:
+        """Returns ``u`` in [0, 1] of every layer's width, ``n x N``.
 
         Args:
-            kernels: ``n x d`` in the order of ``names``, inside the family's domain.
-            resolution: Input side in pixels, 16 to 4,096.
-
-        Raises:
-            InputError: For a resolution out of range, or kernels of another shape.
+            skeleton: Depth and resolutions.
+            parameter: From a parameter's name to its column, ``n x 1``.
         """
+
+    def table(self, kernels: npt.ArrayLike, resolution: int) -> LayerTable:
+        """As ``TableFamily.table``."""
         check_resolution(resolution)
         x = np.asarray(kernels, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != len(self.names):
@@ -116,7 +124,7 @@ class BetaNet(Family):
         final_width = parameter("G0") * resolution
         profile = self.width_profile(skeleton, parameter)
         out_channels = np.where(present, (3 + (final_width - 3) * profile).astype(np.int64), 0)
-        in_channels = np.where(present, _shifted(out_channels, IMAGE_CHANNELS), 0)
+        in_channels = np.where(present, shifted(out_channels, IMAGE_CHANNELS), 0)
 
         body = present & (layer > 0)
         fused = position < parameter("B")
@@ -124,8 +132,8 @@ class BetaNet(Family):
         block[present & (layer == 0)] = BlockCode.CNA
 
         along = np.minimum(layer / np.maximum(depth - 1, 1)[:, None], 1.0)
-        expansion_ratio = _between(parameter("E0"), parameter("E1"), along)
-        se_ratio = _between(parameter("S0"), parameter("S1"), along)
+        expansion_ratio = between(parameter("E0"), parameter("E1"), along)
+        se_ratio = between(parameter("S0"), parameter("S1"), along)
         expanded = np.where(body, (in_channels * expansion_ratio).astype(np.int64), 0)
         squeeze = np.maximum(1, (expanded / se_ratio).astype(np.int64))
         return LayerTable(
@@ -136,7 +144,7 @@ class BetaNet(Family):
             contracts=contracts,
             in_channels=in_channels,
             out_channels=out_channels,
-            in_resolution=np.where(present, _shifted(out_resolution, resolution), 0),
+            in_resolution=np.where(present, shifted(out_resolution, resolution), 0),
             out_resolution=np.where(present, out_resolution, 0),
             expanded_channels=expanded,
             squeeze_channels=np.where(block == BlockCode.MBC, squeeze, 0),
@@ -220,7 +228,7 @@ def place_contractions(
     return contracts
 
 
-def _shifted(values: IntArray, first: int) -> IntArray:
+def shifted(values: IntArray, first: int) -> IntArray:
     """Each row's values one layer later, ``first`` before them."""
     shifted = np.empty_like(values)
     shifted[:, :1] = first
@@ -228,5 +236,6 @@ def _shifted(values: IntArray, first: int) -> IntArray:
     return shifted
 
 
-def _between(first: FloatArray, last: FloatArray, along: FloatArray) -> FloatArray:
+def between(first: FloatArray, last: FloatArray, along: FloatArray) -> FloatArray:
+    """On the line from ``first`` to ``last``, which are reached at 0 and 1."""
     return first + (last - first) * along

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from betanas.architecture.layers import Architecture, BlockCode, LayerTable
-from betanas.arrays import FloatArray, IntArray
+from betanas.architecture.layers import (
+    ACTIVATIONS,
+    Activation,
+    Architecture,
+    BlockCode,
+    LayerTable,
+)
+from betanas.arrays import BoolArray, FloatArray, IntArray
 
 FLOAT_BYTES = 4
 
@@ -61,25 +67,36 @@ def count_table(table: LayerTable, num_classes: int, batch_size: int) -> Complex
         num_classes: Outputs of the last linear layer.
         batch_size: Images of one training step on one device.
     """
-    fused, inverted = table.block == BlockCode.FMBC, table.block == BlockCode.MBC
-    head = table.block == BlockCode.CNA
+    code = table.block
+    head, residual, next_ = (code == c for c in (BlockCode.CNA, BlockCode.RES, BlockCode.CNX))
+    inverted, single = code == BlockCode.MBC, (code == BlockCode.FMBC)
+    fused, single = single & (table.expanded_channels > 0), single & (table.expanded_channels == 0)
     in_channels, out_channels = table.in_channels, table.out_channels
     expanded, squeeze = table.expanded_channels, table.squeeze_channels
     in_area, out_area = table.in_resolution**2, table.out_resolution**2
+    pools = table.filled("pools", 0) > 0
+    area = np.where(pools, in_area, out_area)  # that the spatial convolutions write
+    window = table.filled("kernel_size", 3) ** 2
+    groups = np.maximum(table.filled("groups", 1), 1)
+    shortcut = residual & (table.contracts | (in_channels != out_channels))
 
     # Weights of each layer's convolutions, apart by the area they are applied to.
     project = expanded * out_channels
     over_output = (
-        head * 9 * in_channels * out_channels
-        + fused * (9 * in_channels * expanded + project)
-        + inverted * (9 * expanded + project)
+        (head | single) * (window * in_channels * out_channels // groups)
+        + residual * (window * (in_channels + out_channels) * out_channels // groups)
+        + shortcut * in_channels * out_channels
+        + fused * (window * in_channels * expanded + project)
+        + inverted * (window * expanded + project)
+        + next_ * (window * in_channels + in_channels * expanded + project)
     )
     over_input = inverted * in_channels * expanded
-    over_pooled = inverted * 2 * expanded * squeeze
-    norms = 2 * out_channels + 2 * expanded * (fused + 2 * inverted)
-    se_biases = inverted * (squeeze + expanded)
-    layer_params = over_output + over_input + over_pooled + norms + se_biases
-    layer_macs = over_output * out_area + over_input * in_area + over_pooled
+    over_pooled = 2 * expanded * squeeze
+    norms = 2 * out_channels * (1 - 1 * next_ + residual + shortcut)
+    norms += 2 * expanded * (fused + 2 * inverted) + 2 * in_channels * next_
+    biases = (squeeze > 0) * (squeeze + expanded) + next_ * (expanded + out_channels)
+    layer_params = over_output + over_input + over_pooled + norms + biases
+    layer_macs = over_output * area + over_input * in_area + over_pooled
 
     latent = table.latent_channels
     last = np.maximum(table.depth - 1, 0)[:, None]
@@ -88,10 +105,13 @@ def count_table(table: LayerTable, num_classes: int, batch_size: int) -> Complex
         last_area = np.take_along_axis(out_area, last, axis=1)[:, 0]
     else:
         last_channels = last_area = np.zeros_like(latent)
-    linear = latent * num_classes
+    linear = np.where(latent > 0, latent, last_channels) * num_classes
     num_params = layer_params.sum(axis=1) + last_channels * latent + 2 * latent
-    saved_per_image = _saved_per_image(table) + last_channels * last_area
-    saved_per_image += latent * (2 * last_area + 1)
+    # The last layer's output is kept by the latent convolution, or by a ReLU that made it.
+    kept = (latent > 0) | _ends_in_relu(table)
+    features = np.where(latent > 0, latent, last_channels)  # that the linear layer reads
+    saved_per_image = _saved_per_image(table) + kept * last_channels * last_area
+    saved_per_image += latent * 2 * last_area + features
     saved_once = norms.sum(axis=1) + 2 * latent  # mean and deviation of each normalised channel
     return Complexities(
         num_params=num_params + linear + num_classes,
@@ -103,24 +123,59 @@ def count_table(table: LayerTable, num_classes: int, batch_size: int) -> Complex
 def _saved_per_image(table: LayerTable) -> IntArray:
     """Values that autograd keeps of the layers for one image, shape ``n``.
 
-    A convolution keeps its input, a batch norm its input, a SiLU its input. So an expansion keeps
-    three tensors of its width (convolved, normalised, activated), a projection its own output;
-    what a layer hands on is kept by the next one's convolution. Squeeze-excitation keeps the
-    rescaled tensor and a few pooled vectors.
+    A convolution keeps its input, a batch norm its input, SiLU and GELU their input, ReLU its
+    result, pooling its input and where the largest were. So an expansion keeps three tensors of its
+    width (convolved, normalised, activated), two with ReLU, a projection its own output; what a
+    layer hands on is kept by the next one's convolution. Squeeze-excitation keeps the rescaled
+    tensor and a few pooled vectors.
     """
-    fused, inverted = table.block == BlockCode.FMBC, table.block == BlockCode.MBC
-    head = table.block == BlockCode.CNA
+    code = table.block
+    head, residual, next_ = (code == c for c in (BlockCode.CNA, BlockCode.RES, BlockCode.CNX))
+    inverted, single = code == BlockCode.MBC, (code == BlockCode.FMBC)
+    fused, single = single & (table.expanded_channels > 0), single & (table.expanded_channels == 0)
+    in_channels, out_channels = table.in_channels, table.out_channels
+    expanded, squeeze = table.expanded_channels, table.squeeze_channels
     in_area, out_area = table.in_resolution**2, table.out_resolution**2
-    expanded, out_channels = table.expanded_channels, table.out_channels
+    pools = table.filled("pools", 0) > 0
+    area = np.where(pools, in_area, out_area)
+    relu = table.filled("activation", 0) == ACTIVATIONS.index(Activation.RELU)
+    smooth = ~relu  # the activation keeps what the norm before it has made
+    squeezes = squeeze > 0
+    shortcut = residual & (table.contracts | (in_channels != out_channels))
+    adds = ~table.contracts & (in_channels == out_channels)
     saved = (
-        table.in_channels * in_area
-        + head * 2 * out_channels * out_area
-        + fused * (3 * expanded + out_channels) * out_area
-        + inverted * 3 * expanded * in_area
-        + inverted * (4 * expanded + out_channels) * out_area
-        + inverted * 2 * (expanded + table.squeeze_channels)
+        in_channels * in_area
+        + (head | single) * (1 + smooth) * out_channels * area
+        + (single & adds & relu) * out_channels * area
+        + residual * (3 + 2 * smooth + shortcut) * out_channels * area
+        + fused * ((2 + smooth + squeezes) * expanded + out_channels) * area
+        + inverted * (2 + smooth) * expanded * in_area
+        + inverted * ((2 + smooth + squeezes) * expanded + out_channels) * area
+        + squeezes * 2 * (expanded + squeeze)
+        + next_ * (2 * in_channels + (1 + smooth) * expanded) * area
+        # An index is twice as large as a value.
+        + pools * (out_channels * area + 2 * out_channels * out_area)
     )
     return np.asarray(saved.sum(axis=1), dtype=np.int64)
+
+
+def _ends_in_relu(table: LayerTable) -> BoolArray:
+    """Which networks' last layer hands on what a ReLU has made and kept, ``n``."""
+    if not table.block.shape[1]:
+        return np.zeros(len(table.block), dtype=np.bool_)
+    last = np.maximum(table.depth - 1, 0)[:, None]
+
+    def of_last(values: IntArray) -> IntArray:
+        return np.take_along_axis(values, last, axis=1)[:, 0]
+
+    code, contracts = of_last(table.block), of_last(1 * table.contracts)
+    same = of_last(table.in_channels) == of_last(table.out_channels)
+    single = (code == BlockCode.FMBC) & (of_last(table.expanded_channels) == 0)
+    single &= ~same | (contracts > 0)
+    ends = (code == BlockCode.CNA) | (code == BlockCode.RES) | single
+    relu = of_last(table.filled("activation", 0)) == ACTIVATIONS.index(Activation.RELU)
+    pooled = of_last(table.filled("pools", 0)) > 0
+    return np.asarray(ends & relu & ~pooled)
 
 
 def step_bytes(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from betanas.architecture.betamix import BETAMIX
 from betanas.architecture.betanet2 import BETANET2
 from betanas.architecture.betanet3 import BETANET3
 from betanas.architecture.family import Family
@@ -20,7 +21,7 @@ def _made(family: Family | type[Family]) -> Family:
 
 
 _REGISTRY: Registry[Family] = Registry(
-    "family", GROUP, {f.name: f for f in (BETANET2, BETANET3)}, _made
+    "family", GROUP, {f.name: f for f in (BETANET2, BETANET3, BETAMIX)}, _made
 )
 FAMILIES: Mapping[str, Family] = _REGISTRY.known  # those known without asking installed packages
 

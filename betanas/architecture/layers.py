@@ -7,7 +7,7 @@ Both hold the same facts. ``Architecture`` is what is printed, stored, compared 
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import IntEnum, StrEnum
 from operator import attrgetter
 from typing import Any, Self
@@ -28,7 +28,19 @@ class Block(StrEnum):
     FMBC = "FMBC"
     """Fused-MBConv: 3x3 expansion, 1x1 projection."""
     MBC = "MBC"
-    """MBConv: 1x1 expansion, 3x3 depthwise, squeeze-excitation, 1x1 projection."""
+    """MBConv: 1x1 expansion, depthwise, squeeze-excitation, 1x1 projection."""
+    RES = "RES"
+    """ResNet's basic block: two convolutions, and the input added before the last activation."""
+    CNX = "CNX"
+    """ConvNeXt's block with a batch norm: depthwise, 1x1 expansion, activation, 1x1 projection."""
+
+
+class Activation(StrEnum):
+    """What follows a norm."""
+
+    SILU = "silu"
+    RELU = "relu"
+    GELU = "gelu"
 
 
 class BlockCode(IntEnum):
@@ -38,6 +50,11 @@ class BlockCode(IntEnum):
     CNA = 1
     FMBC = 2
     MBC = 3
+    RES = 4
+    CNX = 5
+
+
+ACTIVATIONS = tuple(Activation)  # their codes in tables are their places
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +70,16 @@ class Layer:
         stride: 1, or 2 for a contraction.
         in_resolution: Input side in pixels.
         out_resolution: Output side in pixels.
-        expanded_channels: ``int(in_channels * expansion_ratio)``; 0 for CNA.
-        squeeze_channels: Squeeze-excitation bottleneck; 0 except for MBC.
+        expanded_channels: Channels between expansion and projection; 0 for CNA and RES, and for a
+            Fused-MBConv of ratio 1, which is one convolution.
+        squeeze_channels: Squeeze-excitation bottleneck; 0 for none.
         stochastic_depth: Probability of dropping the residual branch; 0 without a residual.
         expansion_ratio: Ratio of expanded to input channels.
         se_ratio: Ratio of expanded to squeezed channels.
+        kernel_size: Of the spatial convolutions, odd.
+        groups: Of a CNA's or RES's convolutions.
+        activation: After the norms.
+        pools: Whether a contraction is 2x2 max pooling after the block, not a stride.
     """
 
     block: Block
@@ -71,6 +93,10 @@ class Layer:
     stochastic_depth: float
     expansion_ratio: float = field(compare=False)
     se_ratio: float = field(compare=False)
+    kernel_size: int = 3
+    groups: int = 1
+    activation: Activation = Activation.SILU
+    pools: bool = False
 
     @property
     def has_residual(self) -> bool:
@@ -89,7 +115,7 @@ class Architecture:
     Attributes:
         resolution: Input side in pixels; images have three channels.
         num_classes: Outputs of the last linear layer.
-        latent_channels: Channels of the 1x1 convolution before global pooling.
+        latent_channels: Channels of the 1x1 convolution before global pooling; 0 for none.
         layers: Head first, at least one.
     """
 
@@ -101,7 +127,15 @@ class Architecture:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits, equal exactly for equal architectures."""
-        layers = [[getattr(y, f.name) for f in fields(Layer) if f.compare] for y in self.layers]
+        compared = [f for f in fields(Layer) if f.compare]
+        first = [f.name for f in compared if f.default is MISSING]
+        # What came later counts where it says something: fingerprints stay as they were.
+        later = {f.name: f.default for f in compared if f.default is not MISSING}
+        layers = [
+            [getattr(y, name) for name in first]
+            + [[n, getattr(y, n)] for n, default in later.items() if getattr(y, n) != default]
+            for y in self.layers
+        ]
         shape = [self.resolution, self.num_classes, self.latent_channels, layers]
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
@@ -112,7 +146,16 @@ class Architecture:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Rebuilds what ``to_json`` wrote."""
-        layers = tuple(Layer(**{**y, "block": Block(y["block"])}) for y in data["layers"])
+        layers = tuple(
+            Layer(
+                **{
+                    **y,
+                    "block": Block(y["block"]),
+                    "activation": Activation(y.get("activation", "silu")),
+                }
+            )
+            for y in data["layers"]
+        )
         return cls(**{**data, "layers": layers})
 
 
@@ -136,6 +179,11 @@ class LayerTable:
         squeeze_channels: As in ``Layer``.
         expansion_ratio: As in ``Layer``.
         se_ratio: As in ``Layer``.
+        kernel_size: As in ``Layer``, in all of ``n x N``; None for 3 everywhere.
+        groups: Likewise; None for 1.
+        activation: Places in ``ACTIVATIONS``; None for SiLU everywhere.
+        pools: As in ``Layer``; None for nowhere.
+        drop: Stochastic depth of the last layer; linear from 0 at the first.
     """
 
     resolution: int
@@ -151,6 +199,16 @@ class LayerTable:
     squeeze_channels: IntArray
     expansion_ratio: FloatArray
     se_ratio: FloatArray
+    kernel_size: IntArray | None = None
+    groups: IntArray | None = None
+    activation: IntArray | None = None
+    pools: BoolArray | None = None
+    drop: float = STOCHASTIC_DEPTH
+
+    def filled(self, name: str, default: int) -> IntArray:
+        """One of the arrays that may be None, written out."""
+        values: IntArray | None = getattr(self, name)
+        return np.full_like(self.block, default) if values is None else values
 
     def architecture(self, row: int, num_classes: int) -> Architecture:
         """Writes one network out in full.
@@ -170,9 +228,10 @@ class LayerTable:
     def _layer(self, row: int, i: int, depth: int) -> Layer:
         in_channels, out_channels = int(self.in_channels[row, i]), int(self.out_channels[row, i])
         contracts = bool(self.contracts[row, i])
-        drops = i > 0 and not contracts and in_channels == out_channels
+        block = Block[BlockCode(int(self.block[row, i])).name]
+        drops = block is not Block.CNA and not contracts and in_channels == out_channels
         return Layer(
-            block=Block[BlockCode(int(self.block[row, i])).name],
+            block=block,
             in_channels=in_channels,
             out_channels=out_channels,
             stride=2 if contracts else 1,
@@ -180,9 +239,13 @@ class LayerTable:
             out_resolution=int(self.out_resolution[row, i]),
             expanded_channels=int(self.expanded_channels[row, i]),
             squeeze_channels=int(self.squeeze_channels[row, i]),
-            stochastic_depth=STOCHASTIC_DEPTH * i / (depth - 1) if drops else 0.0,
+            stochastic_depth=self.drop * i / (depth - 1) if drops else 0.0,
             expansion_ratio=float(self.expansion_ratio[row, i]),
             se_ratio=float(self.se_ratio[row, i]),
+            kernel_size=int(self.filled("kernel_size", 3)[row, i]),
+            groups=int(self.filled("groups", 1)[row, i]),
+            activation=ACTIVATIONS[int(self.filled("activation", 0)[row, i])],
+            pools=bool(self.filled("pools", 0)[row, i]),
         )
 
     @classmethod
@@ -200,6 +263,11 @@ class LayerTable:
         def whole(name: str) -> IntArray:
             return column(attrgetter(name)).astype(np.int64)
 
+        def unless(default: int, values: IntArray) -> IntArray | None:
+            return None if np.all(values[present] == default) else values
+
+        any_pools = any(y.pools for a in architectures for y in a.layers)
+
         return cls(
             resolution=architectures[0].resolution,
             depth=depth,
@@ -214,4 +282,10 @@ class LayerTable:
             squeeze_channels=whole("squeeze_channels"),
             expansion_ratio=column(attrgetter("expansion_ratio")),
             se_ratio=column(attrgetter("se_ratio")),
+            kernel_size=unless(3, whole("kernel_size")),
+            groups=unless(1, whole("groups")),
+            activation=unless(
+                0, column(lambda y: ACTIVATIONS.index(y.activation)).astype(np.int64)
+            ),
+            pools=column(lambda y: y.pools).astype(np.bool_) if any_pools else None,
         )

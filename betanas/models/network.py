@@ -13,39 +13,129 @@ from torchvision import models
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 from torchvision.ops.stochastic_depth import StochasticDepth
 
-from betanas.architecture.layers import IMAGE_CHANNELS, Architecture, Block, Layer
+from betanas.architecture.layers import IMAGE_CHANNELS, Activation, Architecture, Block, Layer
 from betanas.architecture.reference import Network, ReferenceModel
 
-_ConvNormSiLU = partial(Conv2dNormActivation, activation_layer=nn.SiLU, inplace=True)
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    Activation.SILU: nn.SiLU,
+    Activation.RELU: nn.ReLU,
+    Activation.GELU: nn.GELU,
+}
+
+
+def _conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    activation: Activation | None = Activation.SILU,
+) -> Conv2dNormActivation:
+    """Convolution, batch norm, activation unless None; the side is divided by the stride alone."""
+    kind = None if activation is None else _ACTIVATIONS[activation]
+    in_place = None if activation in (None, Activation.GELU) else True
+    return Conv2dNormActivation(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        groups=groups,
+        activation_layer=kind,
+        inplace=in_place,
+    )
 
 
 class ResidualBlock(nn.Module):
-    """A Fused-MBConv or MBConv layer, ``b x in x r x r`` to ``b x out x r' x r'``."""
+    """One layer but a CNA, ``b x in x r x r`` to ``b x out x r' x r'``.
+
+    ``block`` is its branch; ``RES`` has another one for the input where shapes differ, and its last
+    activation after the sum. What contracts by pooling does so at the end.
+    """
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
-        expanded = layer.expanded_channels
-        project = Conv2dNormActivation(
-            expanded, layer.out_channels, kernel_size=1, activation_layer=None
-        )
-        if layer.block is Block.FMBC:
-            pieces = [_ConvNormSiLU(layer.in_channels, expanded, stride=layer.stride), project]
-        else:
-            pieces = [
-                _ConvNormSiLU(layer.in_channels, expanded, kernel_size=1),
-                _ConvNormSiLU(expanded, expanded, stride=layer.stride, groups=expanded),
-                SqueezeExcitation(
-                    expanded, layer.squeeze_channels, activation=partial(nn.SiLU, inplace=True)
-                ),
-                project,
-            ]
-        self.block = nn.Sequential(*pieces)
+        stride = 1 if layer.pools else layer.stride
+        self.block = nn.Sequential(*_branch(layer, stride))
         self.drop = StochasticDepth(layer.stochastic_depth, "row") if layer.has_residual else None
+        if layer.block is Block.RES:
+            self.shortcut = (
+                None
+                if layer.has_residual
+                else _conv_norm(layer.in_channels, layer.out_channels, 1, stride, activation=None)
+            )
+            self.last = _ACTIVATIONS[layer.activation]()
+        if layer.pools:
+            self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        self._is_basic, self._pools = layer.block is Block.RES, layer.pools
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the block, plus the input where there is a residual connection."""
         y: Tensor = self.block(x)
-        return y if self.drop is None else x + self.drop(y)
+        if self.drop is not None:
+            y = x + self.drop(y)
+        elif self._is_basic and self.shortcut is not None:
+            y = y + self.shortcut(x)
+        if self._is_basic:
+            y = self.last(y)
+        return self.pool(y) if self._pools else y
+
+
+def _branch(layer: Layer, stride: int) -> list[nn.Module]:
+    """The convolutions of a layer but a CNA, in their order."""
+    y, expanded = layer, layer.expanded_channels
+    match y.block:
+        case Block.RES:
+            first = _conv_norm(
+                y.in_channels, y.out_channels, y.kernel_size, stride, y.groups, y.activation
+            )
+            second = _conv_norm(
+                y.out_channels, y.out_channels, y.kernel_size, 1, y.groups, activation=None
+            )
+            return [first, second]
+        case Block.CNX:
+            return [
+                _conv_norm(
+                    y.in_channels, y.in_channels, y.kernel_size, stride, y.in_channels, None
+                ),
+                nn.Conv2d(y.in_channels, expanded, 1),
+                _ACTIVATIONS[y.activation](),
+                nn.Conv2d(expanded, y.out_channels, 1),
+            ]
+        case Block.FMBC if not expanded:
+            return [
+                _conv_norm(
+                    y.in_channels, y.out_channels, y.kernel_size, stride, activation=y.activation
+                )
+            ]
+        case Block.FMBC:
+            pieces: list[nn.Module] = [
+                _conv_norm(y.in_channels, expanded, y.kernel_size, stride, activation=y.activation)
+            ]
+        case _:
+            pieces = [
+                _conv_norm(y.in_channels, expanded, 1, activation=y.activation),
+                _conv_norm(expanded, expanded, y.kernel_size, stride, expanded, y.activation),
+            ]
+    if y.squeeze_channels:
+        inner = partial(nn.SiLU, inplace=True)
+        pieces.append(SqueezeExcitation(expanded, y.squeeze_channels, activation=inner))
+    return [*pieces, _conv_norm(expanded, y.out_channels, 1, activation=None)]
+
+
+def _build_layer(layer: Layer) -> nn.Module:
+    """One layer; a CNA that contracts by pooling has the pooling behind it."""
+    if layer.block is not Block.CNA:
+        return ResidualBlock(layer)
+    stride = 1 if layer.pools else layer.stride
+    conv = _conv_norm(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        stride,
+        layer.groups,
+        layer.activation,
+    )
+    return nn.Sequential(conv, nn.MaxPool2d(2, ceil_mode=True)) if layer.pools else conv
 
 
 class BetaNet(nn.Module):
@@ -53,15 +143,13 @@ class BetaNet(nn.Module):
 
     def __init__(self, architecture: Architecture, num_classes: int) -> None:
         super().__init__()
-        head, *body = architecture.layers
-        self.features = nn.Sequential(
-            _ConvNormSiLU(IMAGE_CHANNELS, head.out_channels, stride=2),
-            *(ResidualBlock(layer) for layer in body),
-        )
-        last = architecture.layers[-1].out_channels
-        self.latent = _ConvNormSiLU(last, architecture.latent_channels, kernel_size=1)
+        self.features = nn.Sequential(*map(_build_layer, architecture.layers))
+        last, latent = architecture.layers[-1], architecture.latent_channels
+        self.latent: nn.Module = nn.Identity()
+        if latent:
+            self.latent = _conv_norm(last.out_channels, latent, 1, activation=last.activation)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(architecture.latent_channels, num_classes)
+        self.classifier = nn.Linear(latent or last.out_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classifies a batch of normalised images."""

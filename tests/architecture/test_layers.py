@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
-from betanas.architecture.layers import Architecture, Block, Layer, LayerTable
+from betanas.architecture.layers import Activation, Architecture, Block, Layer, LayerTable
 
 PUBLISHED = decode(FAMILIES["betanet2"], FAMILIES["betanet2"].published, 224, 100)
 
@@ -90,7 +90,8 @@ def test_every_number_of_the_network_counts(name: str) -> None:
 @pytest.mark.parametrize("name", [f.name for f in fields(Layer)])
 def test_every_fact_of_a_layer_but_its_ratios_counts(name: str) -> None:
     last = PUBLISHED.layers[-1]
-    value = Block.FMBC if name == "block" else getattr(last, name) + 1
+    others = {"block": Block.FMBC, "activation": Activation.RELU, "pools": True}
+    value = others[name] if name in others else getattr(last, name) + 1
     other = replace(PUBLISHED, layers=(*PUBLISHED.layers[:-1], replace(last, **{name: value})))
     same = name in ("expansion_ratio", "se_ratio")
     assert (other == PUBLISHED) is same

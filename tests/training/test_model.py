@@ -22,7 +22,7 @@ def small(family: str, resolution: int = 32, **changed: float) -> Architecture:
 
 
 BOTH = [small("betanet2"), small("betanet3", k=2.5)]
-IDS = list(FAMILIES)
+IDS = ["betanet2", "betanet3"]
 
 
 def convolutions(module: nn.Module) -> list[nn.Conv2d]:
@@ -66,7 +66,7 @@ def names(module: nn.Module) -> list[str]:
 @pytest.mark.parametrize("architecture", BOTH, ids=IDS)
 def test_blocks_are_as_described(architecture: Architecture) -> None:
     model = build_model(architecture)
-    assert {y.block for y in architecture.layers} == set(Block)
+    assert {y.block for y in architecture.layers} == {Block.CNA, Block.FMBC, Block.MBC}
     for y, module in zip(architecture.layers, model.features, strict=True):
         assert [shape(c) for c in convolutions(module)] == expected_convolutions(y)
     last = architecture.layers[-1].out_channels
