@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from betanas.api import optimize
     from betanas.architecture.families import register_family
-    from betanas.architecture.family import Family, TrivialKernelError
+    from betanas.architecture.family import Family, Kernel, TrivialKernelError
     from betanas.architecture.layers import Architecture, Block, Layer
     from betanas.errors import BetaNASError, InputError
     from betanas.jobs.load import load_study
@@ -29,6 +29,7 @@ __all__ = [
     "Family",
     "InputError",
     "Integer",
+    "Kernel",
     "Layer",
     "Objective",
     "Real",
@@ -50,7 +51,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "betanas.api": ("optimize",),
     "betanas.architecture.families": ("register_family",),
-    "betanas.architecture.family": ("Family", "TrivialKernelError"),
+    "betanas.architecture.family": ("Family", "Kernel", "TrivialKernelError"),
     "betanas.architecture.layers": ("Architecture", "Block", "Layer"),
     "betanas.errors": ("BetaNASError", "InputError"),
     "betanas.jobs.load": ("load_study",),

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import optuna
 from rich.console import Console
 
 from betanas.cli.options import err
 from betanas.cli.progress import SearchProgress, tracked
-from betanas.jobs.load import LoadedStudy, storage_url
+from betanas.jobs.load import LoadedStudy, quiet_optuna, storage_url
 from betanas.jobs.optimize import optimize as search
 from betanas.study.loading import Overrides, load_definition
 
@@ -49,12 +48,7 @@ def optimize(
     definition = load_definition(study, overrides, data)
     url = storage_url(definition, storage)
     console = err if progress else Console(quiet=True, force_terminal=False)
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with SearchProgress(console) as shown:
-            reporter = tracked(definition, url, shown)
-            stored = search(definition, url, device, nproc_per_node, trials, reporter)
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    with quiet_optuna(), SearchProgress(console) as shown:
+        reporter = tracked(definition, url, shown)
+        stored = search(definition, url, device, nproc_per_node, trials, reporter)
     return LoadedStudy(definition, stored)

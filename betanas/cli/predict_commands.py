@@ -39,5 +39,10 @@ def predict(
     for prediction in found:
         others = ", ".join(f"{name} {per_cent(share)}" for name, share in prediction.top[1:top])
         cells = (str(prediction.image), prediction.label, per_cent(prediction.probability), others)
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(_shown(cell)) for cell in cells))
     out.print(table)
+
+
+def _shown(name: str) -> str:
+    """A name of a folder or a file, which need not be valid UTF-8, as any terminal takes it."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,19 @@ def storage_url(definition: StudyDefinition, storage: str | None) -> str:
         or definition.storage.url
         or f"sqlite:///storage/{definition.name}.db"
     )
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keeps to itself what Optuna tells of the studies that we make, and only of those."""
+    import optuna  # noqa: PLC0415 - slow
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
@@ -117,7 +132,8 @@ class LoadedStudy:
         """Writes the report of ``betanas report`` into a folder; returns its files."""
         from betanas.jobs.report import analyse, write_report  # noqa: PLC0415
 
-        return write_report(analyse(self.definition, self.stored), Path(folder))
+        with quiet_optuna():
+            return write_report(analyse(self.definition, self.stored), Path(folder))
 
     def _chosen(self, origin: TrialRecord | Recommendation) -> ChosenKernel:
         from betanas.jobs.chosen import ChosenKernel  # noqa: PLC0415

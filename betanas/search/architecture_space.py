@@ -30,6 +30,8 @@ from betanas.study.definition import LimitsConfig
 from betanas.study.feasibility import memory_bytes
 from betanas.study.loading import check_study
 
+OUTSIDE = "outside_space"  # the reason of a kernel that breaks the ranges
+
 # One proposal at a time in a process: the next one must see it, and both would limit the threads
 # of the same linear algebra. Of the module, so that samplers can be copied and pickled.
 _TURN = threading.Lock()
@@ -65,9 +67,13 @@ class ArchitectureSpace:
             trial: Optuna's, of a study with any sampler; a ``FixedTrial`` will do.
 
         Raises:
-            optuna.TrialPruned: For a kernel that is trivial or breaks a limit.
+            optuna.TrialPruned: For a kernel that is trivial, breaks a limit, or was enqueued with
+                values outside the ranges.
         """
         kernel = {p.name: _suggested(trial, p) for p in self.parameters}
+        if not self.rules.space.holds(kernel):  # somebody has enqueued it
+            trial.set_user_attr("reason", OUTSIDE)
+            raise TrialPruned(f"infeasible: {OUTSIDE}")
         verdicts = self.rules.check(self.rules.space.vector(kernel)[None, :])
         reason = verdicts.reason(0)
         if reason is not Rejection.NO_CONTRACTION:
