@@ -166,7 +166,7 @@ class Sampler(KernelSampler):
     Args:
         space: What ``betanas.space`` gave.
         seed: Of all randomness.
-        strategy: ``gp``, ``tpe``, ``random``, ``cmaes`` or ``evolution``.
+        strategy: What proposes after the first phase, as ``search.sampler`` of a study file.
         sobol_trials: Trials of the first phase in any case.
         min_feasible: It goes on until so many of its points are feasible.
         independent_sampler: For parameters that are not the space's; Optuna's TPE if left out.
