@@ -17,7 +17,7 @@ from betanas.jobs.load import RECORDED
 from betanas.study.loading import built_in_studies, load_definition
 
 DEMO = ("--study", "demo")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "betanas" / "analysis" / "templates"
 
 

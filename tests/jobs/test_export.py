@@ -169,7 +169,7 @@ def test_an_exported_model_answers_as_the_trained_one(
         assert (got - want).abs().max().item() <= 1e-5 * scale
     assert 0 <= exported.max_abs_error <= 1e-5 * scale
 
-    here = str(Path(__file__).parents[1]).encode()
+    here = str(Path(__file__).parents[2]).encode()
     for file in exported.files:
         content = Path(file).read_bytes()
         assert here not in content  # where the sources lie is nobody's business
