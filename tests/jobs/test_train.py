@@ -18,7 +18,7 @@ from betanas.architecture.reference import ReferenceModel, network_from_json
 from betanas.data import load_images
 from betanas.errors import InputError, RunError
 from betanas.files import read_json
-from betanas.jobs.model_names import Wish, find_model, plan_alike, plan_training
+from betanas.jobs.model_names import TrainOptions, find_model, plan_alike, plan_training
 from betanas.jobs.train import Machine, train
 from betanas.models.network import build_model, build_network, count_macs
 from betanas.models.trained import read_trained
@@ -26,7 +26,7 @@ from betanas.study.definition import DatasetConfig
 from betanas.training.testing import top_accuracies
 from betanas.trial import TrialTask
 
-WISH = Wish(dataset="digits", resolution=16, epochs=2)
+WISH = TrainOptions(dataset="digits", resolution=16, epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -189,13 +189,13 @@ def test_a_training_to_convergence_is_evaluated_once_an_epoch(
         ("demo:worst", WISH, "best, recommended or a number below 126"),
         ("demo:126", WISH, "best, recommended or a number below 126"),
         ("nowhere:best", WISH, "there is no study 'nowhere'"),
-        ("betanet2", Wish(), "--dataset must be given"),
+        ("betanet2", TrainOptions(), "--dataset must be given"),
         ("betanet2", replace(WISH, dataset="mnist"), "the training: dataset.name must be"),
         ("betanet2", replace(WISH, epochs=0), "the training: budget.epochs must be > 0"),
     ],
 )
 def test_wrong_wishes(
-    name: str, wish: Wish, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, wish: TrainOptions, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=told):
