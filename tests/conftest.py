@@ -21,11 +21,17 @@ CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
     "--disable-quic", "--no-first-run", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-QUICK = "not process"  # as in pyproject.toml
+STARTING = {"browser", "server"}  # fixtures that take seconds before a test begins
+QUICK = "not slow"  # as in pyproject.toml
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="fail if any test was skipped")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if STARTING & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.slow)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -42,8 +48,8 @@ def pytest_terminal_summary(
         terminalreporter.write_line("--no-skips: nothing may be skipped; -rs says why it was")
     if config.getoption("markexpr") == QUICK:
         terminalreporter.write_line(
-            "These were the quick tests. Those that start searches, trainers, browsers or database"
-            ' servers: pytest -n 2 -m process; all: pytest -n 2 -m ""'
+            "These were the quick tests; those that start searches, trainers, browsers or database"
+            ' servers: pytest -n 2 -m slow; all: pytest -n 2 -m ""'
         )
 
 

@@ -209,6 +209,7 @@ def test_bad_input(name: str, root: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_PROCESSES)
 def test_bad_input_in_a_process(ended: dict[str, Ended], root: Path, name: str) -> None:
     found = ended[name]

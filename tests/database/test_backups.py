@@ -21,6 +21,8 @@ from faults import (
 
 from betanas.database.stored import StoredStudy
 
+pytestmark = pytest.mark.slow
+
 STORAGE = Path(__file__).parents[2] / "storage"
 POINTS = 16
 

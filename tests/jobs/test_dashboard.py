@@ -17,6 +17,8 @@ from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_definition
 from betanas.trial import TrialRecord
 
+pytestmark = pytest.mark.slow
+
 FIGURES = {
     "best architecture.png", "history.png", "outcomes.png", "parallel coordinates.png",
     "pareto.png", "trainings.png", "dendrogram.png", "cluster means.png",

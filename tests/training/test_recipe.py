@@ -78,6 +78,7 @@ def train_steeply(rank: int, task: TrialTask, endpoint: str) -> None:
     ranks.leave()
 
 
+@pytest.mark.slow
 def test_compressed_gradients_do_not_make_a_training_diverge(make_task: TaskMaker) -> None:
     recipe = {"gradient_compression": "fp16", "batch_size": 32}
     task = make_task(budget={"steps": 4}, recipe=recipe, ranks=2)
