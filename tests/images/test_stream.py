@@ -88,6 +88,7 @@ def streaming_server(folder: DatasetConfig, tmp_path: Path) -> Iterator[TrainerS
         yield running
 
 
+@pytest.mark.slow
 def test_a_training_streams_and_names_a_broken_picture(
     streaming_server: TrainerServer, folder: DatasetConfig, make_task: TaskMaker
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_training_streams_and_names_a_broken_picture(
     assert str(broken) in result.message
 
 
+@pytest.mark.slow
 def test_reading_processes_end_with_their_rank(
     streaming_server: TrainerServer, folder: DatasetConfig, make_task: TaskMaker
 ) -> None:
