@@ -21,7 +21,7 @@ CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
     "--disable-quic", "--no-first-run", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-STARTING = {"browser", "server"}  # fixtures that take seconds before a test begins
+STARTING = {"browser", "nodes", "server"}  # fixtures of tests that start something
 QUICK = "not slow"  # as in pyproject.toml
 
 
