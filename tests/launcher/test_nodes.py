@@ -81,6 +81,7 @@ def nodes(tmp_path: Path) -> tuple[Path, Path]:
     return folders
 
 
+@pytest.mark.slow
 def test_two_nodes_reach_the_target(nodes: tuple[Path, Path]) -> None:
     endpoint = free_endpoint()
     second = start_node(nodes[1], endpoint, 1, "--json")
@@ -177,6 +178,7 @@ def test_an_interrupted_first_node_ends_the_others(nodes: tuple[Path, Path]) -> 
     assert "node 0 has ended: it was interrupted" in ends(second, 1)
 
 
+@pytest.mark.slow
 def test_a_node_with_another_study_is_refused(nodes: tuple[Path, Path]) -> None:
     endpoint = free_endpoint()
     first = start_node(nodes[0], endpoint, 0)
@@ -279,6 +281,7 @@ def test_several_nodes_need_a_token(
     assert "--nnodes 2 needs the environment variable BETANAS_TOKEN" in told.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "told"),
     [
