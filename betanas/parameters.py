@@ -68,6 +68,9 @@ class Parameter(ABC):
 class Real(Parameter):
     """A real number.
 
+        >>> Real("width", 8, 64, log=True).holds(100)
+        False
+
     Attributes:
         name: Its symbol.
         low: Lower end of the range that is searched.
@@ -155,7 +158,11 @@ class Real(Parameter):
 
 @dataclass(frozen=True, slots=True)
 class Integer(Real):
-    """A whole number; attributes as in ``Real``."""
+    """A whole number; attributes as in ``Real``.
+
+    >>> Integer("depth", 2, 8).narrowed([3, 5]).range
+    (3, 5)
+    """
 
     def value(self, number: float) -> int:
         """The number as an ``int``."""
@@ -177,6 +184,9 @@ class Integer(Real):
 @dataclass(frozen=True, slots=True)
 class Choice(Parameter):
     """One of several options, between which there is no order.
+
+        >>> Choice("block", ("FMBC", "MBC")).value(1)
+        'MBC'
 
     Attributes:
         name: Its symbol.

@@ -30,6 +30,7 @@ def test_every_phase_ends_green_on_a_cpu() -> None:
     assert sum("ok" in row for row in rows) >= 15
 
 
+@pytest.mark.slow
 def test_unknown_phase_is_named() -> None:
     ran = run("--phases", "augmentation,no_such_phase")
     assert ran.returncode == 2

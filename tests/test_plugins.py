@@ -211,6 +211,7 @@ def test_a_search_by_own_family_and_objective(tmp_path: Path) -> None:
     assert len({r.fingerprint for r in records}) > 8
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_resumed(tmp_path: Path) -> None:
     (tmp_path / "undisturbed").mkdir()
     expected = search(tmp_path / "undisturbed").records()
@@ -225,6 +226,7 @@ def test_a_killed_worker_is_resumed(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_pruner_stops_its_trials(tmp_path: Path) -> None:
     text = STUDY.replace("trials = 14", 'trials = 30\npruner = "median"\nsampler = "random"')
     records = search(tmp_path, text).records()
@@ -233,6 +235,7 @@ def test_a_pruner_stops_its_trials(tmp_path: Path) -> None:
     assert all(r.audit["steps"] < 4 for r in stopped)
 
 
+@pytest.mark.slow
 def test_its_trials_are_confirmed_and_reported(tmp_path: Path) -> None:
     stored = search(tmp_path)
     definition, url = study(tmp_path)
@@ -249,6 +252,7 @@ def test_its_trials_are_confirmed_and_reported(tmp_path: Path) -> None:
     attach_figures(definition, stored, open_artifacts(url, "mine"))
 
 
+@pytest.mark.slow
 def test_train_trains_an_own_family(tmp_path: Path) -> None:
     text = (
         STUDY.replace('name = "size"', "")

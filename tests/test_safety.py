@@ -47,6 +47,7 @@ def _began_anew(command: str) -> bool:
     return "optimize" in command and "correct-horse" not in command
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 def test_a_password_stays_where_it_was_given(secret_url: str, tmp_path: Path) -> None:
     write_study(tmp_path)
@@ -72,6 +73,7 @@ def test_a_password_stays_where_it_was_given(secret_url: str, tmp_path: Path) ->
             assert b"correct-horse" not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url",
     [
@@ -107,6 +109,7 @@ def test_the_dashboard_lets_no_other_machine_in(host: str, tmp_path: Path) -> No
     assert "--allow-remote" in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs all of 127/8 on the loopback")
 @pytest.mark.parametrize("lets_in", [False, True])
 def test_the_dashboard_listens_where_it_is_told(tmp_path: Path, lets_in: bool) -> None:

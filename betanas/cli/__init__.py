@@ -24,6 +24,7 @@ def main() -> None:
         confirm_commands,
         export_commands,
         model_commands,
+        predict_commands,
         study_commands,
     )
     from betanas.cli.app import app

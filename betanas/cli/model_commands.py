@@ -5,7 +5,6 @@ Each imports what it needs when it runs, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +31,6 @@ MODEL_HELP = (
     "STUDY:best, STUDY:recommended or STUDY:NUMBER; betanet2 or betanet3, the published kernels; "
     "or a name of torchvision's, such as mobilenet_v2. @R behind it gives a resolution."
 )
-_CACHE = Path("storage/cache")
 
 DatasetOption = Annotated[
     str | None,
@@ -68,18 +66,24 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train one model to convergence, test it, and write it to a file."""
-    from betanas.jobs.compare import folder_name
-    from betanas.jobs.model_names import TrainOptions, plan_training
-    from betanas.jobs.train import Machine
+    from betanas.jobs.model_names import plan_training
+    from betanas.jobs.train import (
+        CACHE,
+        MODELS,
+        EvaluationLines,
+        Machine,
+        TrainOptions,
+        folder_name,
+    )
     from betanas.jobs.train import train as run
 
     options = TrainOptions(dataset, data, resolution, epochs, seed, tuple(set_ or ()), storage)
-    machine = Machine(device, parse_ranks(nproc_per_node), _CACHE)
+    machine = Machine(device, parse_ranks(nproc_per_node), CACHE)
     say("loading ...", err, "dim")
     plan = plan_training(model, options)
-    folder = output or Path("storage/models") / folder_name(plan)
+    folder = output or MODELS / folder_name(plan)
     say(f"trains {plan.title} at R={plan.network.resolution} into {folder}", err)
-    found = run(plan, folder, machine, _Lines())
+    found = run(plan, folder, machine, EvaluationLines(lambda text: say(text, err)))
     if as_json:
         print_json(found)
         return
@@ -94,26 +98,6 @@ def train(
             "note: there is no test part; its epoch was chosen on these images, which flatters", err
         )
     say(f"wrote {found['checkpoint']}", err)
-
-
-class _Lines:
-    """A training's evaluations on stderr, a line each, but no more than one in two seconds."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def __call__(self, news: dict[str, Any]) -> None:
-        if "placement" in news:
-            say(f"images: {news['placement']}", err)
-        if "accuracy" not in news or time.monotonic() - self._last < 2.0:
-            return
-        self._last = time.monotonic()
-        say(
-            f"epoch {news['epoch']:6.1f}  loss {news['train_loss']:.3f}  validation "
-            f"{per_cent(news['accuracy'])}, best {per_cent(news['best'])}  "
-            f"{news['train_seconds']:.0f} s",
-            err,
-        )
 
 
 @app.command(epilog=example("betanas benchmark --models digits:best,mobilenet_v2 --dataset digits"))
@@ -136,16 +120,20 @@ def benchmark(
 ) -> None:
     """Train several models with one recipe on one data set, and compare them in one table."""
     from betanas.jobs.compare import TABLE_FILE, compare
-    from betanas.jobs.model_names import TrainOptions
-    from betanas.jobs.train import Machine
+    from betanas.jobs.train import CACHE, EvaluationLines, Machine, TrainOptions
 
     options = TrainOptions(
         dataset, data, resolution, epochs, overrides=tuple(set_ or ()), storage=storage
     )
-    machine = Machine(device, parse_ranks(nproc_per_node), _CACHE)
+    machine = Machine(device, parse_ranks(nproc_per_node), CACHE)
+
+    def tell_line(text: str) -> None:
+        say(text, err)
+
     say("loading ...", err, "dim")
     names = [name.strip() for name in models.split(",")]
-    rows = compare(names, options, seeds, output, machine, lambda text: say(text, err), _Lines())
+    lines = EvaluationLines(tell_line)
+    rows = compare(names, options, seeds, output, machine, tell_line, lines)
     if as_json:
         print_json({"rows": rows, "files": [str(output / TABLE_FILE)]})
         return

@@ -6,7 +6,7 @@ threads halve the time from 256 pixels up, and 32-pixel pictures decode in 0.1 m
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -59,6 +59,11 @@ def choose_side(files: Sequence[str], resolution: int) -> StoredSide:
         failures += failed
     if failures:
         raise _unreadable(failures)
+    return side_for(sizes, resolution)
+
+
+def side_for(sizes: Collection[tuple[int, int]], resolution: int) -> StoredSide:
+    """Chooses that side from the pictures' sizes, (width, height) in pixels."""
     ((width, height), *others) = sizes
     if not others and width == height <= LARGEST_KEPT_SIDE:
         return StoredSide(width, own=True)

@@ -40,19 +40,27 @@ def decode_picture(path: str, side: int) -> npt.NDArray[np.uint8]:
             image.draft(None, (2 * side, 2 * side))
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            rgb = _to_rgb(image)
-            width, height = rgb.size
-            short = min(width, height)
-            left, top = (width - short) / 2, (height - short) / 2
-            box = (left, top, left + short, top + short)
-            square = rgb.resize((side, side), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
-            return np.asarray(square)
+            return _square(_to_rgb(image), side)
     except UnreadablePictureError:
         raise
     # Pillow's readers raise whatever a damaged file leads them to: OSError, SyntaxError,
     # struct.error, IndexError, DecompressionBombError ...
     except Exception as error:
         raise UnreadablePictureError(_reason(error)) from error
+
+
+def resize_pixels(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """The same for pixels in memory, ``height x width x 3`` RGB or ``height x width`` of grey."""
+    return _square(Image.fromarray(pixels).convert("RGB"), side)
+
+
+def _square(rgb: Image.Image, side: int) -> npt.NDArray[np.uint8]:
+    width, height = rgb.size
+    short = min(width, height)
+    left, top = (width - short) / 2, (height - short) / 2
+    box = (left, top, left + short, top + short)
+    square = rgb.resize((side, side), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
+    return np.asarray(square)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,6 +1,5 @@
 """Several models trained alike: the same images, recipe and budget, one row a model."""
 
-import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,8 +8,8 @@ from typing import Any
 
 from betanas.errors import InputError
 from betanas.files import write_json
-from betanas.jobs.model_names import TrainOptions, plan_alike, plan_training
-from betanas.jobs.train import Machine, Plan, train
+from betanas.jobs.model_names import plan_alike, plan_training
+from betanas.jobs.train import Machine, Plan, TrainOptions, folder_name, train
 
 TABLE_FILE = "benchmark.json"
 
@@ -58,13 +57,6 @@ def compare(
         rows.append(_row(plan, runs))
         write_json(folder / TABLE_FILE, {"rows": rows, "recipe": first.recipe.model_dump()})
     return rows
-
-
-def folder_name(plan: Plan) -> str:
-    """Where one training of a model goes: its name, side and seed."""
-    name, _, _ = plan.name.partition("@")
-    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
-    return f"{plain}-{plan.network.resolution}-{plan.seed}"
 
 
 def _row(plan: Plan, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

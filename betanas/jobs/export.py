@@ -91,7 +91,7 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Exported:
             nothing is left of it then.
     """
     chosen = _find_format(name)
-    trained, model = _load(checkpoint)
+    trained, model = load_classifier(checkpoint)
     if isinstance(trained.network, ReferenceModel) and not chosen.takes_references:
         others = ", ".join(key for key, other in FORMATS.items() if other.takes_references)
         raise InputError(
@@ -127,8 +127,12 @@ def _find_format(name: str) -> Format:
     return FORMATS[name]
 
 
-def _load(checkpoint: Path) -> tuple[TrainedModel, PixelClassifier]:
-    """Reads a model file that may come from anywhere, and builds what it describes."""
+def load_classifier(checkpoint: Path) -> tuple[TrainedModel, PixelClassifier]:
+    """Reads a model file that may come from anywhere, and builds what it describes.
+
+    Raises:
+        InputError: If there is no such file, it is something else, or it is damaged.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's, of foreign files
             trained = read_trained(checkpoint)

@@ -1,22 +1,25 @@
-"""A study in a notebook: ``betanas.load_study("digits").dataframe()``."""
+"""A study that has begun, for programs: ``betanas.load_study("digits").dataframe()``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from betanas.errors import InputError
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import load_definition
+from betanas.study.loading import Overrides, load_definition
 from betanas.trial import TrialRecord
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from betanas.database.stored import StoredStudy
+    from betanas.jobs.chosen import ChosenKernel
+    from betanas.search.recommend import Recommendation
 
 
 RECORDED = Path(__file__).parents[1] / "recorded"
@@ -30,6 +33,19 @@ def storage_url(definition: StudyDefinition, storage: str | None) -> str:
         or definition.storage.url
         or f"sqlite:///storage/{definition.name}.db"
     )
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keeps to itself what Optuna tells of the studies that we make, and only of those."""
+    import optuna  # noqa: PLC0415 - slow
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
@@ -69,11 +85,28 @@ class LoadedStudy:
         """All trials as they are now, by number."""
         return self.stored.records()
 
-    def best(self) -> TrialRecord | None:
-        """The complete trial of highest value."""
+    def best(self) -> ChosenKernel | None:
+        """The complete trial of highest value; None without one."""
         from betanas.analysis.status import observed_best  # noqa: PLC0415 - import stays light
 
-        return observed_best(self.records())
+        record = observed_best(self.records())
+        return None if record is None else self._chosen(record)
+
+    def trial(self, number: int) -> ChosenKernel:
+        """One trial by its number; raises InputError if there is none, or it has no kernel yet."""
+        records = self.records()
+        if not 0 <= number < len(records):
+            raise InputError(f"number must be in [0, {len(records) - 1}], but got {number}")
+        if not records[number].parameters:
+            raise InputError(f"trial {number} of study {self.definition.name} has no kernel yet")
+        return self._chosen(records[number])
+
+    def recommended(self) -> ChosenKernel | None:
+        """The kernel that the search's model holds for the best; None if it knows too little."""
+        from betanas.jobs.recommend import recommended  # noqa: PLC0415
+
+        found = recommended(self.definition, self.stored.settings, self.records())
+        return None if found is None else self._chosen(found)
 
     def dataframe(self) -> DataFrame:
         """All trials as a pandas DataFrame: a row a trial, a column a parameter and a figure.
@@ -99,7 +132,13 @@ class LoadedStudy:
         """Writes the report of ``betanas report`` into a folder; returns its files."""
         from betanas.jobs.report import analyse, write_report  # noqa: PLC0415
 
-        return write_report(analyse(self.definition, self.stored), Path(folder))
+        with quiet_optuna():
+            return write_report(analyse(self.definition, self.stored), Path(folder))
+
+    def _chosen(self, origin: TrialRecord | Recommendation) -> ChosenKernel:
+        from betanas.jobs.chosen import ChosenKernel  # noqa: PLC0415
+
+        return ChosenKernel.of(self.definition, len(self.stored.settings.classes), origin)
 
 
 def _is_plain(value: Any) -> bool:
@@ -107,7 +146,10 @@ def _is_plain(value: Any) -> bool:
 
 
 def load_study(
-    study: str | Path, storage: str | None = None, overrides: Iterable[str] = ()
+    study: str | Path,
+    storage: str | None = None,
+    overrides: Overrides = (),
+    data: str | Path | None = None,
 ) -> LoadedStudy:
     """Opens a study that has begun.
 
@@ -115,10 +157,12 @@ def load_study(
         study: A built-in study's name, or a path to a TOML file.
         storage: Database URL; else ``BETANAS_STORAGE``, else the study file's, else
             ``sqlite:///storage/STUDY.db``.
-        overrides: ``key=value`` as on the command line.
+        overrides: A mapping of a study file's dotted keys to values, or ``key=value`` as on the
+            command line.
+        data: A folder of pictures that the study was searched on.
 
     Raises:
         InputError: If there is no such study file or database.
     """
-    definition = load_definition(study, overrides)
+    definition = load_definition(study, overrides, data)
     return LoadedStudy(definition, open_begun(definition, storage_url(definition, storage)))

@@ -2,63 +2,25 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from betanas.analysis.status import observed_best
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import family_names, published_members
 from betanas.architecture.reference import Network, ReferenceModel
 from betanas.data import describe_dataset
 from betanas.errors import InputError
 from betanas.jobs.load import LoadedStudy, load_study
-from betanas.jobs.recommend import recommended
-from betanas.jobs.train import Plan
+from betanas.jobs.train import Plan, TrainOptions, training_recipe
 from betanas.models.network import reference_names
-from betanas.study.definition import Recipe, StudyDefinition, kernel_of
+from betanas.study.definition import StudyDefinition, kernel_of
 from betanas.study.loading import check_study, load_definition
 
-_EPOCHS, _RESOLUTION = 100, 224
-# A schedule that waits for plateaus has converged when so many of its steps have not helped.
-_PATIENCES = 3
-# Of a search's few validations none need be near the best epoch of a long training.
-_EVERY_EPOCH = {"evaluations": 0, "evaluate_every_epochs": 1}
+_RESOLUTION = 224
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>[^:@/]+))?(?:@(?P<resolution>\d+))?")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What the user has said beside the model.
-
-    Attributes:
-        dataset: A data set's name; None for the study's own.
-        data: A folder of pictures, in place of ``dataset``.
-        resolution: Input side in pixels; None for the study's, or 224.
-        epochs: Passes over the training images at most; None for 100, or what ``overrides`` say.
-        seed: Of the training.
-        overrides: ``key=value`` of a study file's keys.
-        storage: The database of the models' studies; None for where each is by default.
-    """
-
-    dataset: str | None = None
-    data: str | None = None
-    resolution: int | None = None
-    epochs: int | None = None
-    seed: int = 0
-    overrides: Sequence[str] = ()
-    storage: str | None = None
-
-    def all_overrides(self) -> list[str]:
-        """The overrides that the options come to; a later one goes before an earlier one."""
-        found = [f"budget.epochs={_EPOCHS}", *self.overrides]
-        if self.dataset is not None:
-            found.append(f"dataset.name={self.dataset}")
-        if self.resolution is not None:
-            found.append(f"resolution={self.resolution}")
-        if self.epochs is not None:
-            found.append(f"budget.epochs={self.epochs}")
-        return found
 
 
 @dataclass(frozen=True)
@@ -96,7 +58,7 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
     )
     classes = describe_dataset(definition.dataset).num_classes
     found = find_model(model, definition.resolution, classes, options.storage)
-    recipe = _recipe(definition, found.parameters)
+    recipe = training_recipe(definition, found.parameters)
     dataset, budget = definition.dataset, definition.budget
     return Plan(model, found.title, found.network, dataset, recipe, budget, options.seed)
 
@@ -166,12 +128,12 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
     """Title and parameters of one of a study's kernels."""
     records = opened.records()
     if which == "recommended":
-        found = recommended(opened.definition, opened.stored.settings, records)
+        found = opened.recommended()
         if found is None:
             raise InputError(f"study {study} has too few complete trials to recommend a kernel")
         return f"{study} recommended", dict(found.parameters)
     if which == "best":
-        record = opened.best()
+        record = observed_best(records)
         if record is None:
             raise InputError(f"study {study} has no complete trial yet")
     elif not which.isdecimal() or int(which) >= len(records):
@@ -199,13 +161,3 @@ def _without_study(options: TrainOptions) -> StudyDefinition:
         "recipe": {"preset": "fast"},
     }
     return check_study(tree, "train", options.all_overrides(), options.data, shown="the training")
-
-
-def _recipe(definition: StudyDefinition, parameters: Mapping[str, Any]) -> Recipe:
-    """The definition's recipe with the values that were searched, and an end at convergence."""
-    found = definition.recipe_of(parameters) if parameters else definition.recipe
-    found = found.otherwise(_EVERY_EPOCH)
-    if found.schedule == "plateau" and not found.stop_patience_epochs:
-        patience = _PATIENCES * max(1, found.patience_epochs)
-        return found.model_copy(update={"stop_patience_epochs": patience})
-    return found

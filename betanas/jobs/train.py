@@ -5,7 +5,9 @@ The epoch is chosen on the validation images; the test images are looked at once
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from betanas.architecture.decoding import decode
 from betanas.architecture.layers import Architecture
 from betanas.architecture.reference import Network
 from betanas.data import describe_dataset, load_images
@@ -24,12 +27,19 @@ from betanas.images.placement import TrainingImages
 from betanas.launcher.client import TrainerServer
 from betanas.models.network import count_macs
 from betanas.models.trained import TrainedModel, read_trained, write_trained
-from betanas.study.definition import Budget, DatasetConfig, Recipe
+from betanas.study.definition import Budget, DatasetConfig, Recipe, StudyDefinition, kernel_of
+from betanas.study.loading import Overrides, changed_definition, override_lines
 from betanas.training.checkpoint import BEST_FILE
 from betanas.training.testing import part_batches, top_accuracies
 from betanas.trial import TrainingResult, TrialTask, left_result
 
 MODEL_FILE = "model.pt"
+_EPOCHS = 100
+# A schedule that waits for plateaus has converged when so many of its steps have not helped.
+_PATIENCES = 3
+# Of a search's few validations none need be near the best epoch of a long training.
+_EVERY_EPOCH = {"evaluations": 0, "evaluate_every_epochs": 1}
+MODELS, CACHE = Path("storage/models"), Path("storage/cache")  # below the current folder
 _EVALUATION_BATCH = 200  # images; fewer steps, and still little memory
 
 
@@ -69,6 +79,108 @@ class Machine:
     device: str
     nproc_per_node: int | None
     cache: Path
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the user has said beside the model.
+
+    Attributes:
+        dataset: A data set's name; None for the study's own.
+        data: A folder of pictures, in place of ``dataset``.
+        resolution: Input side in pixels; None for the study's, or 224.
+        epochs: Passes over the training images at most; None for 100, or what ``overrides`` say.
+        seed: Of the training.
+        overrides: ``key=value`` of a study file's keys, or a mapping of keys to values.
+        storage: The database of the models' studies; None for where each is by default.
+    """
+
+    dataset: str | None = None
+    data: str | Path | None = None
+    resolution: int | None = None
+    epochs: int | None = None
+    seed: int = 0
+    overrides: Overrides = ()
+    storage: str | None = None
+
+    def all_overrides(self) -> list[str]:
+        """The overrides that the options come to; a later one goes before an earlier one."""
+        found = [f"budget.epochs={_EPOCHS}", *override_lines(self.overrides)]
+        if self.dataset is not None:
+            found.append(f"dataset.name={self.dataset}")
+        if self.resolution is not None:
+            found.append(f"resolution={self.resolution}")
+        if self.epochs is not None:
+            found.append(f"budget.epochs={self.epochs}")
+        return found
+
+
+def plan_kernel(
+    definition: StudyDefinition,
+    name: str,
+    title: str,
+    parameters: Mapping[str, Any],
+    options: TrainOptions,
+) -> Plan:
+    """How one kernel of a study is to be trained.
+
+    Args:
+        definition: The study file.
+        name: Of the model, as ``--model`` takes it.
+        title: Of the model, for people.
+        parameters: The kernel, and the recipe's values that were searched beside it.
+        options: What else was asked for; it goes before what the study says.
+
+    Raises:
+        InputError: If it is trivial at the resolution, or there are no such images.
+    """
+    changed = changed_definition(definition, options.all_overrides(), options.data)
+    classes = describe_dataset(changed.dataset).num_classes
+    family, kernel = changed.search_family, kernel_of(parameters)
+    network = decode(family, kernel, changed.resolution, classes)
+    recipe = training_recipe(changed, parameters)
+    return Plan(name, title, network, changed.dataset, recipe, changed.budget, options.seed)
+
+
+def training_recipe(definition: StudyDefinition, parameters: Mapping[str, Any]) -> Recipe:
+    """The definition's recipe with the values that were searched, and an end at convergence."""
+    found = definition.recipe_of(parameters) if parameters else definition.recipe
+    found = found.otherwise(_EVERY_EPOCH)
+    if found.schedule == "plateau" and not found.stop_patience_epochs:
+        patience = _PATIENCES * max(1, found.patience_epochs)
+        return found.model_copy(update={"stop_patience_epochs": patience})
+    return found
+
+
+def folder_name(plan: Plan) -> str:
+    """Where one training of a model goes: its name, side and seed."""
+    name, _, _ = plan.name.partition("@")
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    return f"{plain}-{plan.network.resolution}-{plan.seed}"
+
+
+class EvaluationLines:
+    """A training's evaluations as lines of text, but no more than one in two seconds.
+
+    Args:
+        say: Is told each line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._last = say, 0.0
+
+    def __call__(self, news: dict[str, Any]) -> None:
+        """Takes what a training tells of itself."""
+        if "placement" in news:
+            self._say(f"images: {news['placement']}")
+        if "accuracy" not in news or time.monotonic() - self._last < 2.0:
+            return
+        self._last = time.monotonic()
+        self._say(
+            f"epoch {news['epoch']:6.1f}  loss {news['train_loss']:.3f}  validation "
+            f"{100 * news['accuracy']:.2f} %, best {100 * news['best']:.2f} %  "
+            f"{news['train_seconds']:.0f} s"
+        )
 
 
 def train(

@@ -162,6 +162,12 @@ def build_model(architecture: Architecture, num_classes: int | None = None) -> B
     Convolutions start as in torchvision's EfficientNet (He et al., 2015, fan-out), the linear layer
     uniform within 1 / sqrt(num_classes), batch norms as the identity.
 
+        >>> from betanas.architecture.layers import Block, Layer
+        >>> head = Layer(Block.CNA, 3, 8, 2, 32, 16, 0, 0, 0.0, 1.0, 1.0)
+        >>> model = build_model(Architecture(32, 10, latent_channels=16, layers=(head,)))
+        >>> tuple(model(torch.zeros(2, 3, 32, 32)).shape)
+        (2, 10)
+
     Args:
         architecture: What to build.
         num_classes: Outputs; the architecture's own number if left out.

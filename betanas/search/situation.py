@@ -1,8 +1,9 @@
 """A database's content as the strategies see it; anybody may have written into that database."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from optuna import Study
@@ -14,12 +15,13 @@ from betanas.search.rules import Rules
 from betanas.search.space import Space
 from betanas.trial import STOPPED_EARLY, Failure
 
+PROPOSED = "betanas:proposed"  # the system attribute with a kernel that no parameter tells yet
 _LEAST_GAINS = 2  # complete trials whose gains tell what a stopped one would have gained
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """Trials that the pruner ended, with what they would have come to.
+    """Trials that a pruner ended, ours or Optuna's, with what they would have come to.
 
     What a trial had reached is less than it would have come to. So each is expected to gain what
     complete trials gained, on average, from that share of their budgets on; how differently they
@@ -98,11 +100,8 @@ class Situation:
             problem: What is declared.
         """
         space = problem.space
-        others = [
-            other
-            for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and space.holds(other.params)
-        ]
+        known = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        others = [t for t in known if space.holds(t.params)]
 
         def vectors(chosen: Sequence[FrozenTrial]) -> FloatArray:
             return space.vectors([t.params for t in chosen])
@@ -120,8 +119,9 @@ class Situation:
         stopped = [
             t
             for t in having(TrialState.PRUNED)
-            if t.user_attrs.get("reason") == STOPPED_EARLY and t.intermediate_values
+            if t.user_attrs.get("reason", STOPPED_EARLY) == STOPPED_EARLY and t.intermediate_values
         ]
+        pending = [_proposed(t, space) for t in known if t.state == TrialState.RUNNING]
         return cls(
             study,
             trial,
@@ -129,7 +129,7 @@ class Situation:
             tuple(complete),
             learnt,
             Stopped.of(space, stopped, complete),
-            vectors(having(TrialState.RUNNING)),
+            space.vectors([kernel for kernel in pending if space.holds(kernel)]),
         )
 
     @property
@@ -157,6 +157,14 @@ class Situation:
         """Identities of the measured and the pending kernels."""
         known = (*self.kernels, *self.stopped.kernels, *self.pending)
         return {self.rules.identity(kernel) for kernel in known}
+
+
+def _proposed(trial: FrozenTrial, space: Space) -> Mapping[str, Any]:
+    """A running trial's kernel; of one that has not asked for all of it, what it would get."""
+    if space.holds(trial.params):
+        return trial.params
+    noted = trial.system_attrs.get(PROPOSED)
+    return noted if isinstance(noted, Mapping) else {}
 
 
 def _blames_kernel(trial: FrozenTrial) -> bool:

@@ -1,10 +1,13 @@
 """Finding, reading and checking study files: the only reader of ``studies/``."""
 
 import difflib
+import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,14 +20,18 @@ from betanas.study.definition import Budget, Recipe, RecipeRange, StudyDefinitio
 _BARE_WORD = re.compile(r"[A-Za-z~./][\w~./:@+-]*")
 
 
+Overrides = Mapping[str, Any] | Iterable[str]
+
+
 def load_definition(
-    study: str | Path, overrides: Iterable[str] = (), data: str | None = None
+    study: str | Path, overrides: Overrides = (), data: str | Path | None = None
 ) -> StudyDefinition:
     """Reads a study file, applies overrides, checks the whole.
 
     Args:
         study: A built-in study's name, or a path to a TOML file.
-        overrides: ``key=value`` with a dotted key and a TOML value; a bare word is a string.
+        overrides: ``key=value`` with a dotted key and a TOML value, a bare word being a string; or
+            a mapping of dotted keys to values.
         data: A folder of images: short for ``dataset.name = "imagefolder"`` with that root.
 
     Raises:
@@ -47,7 +54,7 @@ def load_definition(
 
 
 def check_study(
-    tree: dict[str, Any], name: str, overrides: Iterable[str], data: str | None, shown: str
+    tree: dict[str, Any], name: str, overrides: Overrides, data: str | Path | None, shown: str
 ) -> StudyDefinition:
     """Applies overrides to what a study file says, and checks the whole.
 
@@ -62,7 +69,7 @@ def check_study(
         StudyFileError: If a rule is broken.
         InputError: If an override is not of the form ``key=value``.
     """
-    for override in overrides:
+    for override in override_lines(overrides):
         _apply(tree, override)
     if data is not None:
         dataset = _table(tree, "dataset", "--data")
@@ -73,6 +80,48 @@ def check_study(
         first, *others = (_sentence(e) for e in error.errors())
         more = f" (and {len(others)} more: {'; '.join(others)})" if others else ""
         raise StudyFileError(f"{shown}: {first}{more}") from None
+
+
+def changed_definition(
+    definition: StudyDefinition, overrides: Overrides, data: str | Path | None
+) -> StudyDefinition:
+    """Applies further overrides to what has been checked; arguments as for ``load_definition``."""
+    tree = definition.model_dump(exclude_unset=True)
+    ranges = tree.pop("recipe_ranges", {})
+    tree["recipe"] = {**tree.get("recipe", {}), **ranges}
+    return check_study(tree, definition.name, overrides, data, shown=definition.name)
+
+
+def override_lines(overrides: Overrides) -> list[str]:
+    """Overrides as the command line gives them, ``key=value`` each.
+
+    Raises:
+        InputError: For a value that TOML cannot say, or one string in place of several.
+    """
+    if isinstance(overrides, str):
+        raise InputError(f"overrides must be a mapping or a list of key=value, but got {overrides}")
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [f"{key}={_toml_value(value, key)}" for key, value in overrides.items()]
+
+
+def _toml_value(value: object, key: str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | os.PathLike):
+        return json.dumps(os.fspath(value))
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real):
+        return repr(float(value))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml_value(v, key) for v in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{k} = {_toml_value(v, key)}' for k, v in value.items())}}}"
+    raise InputError(
+        f"overrides: {key} must be a number, a text, true or false, or a list or mapping of such, "
+        f"but got {value!r}"
+    )
 
 
 def find_study(study: str | Path) -> Path:

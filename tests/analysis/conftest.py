@@ -1,9 +1,6 @@
-"""One generated study for all tests of the analysis, and a real browser."""
+"""One generated study for all tests of the analysis."""
 
 import dataclasses
-import shutil
-from collections.abc import Iterator
-from typing import Any
 
 import optuna
 import pytest
@@ -15,11 +12,6 @@ from betanas.jobs.report import analyse_records
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_definition
 from betanas.trial import TrialRecord
-
-CHROMIUM_FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-quic", "--no-first-run", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -49,17 +41,3 @@ def findings(
     definition: StudyDefinition, settings: Settings, records: list[TrialRecord]
 ) -> Findings:
     return analyse_records(definition, settings, records)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="the browser is driven by playwright: pip install playwright"
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        yield opened
-        opened.close()

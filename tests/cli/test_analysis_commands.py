@@ -9,6 +9,8 @@ import pytest
 from command import run, run_json
 from generated import generate_database
 
+pytestmark = pytest.mark.slow
+
 TRIALS = 45
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from drawn_pictures import draw
 
-CIFAR_ZIP = Path(__file__).parents[3] / "shared" / "data" / "cifar10.zip"
-
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
@@ -29,12 +27,10 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cifar_folder(cifar_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 20 training and 5 test pictures of each class of CIFAR-10, as JPEG files."""
-    if not CIFAR_ZIP.is_file():
-        pytest.skip("needs shared/data/cifar10.zip beside the project's folder")
     root = tmp_path_factory.mktemp("cifar")
-    with zipfile.ZipFile(CIFAR_ZIP) as archive:
+    with zipfile.ZipFile(cifar_zip) as archive:
         taken: dict[str, int] = {}
         for name in sorted(archive.namelist()):
             folder = name.rpartition("/")[0]

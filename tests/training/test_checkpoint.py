@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from command import free_endpoint
+from trainings import TaskMaker, learnt
 
 from betanas.launcher.client import TrainerServer
 from betanas.launcher.rendezvous import Rendezvous
@@ -17,8 +18,6 @@ from betanas.training.checkpoint import (
     write_checkpoint,
 )
 from betanas.trial import RESULT_FILE, Failure, TrainingResult
-from tests.training.conftest import TaskMaker
-from tests.training.test_launch import learnt
 
 
 def parent_of(pid: int) -> int:

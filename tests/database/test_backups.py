@@ -21,7 +21,9 @@ from faults import (
 
 from betanas.database.stored import StoredStudy
 
-STORAGE = Path(__file__).parents[1] / "storage"
+pytestmark = pytest.mark.slow
+
+STORAGE = Path(__file__).parents[2] / "storage"
 POINTS = 16
 
 

@@ -169,7 +169,7 @@ def test_an_exported_model_answers_as_the_trained_one(
         assert (got - want).abs().max().item() <= 1e-5 * scale
     assert 0 <= exported.max_abs_error <= 1e-5 * scale
 
-    here = str(Path(__file__).parents[1]).encode()
+    here = str(Path(__file__).parents[2]).encode()
     for file in exported.files:
         content = Path(file).read_bytes()
         assert here not in content  # where the sources lie is nobody's business
@@ -199,6 +199,7 @@ def trained_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "torch-export"])
 def test_stdout_is_one_json_document(form: str, trained_here: Path) -> None:
     found = run_json(trained_here, "export", "--checkpoint", "m/model.pt", "--format", form)
@@ -213,6 +214,7 @@ def read_num_params(checkpoint: Path) -> int:
     return sum(weight.numel() for weight in read_trained(checkpoint).build().parameters())
 
 
+@pytest.mark.slow
 def test_the_standalone_file_reads_digits(trained_here: Path) -> None:
     out, _ = run(trained_here, "export", "--checkpoint", "m/model.pt", "--format", "python")
     assert out.splitlines()[:2] == ["m/model.py", "m/model-weights.pt"]
@@ -243,6 +245,7 @@ def test_the_standalone_file_reads_digits(trained_here: Path) -> None:
     assert (ended.returncode, ended.stderr) == (1, "usage: python model.py PICTURE ...\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "packages"),
     [("onnx", "onnx, onnxscript, onnxruntime"), ("safetensors", "safetensors")],

@@ -27,6 +27,7 @@ def test_a_larger_batch_takes_longer() -> None:
     assert one.runs >= many.runs >= 15
 
 
+@pytest.mark.slow
 def test_latencies_are_noted_on_the_best_trials_and_replaced(tmp_path: Path) -> None:
     definition, stored = generate_database(tmp_path / "study.db", 30)
     definition = definition.model_copy(update={"resolution": 64})

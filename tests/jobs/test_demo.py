@@ -16,8 +16,10 @@ from command import run, run_json, start, wait_for
 from betanas.jobs.load import RECORDED
 from betanas.study.loading import built_in_studies, load_definition
 
+pytestmark = pytest.mark.slow
+
 DEMO = ("--study", "demo")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "betanas" / "analysis" / "templates"
 
 

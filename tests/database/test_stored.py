@@ -131,7 +131,7 @@ def test_an_old_study_goes_on_with_what_its_first_trial_was_trained_on(url: str)
     here = replace(SETTINGS, device="cpu", ranks=1)
     begin(url, here)  # nothing was trained yet
     claimed = stored.claim()
-    stored.kernel(claimed, SPACE, learns=False)
+    recorded_kernel(stored, claimed)
     assert stored.finish(claimed, TrainingResult(0.5, device="NVIDIA H100", ranks=1))
     with pytest.raises(StorageError, match="trains with 1 rank on cuda, and 1 rank on cpu"):
         begin(url, here)

@@ -35,6 +35,8 @@ from betanas.database.stored import StoredStudy
 from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
 
+pytestmark = pytest.mark.slow
+
 POINTS = 48
 
 

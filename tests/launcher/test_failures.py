@@ -9,21 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from trainings import TaskMaker, ranks_of, wait_until_gone
 
 from betanas.files import read_json
 from betanas.launcher.client import TrainerServer
 from betanas.launcher.failures import conclude, write_failure
 from betanas.trial import RESULT_FILE, Failure, TrainingResult
-from tests.training.conftest import TaskMaker
 
 LONG = {"seconds": 120}
-
-
-def ranks_of(folder: str) -> dict[int, int]:
-    """Process ids of a trial's ranks, from what the operating system knows."""
-    agent = (Path(folder) / "agent.pid").read_text()
-    children = Path(f"/proc/{agent}/task/{agent}/children").read_text()
-    return dict(enumerate(int(pid) for pid in children.split()))
 
 
 class Interrupt:
@@ -37,22 +30,6 @@ class Interrupt:
         if not self.pids and news.get("steps", 0) >= 2:
             self.pids = ranks_of(self._folder)
             os.kill(self.pids[self._rank], self._signal)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def wait_until_gone(pids: list[int]) -> list[int]:
-    for _ in range(100):
-        if not any(is_running(pid) for pid in pids):
-            break
-        time.sleep(0.1)
-    return [pid for pid in pids if is_running(pid)]
 
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from trainings import TaskMaker, ranks_of, wait_until_gone
 
 from betanas.devices.ranks import Ranks
 from betanas.images.batches import Batches
@@ -20,8 +21,6 @@ from betanas.images.stream import PictureStream, ReadAhead
 from betanas.launcher.client import TrainerServer
 from betanas.study.definition import DatasetConfig
 from betanas.trial import Failure
-from tests.training.conftest import TaskMaker
-from tests.training.test_failures import ranks_of, wait_until_gone
 
 SIDE = 18  # what pictures are resized to for R=16, so that nothing is lost on the way
 
@@ -89,6 +88,7 @@ def streaming_server(folder: DatasetConfig, tmp_path: Path) -> Iterator[TrainerS
         yield running
 
 
+@pytest.mark.slow
 def test_a_training_streams_and_names_a_broken_picture(
     streaming_server: TrainerServer, folder: DatasetConfig, make_task: TaskMaker
 ) -> None:
@@ -105,6 +105,7 @@ def test_a_training_streams_and_names_a_broken_picture(
     assert str(broken) in result.message
 
 
+@pytest.mark.slow
 def test_reading_processes_end_with_their_rank(
     streaming_server: TrainerServer, folder: DatasetConfig, make_task: TaskMaker
 ) -> None:

@@ -18,6 +18,8 @@ from betanas.search.recommend import recommend
 from betanas.study.loading import load_definition
 from betanas.trial import Failure, TrialRecord
 
+pytestmark = pytest.mark.slow
+
 
 def bytes_of_a_step(problem: StudyProblem, parameters: Mapping[str, float]) -> float:
     rules = problem.rules.feasibility

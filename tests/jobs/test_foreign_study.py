@@ -9,6 +9,8 @@ from optuna.trial import TrialState, create_trial
 
 from betanas.study.definition import StudyDefinition
 
+pytestmark = pytest.mark.slow
+
 SEARCH = STUDY.replace("sobol_trials = 1000", "sobol_trials = 6").replace(
     "trials = 1000", "trials = 16"
 )

@@ -16,6 +16,8 @@ from betanas.database.stored import StoredStudy
 from betanas.jobs.optimize import optimize
 from betanas.study.loading import load_definition
 
+pytestmark = pytest.mark.slow
+
 FIELDS = {
     "number", "state", "phase", "value", "reason", "parameters", "num_params", "macs",
     "activation_bytes", "fingerprint", "train_seconds", "epochs",

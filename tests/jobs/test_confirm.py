@@ -24,6 +24,8 @@ from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord
 
+pytestmark = pytest.mark.slow
+
 CHEAP = ("--study", "tiny.toml")
 
 
@@ -39,7 +41,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_killed_and_started_again_it_trains_each_repetition_once(finished: Path) -> None:
     before = rows(finished)
     best = complete_trials(before)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from command import run, run_json
 
-OLD = Path(__file__).parent / "old"
+pytestmark = pytest.mark.slow
+
+OLD = Path(__file__).parents[1] / "old"
 VERSIONS = sorted(path.stem for path in OLD.glob("*.db"))
 SAME = ("number", "state", "phase", "value", "reason", "parameters", "num_params", "fingerprint")
 

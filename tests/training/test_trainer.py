@@ -1,26 +1,20 @@
 """Whole trainings in real processes: budgets, seeds and ranks."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from trainings import TaskMaker, learnt
 
 from betanas.devices.ranks import Ranks
 from betanas.images.placement import TrainingImages
 from betanas.launcher.client import TrainerServer
 from betanas.training.trainer import Training
-from betanas.trial import STOP_FILE, TrainingResult
-from tests.training.conftest import TaskMaker
+from betanas.trial import STOP_FILE
 
 STEPS_PER_EPOCH = 16  # of 64 images
-
-
-def learnt(result: TrainingResult) -> object:
-    """What must not depend on the clock."""
-    return [replace(e, train_seconds=0.0) for e in result.history]
 
 
 @pytest.mark.parametrize(

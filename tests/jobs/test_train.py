@@ -38,6 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     )
 
 
+@pytest.mark.slow
 def test_top1_is_what_the_file_reaches_on_the_test_images(
     trained: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -60,6 +61,7 @@ def test_top1_is_what_the_file_reaches_on_the_test_images(
     assert dict(model.facts) == {k: v for k, v in told.items() if k != "checkpoint"}
 
 
+@pytest.mark.slow
 def test_the_same_call_trains_once(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, told = trained
     plan = plan_training("betanet2", WISH)
@@ -80,6 +82,7 @@ def test_the_same_call_trains_once(trained: tuple[Path, dict[str, Any]]) -> None
     assert other["top1"] != told["top1"]
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
     """At this rate the accuracy falls again, so the last weights would be others."""
     overrides = ("recipe.schedule=constant", "recipe.norm_batches=0", "recipe.weight_average=0.9")
@@ -99,6 +102,7 @@ def test_weights_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
     assert all(torch.equal(best[name], tensor) for name, tensor in model.weights.items())
 
 
+@pytest.mark.slow
 def test_without_a_test_part_the_accuracy_says_so(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, level in (("dark", 60), ("light", 190)):
@@ -117,6 +121,7 @@ def test_without_a_test_part_the_accuracy_says_so(tmp_path: Path) -> None:
     assert read_trained(tmp_path / told["checkpoint"]).classes == ("dark", "light")
 
 
+@pytest.mark.slow
 def test_a_benchmark_trains_all_alike_and_goes_on(tmp_path: Path) -> None:
     models = "demo:best@16,betanet3,mobilenet_v3_small@32"
     where = ("--dataset", "digits", "--resolution", "16", "--epochs", "1", "--output", "b")

@@ -7,18 +7,27 @@ from pathlib import Path
 import optuna
 import pytest
 from command import start, wait_for
-from generated import generate_database
+from generated import generate_database, settings_of
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
 
 from betanas.database.stored import StoredStudy
 from betanas.jobs.dashboard import MARK, attach_figures, open_artifacts, trial_note, write_notes
+from betanas.study.definition import StudyDefinition
+from betanas.study.loading import load_definition
 from betanas.trial import TrialRecord
+
+pytestmark = pytest.mark.slow
 
 FIGURES = {
     "best architecture.png", "history.png", "outcomes.png", "parallel coordinates.png",
     "pareto.png", "trainings.png", "dendrogram.png", "cluster means.png",
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def definition() -> StudyDefinition:
+    return load_definition("betanet2")
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +71,11 @@ def test_figures_are_attached_once_and_then_replaced(folder, definition) -> None
             assert file.read(4) == b"\x89PNG"
 
 
-def test_hostile_text_in_a_note_stays_text(definition, settings) -> None:
+def test_hostile_text_in_a_note_stays_text(definition) -> None:
     record = TrialRecord(
         3, "fail", "gp", reason="a|b`c`\n# big", audit={"message": "<script>x</script>"}
     )
-    note = trial_note(definition, settings, record)
+    note = trial_note(definition, settings_of(definition), record)
     assert "`a/b'c' # big`" in note
     assert "`<script>x</script>`" in note
 

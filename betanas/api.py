@@ -1,0 +1,54 @@
+"""What ``import betanas`` offers beside its commands: a study searched in this process."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from betanas.cli.options import err
+from betanas.cli.progress import SearchProgress, tracked
+from betanas.jobs.load import LoadedStudy, quiet_optuna, storage_url
+from betanas.jobs.optimize import optimize as search
+from betanas.study.loading import Overrides, load_definition
+
+
+def optimize(
+    study: str | Path,
+    data: str | Path | None = None,
+    overrides: Overrides = (),
+    trials: int | None = None,
+    device: str = "auto",
+    nproc_per_node: int | None = None,
+    storage: str | None = None,
+    progress: bool = True,
+) -> LoadedStudy:
+    """Starts a study, or goes on with it, until its target of trials is met.
+
+    It does what ``betanas optimize`` does, and the two may take turns or work side by side: a study
+    is in its database, and whatever is interrupted goes on from there.
+
+    Args:
+        study: A built-in study's name, or a path to a TOML file.
+        data: A folder of pictures, ``FOLDER/train/CLASS/*.jpg``, in place of the study's images.
+        overrides: Other values of the study file's keys: ``{"budget.seconds": 30}``, or
+            ``["budget.seconds=30"]`` as on the command line.
+        trials: Adds so many trials of any kind; the study's own target if left out.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        nproc_per_node: Ranks that train one model together; None lets the device decide.
+        storage: Database URL; else ``BETANAS_STORAGE``, else the study file's, else
+            ``sqlite:///storage/STUDY.db``.
+        progress: Whether to show on stderr how it goes.
+
+    Returns:
+        The study.
+
+    Raises:
+        InputError: For a study, images, a device or a database that do not work.
+        RunError: If no training succeeds.
+    """
+    definition = load_definition(study, overrides, data)
+    url = storage_url(definition, storage)
+    console = err if progress else Console(quiet=True, force_terminal=False)
+    with quiet_optuna(), SearchProgress(console) as shown:
+        reporter = tracked(definition, url, shown)
+        stored = search(definition, url, device, nproc_per_node, trials, reporter)
+    return LoadedStudy(definition, stored)

@@ -1,0 +1,218 @@
+"""Wrong files, kernels and options: one line with place, rule, value and cure; exit code 2."""
+
+import json
+import re
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calls import SQUARES, Ended, invoke, run, write
+from PIL import Image
+
+from betanas.architecture.families import FAMILIES
+
+
+def kernel_json(**changed: float) -> str:
+    return json.dumps({**FAMILIES["betanet2"].published, **changed})
+
+
+DESCRIBE = ("describe", "--family", "betanet2", "--resolution", "64", "--classes", "10")
+IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
+    "unknown key": (
+        ("optimize", "--study", "digits", "--set", "search.trails=3"),
+        r"search\.trails is not a key that studies have; did you mean trials\?",
+    ),
+    "unknown key in a file": (
+        ("check", "../unknown.toml"),
+        r"unknown\.toml: recipe\.learning_rat is not a key .*did you mean learning_rate\?",
+    ),
+    "no TOML": (("check", "../no-toml.toml"), r"no-toml\.toml is not valid TOML: .*line 1"),
+    "no file": (("check", "nowhere.toml"), r"there is no study file nowhere\.toml; give a path"),
+    "wrong override": (("check", "digits", "--set", "trials"), r"--set takes key=value"),
+    "nothing is feasible": (
+        ("check", "digits", "--set", "limits.num_params=100"),
+        r"no kernel is feasible: .*num_params rejects 100\.0%\); raise \[limits\] or change",
+    ),
+    "nothing has a contraction": (
+        ("check", "digits", "--set", "parameters.k=6"),
+        r"no kernel is feasible: .*no_contraction rejects 100\.0%",
+    ),
+    "kernel outside its range": (
+        (*DESCRIBE, "--parameters", kernel_json(K=5.5)),
+        r"kernel\.K must be in \[2, 5\], but got 5\.5",
+    ),
+    "trivial kernel": (
+        (*DESCRIBE, "--parameters", kernel_json(k=7)),
+        r"kernel\.k must be <= log2\(resolution\) = 6 .*but got 7; use a smaller k or a larger",
+    ),
+    "kernel of another family": (
+        ("describe", "--family", "betanet3", *DESCRIBE[3:], "--parameters", kernel_json()),
+        r"a betanet3 kernel must have exactly the parameters .*missing WLa.*unknown Wa",
+    ),
+    "kernel that is no JSON": (
+        (*DESCRIBE, "--parameters", "{k: 3}"),
+        r"--parameters must be a JSON object: Expecting property name",
+    ),
+    "kernel that is no object": ((*DESCRIBE, "--parameters", "[3]"), r"must be a JSON object, but"),
+    "unknown family": (
+        ("describe", "--family", "betanet4", *DESCRIBE[3:], "--published"),
+        r"family must be one of betanet2, betanet3, but got 'betanet4'",
+    ),
+    "no kernel": (DESCRIBE, r"either --parameters JSON or --published"),
+    "no classes": ((*DESCRIBE[:5], "--published"), r"needs --resolution and --classes"),
+    "classes below 1": (
+        (*DESCRIBE[:6], "0", "--published"),
+        r"num_classes must be >= 1, but got 0",
+    ),
+    "resolution out of range": (
+        (*DESCRIBE[:4], "8", *DESCRIBE[5:], "--published"),
+        r"resolution must be in \[16, 4096\], but got 8",
+    ),
+    "neither family nor study": (("describe",), r"describe takes either --family or --study"),
+    "ranks below 1": (
+        ("optimize", "--study", "digits", "--nproc-per-node", "0"),
+        r"--nproc-per-node must be auto or >= 1, but got '0'",
+    ),
+    "trials of none": (("trials", "--study", "digits", "--json"), r"has no study digits; begin it"),
+    "best of none": (("best", "--study", "digits", "--json"), r"has no study digits; begin it"),
+    "trial of none": (("describe", "--study", "digits", "--best"), r"has no study digits; begin"),
+    "no database": (
+        ("status", "--study", "digits", "--storage", "sqlite:///../no-toml.toml"),
+        r"storage sqlite:///\.\./no-toml\.toml cannot be opened: file is not a database",
+    ),
+    "database of another schema": (
+        ("status", "--study", "digits", "--storage", "sqlite:///../other.db"),
+        r"storage sqlite:///\.\./other\.db cannot be opened: no such column",
+    ),
+    "no URL": (
+        ("status", "--study", "digits", "--storage", "storage/study.db"),
+        r"storage\.url must be a database URL such as sqlite:///storage/study\.db, but got",
+    ),
+    "trial that is not there": (
+        ("describe", "--study", "../begun/mine.toml", "--trial", "17", "--storage", "BEGUN"),
+        r"--trial must be in \[0, 5\], but got 17",
+    ),
+    "device that is not there": (
+        ("optimize", "--study", "digits", "--device", "cuda"),
+        r"--device cuda: torch finds no GPU here; use --device cpu",
+    ),
+    "more ranks than cores": (
+        ("optimize", "--study", "digits", "--device", "cpu", "--nproc-per-node", "4096"),
+        r"--nproc-per-node must be <= \d+, the processor cores here, but got 4096",
+    ),
+    "limit that nothing satisfies": (
+        ("optimize", "--study", "digits", "--set", "limits.num_params=100"),
+        r"no kernel is feasible: .*num_params rejects 100\.0%",
+    ),
+    "missing data": (
+        ("optimize", "--study", "pictures", "--data", "../nowhere"),
+        r"\.\./nowhere: dataset\.root must be a folder, but there is none; give the folder",
+    ),
+}
+
+IN_PROCESSES: dict[str, tuple[tuple[str, ...], str]] = {
+    "unknown study": (
+        ("optimize", "--study", "digitz"),
+        r"there is no study 'digitz': built-in are .*; did you mean digits\?",
+    ),
+    "range upside down": (
+        ("check", "../upside-down.toml"),
+        r"parameters\.K: low <= high must hold, but got \(low=5, high=2\)",
+    ),
+    "study that has not begun": (
+        ("status", "--study", "digits"),
+        r"sqlite:///storage/digits\.db has no study digits; begin it with: betanas optimize --stu",
+    ),
+    "database that cannot be reached": (
+        (
+            "status",
+            "--study",
+            "digits",
+            "--storage",
+            "postgresql+psycopg://me:secret@127.0.0.1:1/x",
+        ),
+        r"storage postgresql\+psycopg://me:\*\*\*@127\.0\.0\.1:1/x cannot be opened: connection",
+    ),
+    "empty class folder": (
+        ("optimize", "--study", "pictures", "--data", "../empty-class"),
+        r"empty-class/train/dog: a class folder must hold pictures .*but holds none; add",
+    ),
+    "unreadable picture": (
+        ("optimize", "--study", "pictures", "--data", "../unreadable", "--device", "cpu"),
+        r"unreadable/train/dog/7\.png: every picture must be readable, .*; remove or replace it",
+    ),
+}
+
+
+def draw(folder: Path, pictures: int) -> None:
+    for label in ("cat", "dog"):
+        (folder / "train" / label).mkdir(parents=True)
+        for i in range(pictures):
+            pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "train" / label / f"{i}.png")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, begun: Path) -> Path:
+    """A folder whose folders commands are called in; in it lies what they are to refuse."""
+    root = tmp_path_factory.mktemp("bad")
+    write(root, SQUARES + "[recipe]\nlearning_rat = 1.0\n", "unknown")
+    write(root, SQUARES.replace("k = 2.5", "K = [5, 2]"), "upside-down")
+    write(root, "family = betanet2\n" * 300, "no-toml")
+    (root / "begun").symlink_to(begun)
+    with closing(sqlite3.connect(root / "other.db")) as connection, connection:
+        connection.execute("CREATE TABLE studies (title TEXT)")
+    draw(root / "empty-class", 20)
+    for picture in (root / "empty-class" / "train" / "dog").iterdir():
+        picture.unlink()
+    draw(root / "unreadable", 20)
+    (root / "unreadable" / "train" / "dog" / "7.png").write_bytes(b"this is no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def ended(root: Path, request: pytest.FixtureRequest) -> dict[str, Ended]:
+    """Runs those of ``IN_PROCESSES`` that are selected, two at a time."""
+
+    def one(name: str) -> Ended:
+        folder = root / name.replace(" ", "-")
+        folder.mkdir()
+        return run(folder, *IN_PROCESSES[name][0])
+
+    selected = [item.callspec.params for item in request.session.items if "[" in item.name]
+    names = [name for name in IN_PROCESSES if {"name": name} in selected]
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
+
+
+def check_one_line(found: Ended, message: str) -> None:
+    line = re.sub("^note: a password on the command line .*\n", "", found.err)
+    line = line.removeprefix("loading ...\n")  # what takes seconds to start says so first
+    assert re.fullmatch("error: .*\n", line), found.err
+    assert re.match("error: .*" + message, line), found.err
+    assert "secret" not in line
+    assert found.out == ""
+    assert found.code == 2
+
+
+@pytest.mark.parametrize("name", IN_PROCESS)
+def test_bad_input(name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = root / name.replace(" ", "-")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    arguments, message = IN_PROCESS[name]
+    url = f"sqlite:///{root}/begun/storage/mine.db"
+    check_one_line(invoke(*(url if a == "BEGUN" else a for a in arguments)), message)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_PROCESSES)
+def test_bad_input_in_a_process(ended: dict[str, Ended], root: Path, name: str) -> None:
+    found = ended[name]
+    check_one_line(found, IN_PROCESSES[name][1])
+    # Nothing has begun: once the cause is put right, the same command must go through.
+    assert not list((root / name.replace(" ", "-")).rglob("*.db"))

@@ -1,0 +1,78 @@
+"""``betanas describe``: the layers of a kernel, of a published one, of a trial."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from calls import invoke_json, run, run_json
+
+from betanas.architecture.complexity import count
+from betanas.architecture.decoding import decode
+from betanas.architecture.families import FAMILIES
+
+PUBLISHED = ("describe", "--family", "betanet2", "--resolution", "224", "--classes", "100")
+
+
+def test_describe_published(tmp_path: Path) -> None:
+    found = run_json(tmp_path, *PUBLISHED, "--published")
+    family = FAMILIES["betanet2"]
+    architecture = decode(family, family.published, 224, 100)
+    costs = count(architecture, 100)
+    assert found["num_params"] == 8_859_193
+    assert found["macs"] == costs.macs
+    assert found["activation_bytes"] == costs.activation_bytes
+    assert found["latent_channels"] == 1112
+    assert found["fingerprint"] == architecture.fingerprint
+    assert len(found["layers"]) == 19
+    for row, layer in zip(found["layers"], architecture.layers, strict=True):
+        assert row["block"] == str(layer.block)
+        for name in ("in_channels", "out_channels", "expansion_ratio", "stride", "se_ratio"):
+            assert row[name] == getattr(layer, name)
+    assert [row["block"] for row in found["layers"]] == ["CNA"] + ["FMBC"] * 5 + ["MBC"] * 13
+
+
+def test_describe_parameters() -> None:
+    kernel = json.dumps(dict(FAMILIES["betanet2"].published))
+    given = invoke_json(*PUBLISHED, "--parameters", kernel, "--batch-size", "1")
+    published = invoke_json(*PUBLISHED, "--published")
+    assert given.pop("activation_bytes") < published.pop("activation_bytes") / 90
+    assert given == published
+
+
+def test_describe_for_people(tmp_path: Path) -> None:
+    ended = run(tmp_path, *PUBLISHED, "--published")
+    assert (ended.code, ended.err) == (0, "")
+    lines = [line.split() for line in ended.out.splitlines()]
+    assert ["MBC", "448", "448", "2.19", "1", "19.63", "7", "7"] in lines
+    assert len(lines) == 1 + 10 + 1
+    assert "8,859,193 parameters" in ended.out
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    # As ``betanas describe ... | head -0``.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "betanas", *PUBLISHED, "--published"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.wait(60)
+    process.stderr.close()
+
+
+def test_describe_a_trial(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(begun)
+    rows = invoke_json("trials", "--study", "mine.toml")
+    best = invoke_json("describe", "--study", "mine.toml", "--best")
+    assert best["fingerprint"] == rows[4]["fingerprint"]
+    assert best["activation_bytes"] == rows[4]["activation_bytes"]
+    assert (best["resolution"], best["num_classes"]) == (16, 10)
+    third = invoke_json("describe", "--study", "mine.toml", "--trial", "3")
+    assert third["fingerprint"] == rows[3]["fingerprint"]

@@ -1,0 +1,103 @@
+"""What every command says of itself, and what it must not import before it runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from calls import Ended, invoke, run
+
+from betanas.cli import architecture_commands, study_commands
+from betanas.cli.app import app
+
+COMMANDS = sorted(
+    str(command.name or getattr(command.callback, "__name__", "")).replace("_", "-")
+    for command in app.registered_commands
+)
+
+
+def test_all_commands_are_there() -> None:
+    assert architecture_commands.app is study_commands.app is app
+    assert set(COMMANDS) >= {
+        "optimize", "status", "trials", "best", "describe", "check", "studies", "dashboard",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_that_fits(command: str) -> None:
+    ended = invoke(command, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", ended.out).split())
+    found = re.search(rf"Example: (betanas {command}\b.*)$", text)
+    assert found is not None, text
+    options = re.findall(r"--[\w-]+", text[: found.start()])
+    assert set(re.findall(r"--[\w-]+", found[1])) <= set(options)
+
+
+def test_help_of_the_whole(tmp_path: Path) -> None:
+    ended = run(tmp_path, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    for command in COMMANDS:
+        assert re.search(rf"\b{command}\b", ended.out)
+    assert "betanas optimize --study digits" in ended.out
+
+
+def test_version(tmp_path: Path) -> None:
+    import betanas
+
+    assert run(tmp_path, "--version") == Ended(0, f"betanas {betanas.__version__}\n", "")
+
+
+def test_a_wrong_call() -> None:
+    for arguments in (["optimise"], ["status"], ["describe", "--batch-size", "0"], ["trials", "x"]):
+        ended = invoke(*arguments)
+        assert (ended.code, ended.out) == (2, "")
+        assert "Usage: " in ended.err
+
+
+# -- what stays free of the heavy dependencies ---------------------------------------------------
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+HEAVY = "{'torch', 'torchvision', 'optuna', 'botorch', 'gpytorch', 'sklearn', 'plotly'}"
+REPORT = f"; import sys; print(sorted({HEAVY} & set(sys.modules)))"
+
+
+@pytest.mark.parametrize("package", ["architecture", "study"])
+def test_descriptions_import_nothing_heavy(package: str) -> None:
+    walk = (
+        f"import importlib, pkgutil, betanas, betanas.{package} as p; "
+        f"[importlib.import_module(m.name) for m in pkgutil.walk_packages(p.__path__, "
+        f"'betanas.{package}.')]"
+    )
+    assert python(walk + REPORT) == "[]"
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    modules = "betanas, betanas.trial, betanas.errors, betanas.cli.study_commands, "
+    assert python(f"import {modules}betanas.cli.architecture_commands{REPORT}") == "[]"
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    for arguments in (["--help"], ["optimize", "--help"], ["studies"]):
+        code = (
+            f"import sys, contextlib, io; sys.argv = ['betanas', *{arguments}]\n"
+            "from betanas.cli import main\n"
+            "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+            f"    main()\nprint(sorted({HEAVY} & set(sys.modules)))"
+        )
+        assert python(code) == "[]"
+
+
+def test_reading_a_database_imports_no_torch() -> None:
+    # ``status`` and ``trials`` answer in a second because of it.
+    modules = "betanas.database.stored, betanas.search.plan, betanas.analysis.status"
+    assert python(f"import {modules}{REPORT}") == "['optuna']"

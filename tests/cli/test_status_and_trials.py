@@ -1,0 +1,84 @@
+"""``betanas status`` and ``betanas trials``, and where they look for the database."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from calls import invoke, invoke_json, run, run_json
+
+from betanas.architecture.complexity import count
+from betanas.architecture.decoding import decode
+from betanas.architecture.families import FAMILIES
+from betanas.jobs.load import storage_url
+from betanas.study.loading import load_definition
+
+
+def test_status(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run_json(begun, "status", "--study", "mine.toml")
+    assert found["study"] == "mine"
+    assert found["trials"] == {"complete": 3, "pruned": 1, "fail": 1, "running": 1, "waiting": 0}
+    assert found["rejected"] == {"num_params": 1}
+    assert found["failed"] == {"diverged": 1}
+    assert (found["sobol"], found["feasible"], found["target"]) == (5, 3, 200)
+    assert found["best"] == {"number": 4, "value": 0.875}
+    assert found["warnings"] == ["trial 3 waited for data in 50% of its training time"]
+    monkeypatch.chdir(begun)
+    ended = invoke("status", "--study", "mine.toml")
+    assert "3 of 200" in ended.out
+    assert "87.50 %" in ended.out
+    assert ended.err == "warning: trial 3 waited for data in 50% of its training time\n"
+
+
+def test_trials(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(begun)
+    found = invoke_json("trials", "--study", "mine.toml")
+    assert [row["number"] for row in found] == list(range(6))
+    states = ["complete", "pruned", "fail", "complete", "complete", "running"]
+    assert [row["state"] for row in found] == states
+    assert [row["value"] for row in found] == [0.5, None, None, 0.25, 0.875, None]
+    assert [row["reason"] for row in found] == [None, "num_params", "diverged", None, None, None]
+    first = found[0]
+    assert first.keys() >= {
+        "number", "state", "phase", "value", "reason", "parameters", "num_params", "macs",
+        "activation_bytes", "fingerprint", "train_seconds", "epochs",
+    }  # fmt: skip
+    assert (first["phase"], first["train_seconds"], first["epochs"]) == ("sobol", 4.0, 1.5)
+    architecture = decode(FAMILIES["betanet2"], first["parameters"], 16, 10)
+    assert first["fingerprint"] == architecture.fingerprint
+    assert first["num_params"] == count(architecture, 100).num_params
+
+
+def test_trials_as_csv(begun: Path) -> None:
+    ended = run(begun, "trials", "--study", "mine.toml", "--csv")
+    assert (ended.code, ended.err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    assert [row["number"] for row in rows] == list("012345")
+    assert [row["value"] for row in rows] == ["0.5", "", "", "0.25", "0.875", ""]
+    assert set(rows[0]) >= {*FAMILIES["betanet2"].names, "phase", "fingerprint", "macs"}
+    assert float(rows[0]["k"]) == 2.5
+
+
+def test_trials_for_people(begun: Path) -> None:
+    ended = run(begun, "trials", "--study", "mine.toml")
+    lines = [line.split() for line in ended.out.splitlines()]
+    assert lines[0][:4] == ["trial", "state", "phase", "accuracy"]
+    assert lines[1][:5] == ["0", "complete", "sobol", "50.00", "%"]
+    assert lines[2][:3] == ["1", "pruned", "sobol"]
+    assert lines[2][-1] == "num_params"
+
+
+def test_where_the_database_is(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BETANAS_STORAGE", raising=False)
+    plain, own = (
+        load_definition("digits"),
+        load_definition("digits", ['storage.url="sqlite:///file.db"']),
+    )
+    assert storage_url(plain, None) == "sqlite:///storage/digits.db"
+    assert storage_url(own, None) == "sqlite:///file.db"
+    monkeypatch.setenv("BETANAS_STORAGE", "sqlite:///environment.db")
+    assert storage_url(own, None) == "sqlite:///environment.db"
+    assert storage_url(own, "sqlite:///option.db") == "sqlite:///option.db"
+    elsewhere = {"BETANAS_STORAGE": f"sqlite:///{begun}/storage/mine.db"}
+    ended = run(begun.parent, "status", "--study", f"{begun}/mine.toml", environment=elsewhere)
+    assert (ended.code, "3 of 200" in ended.out) == (0, True)
