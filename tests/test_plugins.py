@@ -159,7 +159,7 @@ def test_a_study_narrows_the_familys_parameters(tmp_path: Path) -> None:
 
 
 def test_families_are_found_registered_and_refused_by_name() -> None:
-    with pytest.raises(InputError, match="family must be one of betanet2, betanet3, pyramid, but"):
+    with pytest.raises(InputError, match="one of betanet2, betanet3, betamix, pyramid, but"):
         find_family("pyramids")
     assert isinstance(find_family("pyramid"), Pyramid)
     Pyramid.name = "betanet2"

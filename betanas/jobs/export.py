@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from betanas.architecture.reference import ReferenceModel
+from betanas.architecture.layers import Block
+from betanas.architecture.reference import Network, ReferenceModel
 from betanas.errors import BetaNASError, InputError, RunError
 from betanas.files import sync
 from betanas.formats.classifier import Answer, PixelClassifier, answer, compare, probe_batches
@@ -98,6 +99,11 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Exported:
             f"--format {name} must get a network that BetaNAS decoded, but {checkpoint} is "
             f"torchvision's {trained.network.name}; choose one of: {others}"
         )
+    if not chosen.takes_references and not _is_betanet(trained.network):
+        raise InputError(
+            f"--format {name} must get a BetaNet, but {checkpoint} has blocks of another family; "
+            f"choose one of: {', '.join(k for k, f in FORMATS.items() if f.takes_references)}"
+        )
     folder = folder or checkpoint.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,6 +120,16 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Exported:
             "give another --output"
         ) from None
     return Exported(name, tuple(map(str, files)), model.num_params, difference)
+
+
+def _is_betanet(network: Network) -> bool:
+    """Whether a network is one that the readable source knows how to write."""
+    if isinstance(network, ReferenceModel):
+        return False
+    first, *body = network.layers
+    stem = first.block is Block.CNA and first.stride == 2
+    others = all(y.is_betanets and y.block is not Block.CNA for y in body)
+    return stem and first.is_betanets and others and network.latent_channels > 0
 
 
 def _find_format(name: str) -> Format:

@@ -56,7 +56,7 @@ def test_parallel_coordinates_mark_the_best_hundred(records, definition) -> None
     assert all(name in said for name in definition.parameters)
 
 
-@pytest.mark.parametrize("name", list(FAMILIES))
+@pytest.mark.parametrize("name", ["betanet2", "betanet3"])
 def test_an_architecture_shows_its_blocks_and_curves(name) -> None:
     family = FAMILIES[name]
     network = decode(family, family.published, 224, 100)
@@ -65,6 +65,14 @@ def test_an_architecture_shows_its_blocks_and_curves(name) -> None:
         assert word in said
     assert ("adjustments" in said) == (name == "betanet3")
     assert {"224", "112", "56", "28", "14", "7"} <= set(said.split())
+
+
+def test_blocks_of_other_families_are_named() -> None:
+    family = FAMILIES["betamix"]
+    kernel = {**family.published, "early": "residual", "late": "convnext", "B": 0.5}
+    said = texts(to_svg(draw_architecture(decode(family, kernel, 32, 10), kernel)))
+    for word in ("convolution", "residual", "ConvNeXt"):
+        assert word in said
 
 
 def test_a_network_of_one_layer_can_be_drawn() -> None:

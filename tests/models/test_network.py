@@ -157,7 +157,7 @@ def test_resolutions_on_the_way(architecture: Architecture) -> None:
 
 
 @pytest.mark.parametrize("resolution", [16, 33, 63, 100])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", IDS)
 def test_forward_at_odd_resolutions(family: str, resolution: int) -> None:
     model = build_model(small(family, resolution, k=2.0)).train()
     logits = model(torch.rand(3, 3, resolution, resolution))

@@ -93,7 +93,7 @@ def test_a_space_is_said_as_in_a_study_file() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"family": "other"}, "space: family must be one of betanet2, betanet3"),
+        ({"family": "other"}, "space: family must be one of betanet2, betanet3, betamix"),
         ({"resolution": 8}, "space: resolution must be >= 16, but got 8"),
         ({"parameters": {"k": [3, 2]}}, "low <= high must hold"),
         ({"parameters": {"q": 1}}, "parameters.q is not a parameter of betanet2"),

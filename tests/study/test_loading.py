@@ -267,7 +267,10 @@ WRONG = [
     ("parameters = 3\n" + GOOD, "parameters must be a table, but got 3"),
     (GOOD + "[limits]\nscaled = 64\n", "limits.scaled must be a table, but got 64"),
     # values
-    (GOOD.replace("betanet2", "betanet9"), "family must be one of betanet2, betanet3, but got"),
+    (
+        GOOD.replace("betanet2", "betanet9"),
+        "family must be one of betanet2, betanet3, betamix, but got",
+    ),
     (GOOD.replace("digits", "mnist"), "dataset.name must be 'digits', 'cifar10', 'cifar100', "),
     (GOOD.replace("32", "8"), "resolution must be >= 16, but got 8"),
     (GOOD.replace("32", "5000"), "resolution must be <= 4096, but got 5000"),

@@ -118,10 +118,27 @@ def test_ranges_of_the_parameters() -> None:
             ranges *= len(names)
         for name, one in zip(names, ranges, strict=True):
             stated[name] = (one, widest)
-    for family in FAMILIES.values():
+    betanets = [FAMILIES[name] for name in ("betanet2", "betanet3")]
+    for family in betanets:
         for name in family.names:
             assert stated[name] == (list(family.ranges[name]), list(family.domain[name])), name
-    assert set(stated) == {name for family in FAMILIES.values() for name in family.names}
+    assert set(stated) == {name for family in betanets for name in family.names}
+
+
+def test_parameters_of_betamix() -> None:
+    rows = re.findall(
+        r"^\| betamix `(\w+)` \| (.+?) \| (.+?) \|", text_of("[parameters]"), re.MULTILINE
+    )
+    stated = {name: (shown, meaning) for name, shown, meaning in rows}
+    assert list(stated) == list(FAMILIES["betamix"].names)
+    for p in FAMILIES["betamix"].parameters:
+        assert stated[p.name] == (_shown(p.range), p.meaning)
+
+
+def _shown(ends: tuple) -> str:
+    if isinstance(ends[0], str):
+        return ", ".join(f"`{option}`" for option in ends)
+    return f"[{ends[0]:g}, {ends[1]:g}]"
 
 
 def test_built_in_studies_are_listed_as_they_are() -> None:

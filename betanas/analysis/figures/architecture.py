@@ -88,7 +88,10 @@ def _draw_bars(above: Axes, below: Axes, architecture: Architecture) -> None:
         contracts, 1.12 * sides[contracts], "v", color=INK, markersize=4, label="stride 2",
         linestyle="none",
     )  # fmt: skip
-    names = {"CNA": "convolution", "FMBC": "Fused-MBConv", "MBC": "MBConv"}
+    names = {
+        "CNA": "convolution", "FMBC": "Fused-MBConv", "MBC": "MBConv", "RES": "residual",
+        "CNX": "ConvNeXt",
+    }  # fmt: skip
     kinds = [kind for kind in names if any(layer.block == kind for layer in layers)]
     handles: list[object] = [Patch(color=BLOCK_COLOURS[k], label=names[k]) for k in kinds]
     handles += above.get_legend_handles_labels()[0]
