@@ -1,13 +1,18 @@
 """The command line: parse, call one function, print. Heavy imports wait until a command runs."""
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
 import warnings
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from betanas.errors import without_password
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 
 def main() -> None:
@@ -18,6 +23,11 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|optuna")
     signal.signal(signal.SIGTERM, _interrupt)
+    commands()(prog_name="betanas")
+
+
+def commands() -> Typer:
+    """The root of the command line with all commands in it."""
     from betanas.cli import (  # noqa: F401 - they register
         analysis_commands,
         architecture_commands,
@@ -29,7 +39,7 @@ def main() -> None:
     )
     from betanas.cli.app import app
 
-    app(prog_name="betanas")
+    return app
 
 
 def _hide_password() -> None:

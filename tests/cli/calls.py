@@ -11,7 +11,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from betanas.cli.app import app
+from betanas.cli import commands
 
 SQUARES = """
 family = "betanet2"
@@ -64,7 +64,7 @@ def document(ended: Ended) -> Any:
 def invoke(*arguments: str) -> Ended:
     """Runs a command in this process and in the current folder; its tracebacks fail the test."""
     result = CliRunner(env={"COLUMNS": "200", "BETANAS_STORAGE": None}).invoke(
-        app, arguments, prog_name="betanas", catch_exceptions=False
+        commands(), arguments, prog_name="betanas", catch_exceptions=False
     )
     return Ended(result.exit_code, result.stdout, result.stderr)
 

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 from calls import Ended, invoke, run
 
-from betanas.cli import architecture_commands, study_commands
-from betanas.cli.app import app
+from betanas.cli import architecture_commands, commands, study_commands
 
 COMMANDS = sorted(
     str(command.name or getattr(command.callback, "__name__", "")).replace("_", "-")
-    for command in app.registered_commands
+    for command in commands().registered_commands
 )
 
 
 def test_all_commands_are_there() -> None:
-    assert architecture_commands.app is study_commands.app is app
+    assert architecture_commands.app is study_commands.app is commands()
     assert set(COMMANDS) >= {
         "optimize", "status", "trials", "best", "describe", "check", "studies", "dashboard",
     }  # fmt: skip
