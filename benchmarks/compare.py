@@ -29,8 +29,8 @@ from betanas.data import load_images
 from betanas.devices.ranks import Ranks
 from betanas.images.placement import TrainingImages
 from betanas.models.network import build_model
-from betanas.study.definition import Budget
 from betanas.study.loading import load_definition
+from betanas.study.recipe import Budget
 from betanas.training.trainer import Training
 from betanas.trial import TrialTask
 

@@ -31,7 +31,7 @@ from betanas.images.mixing import Targets
 from betanas.images.placement import TrainingImages
 from betanas.launcher.client import TrainerServer
 from betanas.models.network import build_network
-from betanas.study.definition import Budget, DatasetConfig, Recipe
+from betanas.study.recipe import Budget, DatasetConfig, Recipe
 from betanas.training.engine import prepare_engine
 from betanas.training.recipe import Precision, build_optimizer, parallel
 from betanas.training.trainer import Training

@@ -33,7 +33,7 @@ from betanas.devices.ranks import Ranks
 from betanas.images.batches import Batches
 from betanas.images.placement import TrainingImages
 from betanas.models.network import build_model
-from betanas.study.definition import Budget, DatasetConfig, Recipe
+from betanas.study.recipe import Budget, DatasetConfig, Recipe
 from betanas.training.recipe import build_optimizer
 from betanas.training.trainer import Training
 from betanas.trial import TrialTask

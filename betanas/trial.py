@@ -10,7 +10,8 @@ import numpy as np
 
 from betanas.architecture.reference import Network, network_from_json
 from betanas.files import read_json
-from betanas.study.definition import Budget, DatasetConfig, Recipe, StudyDefinition, kernel_of
+from betanas.study.definition import StudyDefinition
+from betanas.study.recipe import Budget, DatasetConfig, Recipe, kernel_of
 
 TASK_FILE = "task.json"
 PROGRESS_FILE = "progress.jsonl"

@@ -10,7 +10,7 @@ from command import is_alive
 
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
-from betanas.study.definition import Budget, DatasetConfig, Recipe
+from betanas.study.recipe import Budget, DatasetConfig, Recipe
 from betanas.trial import TrainingResult, TrialTask
 
 DIGITS = DatasetConfig(name="digits", validation=0.25)

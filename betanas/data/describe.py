@@ -6,7 +6,7 @@ from pathlib import Path
 from betanas.data import labels
 from betanas.data.folder import PictureFolder, scan_folder
 from betanas.data.published import DIGITS_TEST, DIGITS_TRAIN, PUBLISHED, check_ready
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from betanas.data.images import Channels, ImageSet, channel_statistics
 from betanas.data.locking import exclusive
 from betanas.data.published import load_digits_part, load_published
 from betanas.errors import DataError
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 
 Part = Literal["train", "test"]
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from betanas.data.images import Channels, ImageSet, channel_statistics
 from betanas.data.locking import exclusive
 from betanas.data.split import split_indices
 from betanas.errors import DataError
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 
 _DIGITS_TEST_SEED = 0
 _STALLED_SECONDS = 30

@@ -17,7 +17,7 @@ from betanas.data.folder import scan_folder
 from betanas.devices.work import upload
 from betanas.images.augment import Channels
 from betanas.images.stream import PictureStream, open_stream
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 
 # Share of a GPU's free memory that the images may take; the rest is the network's.
 _GPU_SHARE = 0.4

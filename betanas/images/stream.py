@@ -19,7 +19,7 @@ from betanas.data.folder import Pictures, scan_folder
 from betanas.data.images import STATISTICS_SAMPLE, Channels, channel_statistics
 from betanas.devices.processes import die_with_parent
 from betanas.errors import DataError
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 
 _BATCHES_AHEAD = 2  # of each worker
 

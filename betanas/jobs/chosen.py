@@ -21,8 +21,9 @@ from betanas.jobs.train import (
     train,
 )
 from betanas.search.recommend import Recommendation
-from betanas.study.definition import StudyDefinition, kernel_of
+from betanas.study.definition import StudyDefinition
 from betanas.study.loading import Overrides
+from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord
 
 

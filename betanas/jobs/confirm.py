@@ -26,7 +26,8 @@ from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.objectives import Objective, find_objective
 from betanas.search.acquisition import feasible_pool, maximize
 from betanas.search.plan import StudyProblem, study_problem
-from betanas.study.definition import StudyDefinition, beside_kernel
+from betanas.study.definition import StudyDefinition
+from betanas.study.recipe import beside_kernel
 from betanas.trial import LARGEST, REPEATS, Failure, Phase, TrialRecord
 
 Size = Literal["num_params", "macs", "none"]

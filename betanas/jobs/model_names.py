@@ -16,8 +16,9 @@ from betanas.errors import InputError
 from betanas.jobs.load import LoadedStudy, load_study
 from betanas.jobs.train import Plan, TrainOptions, training_recipe
 from betanas.models.network import reference_names
-from betanas.study.definition import StudyDefinition, kernel_of
+from betanas.study.definition import StudyDefinition
 from betanas.study.loading import check_study, load_definition
+from betanas.study.recipe import kernel_of
 
 _RESOLUTION = 224
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>[^:@/]+))?(?:@(?P<resolution>\d+))?")

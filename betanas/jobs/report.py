@@ -50,7 +50,8 @@ from betanas.search.plan import StudyProblem, study_problem
 from betanas.search.recommend import Recommendation, evenly_ranked
 from betanas.search.space import Space
 from betanas.search.surrogate import Surrogate, one_thread
-from betanas.study.definition import StudyDefinition, kernel_of
+from betanas.study.definition import StudyDefinition
+from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord, numbered
 
 FANOVA_TRIALS = 200  # its trees are Python's

@@ -27,8 +27,9 @@ from betanas.images.placement import TrainingImages
 from betanas.launcher.client import TrainerServer
 from betanas.models.network import count_macs
 from betanas.models.trained import TrainedModel, read_trained, write_trained
-from betanas.study.definition import Budget, DatasetConfig, Recipe, StudyDefinition, kernel_of
+from betanas.study.definition import StudyDefinition
 from betanas.study.loading import Overrides, changed_definition, override_lines
+from betanas.study.recipe import Budget, DatasetConfig, Recipe, kernel_of
 from betanas.training.checkpoint import BEST_FILE
 from betanas.training.testing import part_batches, top_accuracies
 from betanas.trial import TrainingResult, TrialTask, left_result

@@ -17,7 +17,7 @@ from betanas.devices.claims import claimed_gpus
 from betanas.errors import DataError, RunError
 from betanas.files import read_json, write_json
 from betanas.launcher.rendezvous import Rendezvous
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 from betanas.training.heartbeat import HungRank
 from betanas.training.progress import NewsReader
 from betanas.trial import (

@@ -18,7 +18,7 @@ from betanas.images.placement import TrainingImages
 from betanas.launcher.failures import write_failure, write_result
 from betanas.launcher.order import Order
 from betanas.models.network import build_network
-from betanas.study.definition import DatasetConfig, Recipe
+from betanas.study.recipe import DatasetConfig, Recipe
 from betanas.training.checkpoint import remove_checkpoints
 from betanas.training.engine import prepare_engine
 from betanas.training.recipe import Precision, build_optimizer

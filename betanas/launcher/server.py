@@ -31,7 +31,7 @@ from betanas.launcher.failures import conclude, write_result
 from betanas.launcher.order import Order
 from betanas.launcher.rank import log_into, run_rank, shared_images
 from betanas.launcher.rendezvous import Rendezvous
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 from betanas.trial import Failure, TrainingResult, TrialTask
 
 # Given, so that torch does not look for GPUs itself: that would start CUDA in a process that is to

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -20,212 +18,22 @@ from betanas.architecture.families import find_family
 from betanas.architecture.family import Family
 from betanas.errors import InputError
 from betanas.parameters import Parameter, Real
-
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-# TOML and JSON have lists where we have pairs; their numbers stay strict.
-FractionPair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
-PositivePair = Annotated[tuple[Positive, Positive], Field(strict=False)]
-
-
-class Section(BaseModel):
-    """A frozen table of a study file; an unknown key or another type is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DatasetConfig(Section):
-    """Where the images are, and how many of them are held out for validation."""
-
-    name: Literal["digits", "cifar10", "cifar100", "fashion-mnist", "imagefolder"]
-    root: str = "data"
-    download: bool = False
-    validation: Annotated[float, Field(gt=0)] = 0.1
-    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    placement: Literal["auto", "device", "host", "stream"] = "auto"
-
-    @field_validator("validation")
-    @classmethod
-    def _fraction_or_count(cls, value: float) -> float:
-        if value >= 1 and value != int(value):
-            raise ValueError(
-                f"must be a fraction below 1 or a whole number of images, but got {value}"
-            )
-        return value
-
-
-# What reached most in short budgets (benchmarks/README.md); a key that is given goes before it.
-FAST_RECIPE: dict[str, Any] = {
-    "learning_rate": 4e-3,
-    "schedule": "one-cycle",
-    "autoaugment": False,
-    "crop_scale": (0.5, 1.0),
-    "norm_batches": 8,
-}
-
+from betanas.study.recipe import (
+    RECIPE_PREFIX,
+    SEARCHABLE,
+    Budget,
+    DatasetConfig,
+    Positive,
+    Recipe,
+    RecipeRange,
+    Section,
+)
 
 # Defaults of a recipe that have changed since, by the last schema of a study's settings that had
 # them: a study keeps the meaning that it began with.
 _FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
     1: {"gradient_compression": "fp16", "evaluate_every_epochs": 1, "evaluations": 0},
 }
-
-
-# Pixels of a batch from which on what casts to bf16 cost is less than what they save.
-_BF16_PIXELS = 2**18
-
-
-class Recipe(Section):
-    """How a trial trains.
-
-    The defaults are those of the published search (report, Table 2) but for two: gradients are not
-    compressed, and trials are compared at equal numbers of evaluations.
-    """
-
-    preset: Literal["published", "fast"] = "published"
-    batch_size: Annotated[int, Field(ge=2)] = 100
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
-    learning_rate: Positive = 1e-3
-    betas: FractionPair = (0.9, 0.999)
-    momentum: Fraction = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    clip_gradient_norm: Annotated[float, Field(ge=0)] = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    schedule: Literal["constant", "plateau", "cosine", "one-cycle", "exponential"] = "plateau"
-    warm_up: Annotated[float, Field(ge=0, lt=1)] | None = None
-    patience_epochs: Annotated[int, Field(ge=0)] = 5
-    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.97
-    decay_epochs: Positive = 2.4
-    stop_patience_epochs: Annotated[int, Field(ge=0)] = 0
-    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    autoaugment: bool = True
-    flip: bool = True
-    crop_scale: FractionPair = (0.08, 1.0)
-    crop_ratio: PositivePair = (3 / 4, 4 / 3)
-    mixup: Annotated[float, Field(ge=0)] = 0.0
-    cutmix: Annotated[float, Field(ge=0)] = 0.0
-    gradient_compression: Literal["none", "fp16", "bf16"] = "none"
-    sync_batch_norm: bool = False
-    norm_batches: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["auto", "float32", "tf32", "bf16"] = "auto"
-    engine: Literal["auto", "eager", "graph"] = "auto"
-    compile: bool = False
-    evaluate_every_epochs: Annotated[int, Field(ge=0)] = 0
-    evaluations: Annotated[int, Field(ge=0, le=100)] = 10
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_preset(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("preset") == "fast":
-            return {**FAST_RECIPE, **given}
-        return given
-
-    def otherwise(self, defaults: Mapping[str, Any]) -> Self:
-        """The recipe with other defaults for the keys that were not given."""
-        found = {k: v for k, v in defaults.items() if k not in self.model_fields_set}
-        return self.model_copy(update=found)
-
-    def numbers(self, device: str, resolution: int) -> str:
-        """In which numbers a model computes: ``float32``, ``tf32`` or ``bf16``.
-
-        ``auto`` is float32 on CPUs, and on GPUs the faster of the other two by the size of a rank's
-        batch. On an H100, graphed, 100 images a step: at R=32 TF32 made 76, bf16 59 thousand images
-        a second, at R=64 22 and 25, at R=224 3.1 and 4.9 (docs/gpu.md). Trying both in each trial
-        would cost it another second.
-
-        Args:
-            device: ``cpu`` or ``cuda``; a GPU that has bf16.
-            resolution: Input side of the networks in pixels.
-        """
-        if self.precision != "auto":
-            return self.precision
-        if device == "cpu":
-            return "float32"
-        return "bf16" if self.batch_size * resolution**2 >= _BF16_PIXELS else "tf32"
-
-    @property
-    def optimizer_slots(self) -> int:
-        """Values that the optimiser keeps for each weight, with the average of the weights."""
-        slots = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 2}[self.optimizer]
-        return slots + (self.weight_average > 0)
-
-    @field_validator("crop_scale", "crop_ratio")
-    @classmethod
-    def _low_to_high(cls, value: tuple[float, float]) -> tuple[float, float]:
-        low, high = value
-        if not 0 < low <= high:
-            raise ValueError(f"0 < low <= high must hold, but got (low={low:g}, high={high:g})")
-        return value
-
-
-# Values that cost no memory, so that a network's feasibility does not depend on them.
-SEARCHABLE = (
-    "learning_rate", "momentum", "weight_decay", "clip_gradient_norm", "label_smoothing",
-    "warm_up", "plateau_factor", "decay_factor", "mixup", "cutmix",
-)  # fmt: skip
-RECIPE_PREFIX = "recipe."  # of the names of searched recipe values beside the kernel's parameters
-
-
-class RecipeRange(Section):
-    """A recipe value that is searched beside the kernel."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _low_to_high(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(
-                f"low < high must hold, but got (low={self.low:g}, high={self.high:g})"
-            )
-        if self.log and self.low <= 0:
-            raise ValueError(f"low must be > 0 on a log scale, but got {self.low:g}")
-        return self
-
-
-def kernel_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The kernel among a trial's parameters: all but the recipe values that were searched."""
-    return {n: value for n, value in parameters.items() if not n.startswith(RECIPE_PREFIX)}
-
-
-def beside_kernel(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe values that were searched beside a trial's kernel."""
-    return {n: value for n, value in parameters.items() if n.startswith(RECIPE_PREFIX)}
-
-
-BudgetUnit = Literal["seconds", "steps", "epochs", "images"]
-_BUDGET_UNITS: tuple[BudgetUnit, ...] = ("seconds", "steps", "epochs", "images")
-
-
-class Budget(Section):
-    """What a trial may spend on training steps: exactly one of the four."""
-
-    seconds: Positive | None = None
-    steps: Annotated[int, Field(gt=0)] | None = None
-    epochs: Annotated[int, Field(gt=0)] | None = None
-    images: Annotated[int, Field(gt=0)] | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        given = [unit for unit in _BUDGET_UNITS if getattr(self, unit) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"exactly one of {', '.join(_BUDGET_UNITS)} must be given, "
-                f"but got {', '.join(given) or 'none'}"
-            )
-        return self
-
-    @property
-    def unit(self) -> BudgetUnit:
-        """The one key that is given."""
-        return next(unit for unit in _BUDGET_UNITS if getattr(self, unit) is not None)
-
-    @property
-    def amount(self) -> float:
-        """How much of ``unit`` a trial may spend."""
-        return float(getattr(self, self.unit))
 
 
 MemoryLimit = Positive | Literal["auto", "none"]

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from betanas.errors import InputError, StudyFileError
-from betanas.study.definition import Budget, Recipe, RecipeRange, StudyDefinition
+from betanas.study.definition import StudyDefinition
+from betanas.study.recipe import Budget, Recipe, RecipeRange
 
 _BARE_WORD = re.compile(r"[A-Za-z~./][\w~./:@+-]*")
 

@@ -2,7 +2,7 @@
 
 import time
 
-from betanas.study.definition import Budget
+from betanas.study.recipe import Budget
 
 
 class TrainingClock:

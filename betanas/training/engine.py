@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from betanas.devices.ranks import Ranks
 from betanas.images.mixing import Targets
-from betanas.study.definition import Recipe
+from betanas.study.recipe import Recipe
 from betanas.training.recipe import Precision
 
 Batch = Callable[[], tuple[Tensor, Targets]]

@@ -7,7 +7,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from betanas.devices.ranks import Ranks
-from betanas.study.definition import Recipe
+from betanas.study.recipe import Recipe
 
 _FP16_MOST = 2.0**15  # half of fp16's range: a sum of rounded shares stays inside
 

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from betanas.study.definition import Recipe
+from betanas.study.recipe import Recipe
 
 _ONE_CYCLE_WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 _START = 1 / 25  # of the peak, where it rises from (Smith and Topin, 2019; torch's default)

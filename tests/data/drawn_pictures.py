@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 
 
 def draw(path: Path, size: tuple[int, int] = (8, 8), seed: int = 0) -> Path:

@@ -145,7 +145,7 @@ def test_forbidden_class_folder(make_folder: MakeFolder) -> None:
     (root / "train" / "cat").chmod(0)
     code = (
         "import sys; from betanas.data import describe_dataset\n"
-        "from betanas.study.definition import DatasetConfig\n"
+        "from betanas.study.recipe import DatasetConfig\n"
         "describe_dataset(DatasetConfig(name='imagefolder', root=sys.argv[1]))"
     )
     # Root may read every folder, unless it gives that up.

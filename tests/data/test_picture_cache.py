@@ -18,7 +18,7 @@ LOAD = """
 import sys
 from pathlib import Path
 from betanas.data import load_images
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 root, cache = sys.argv[1:]
 images = load_images(DatasetConfig(name="imagefolder", root=root), "train", 32, Path(cache)).images
 print(images.shape, int(images.sum()))

@@ -13,7 +13,7 @@ from betanas.data.idx import DEBIAN_FOLDER
 from betanas.data.images import channel_statistics
 from betanas.data.published import PUBLISHED
 from betanas.errors import DataError
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 
 debian = pytest.mark.skipif(
     not Path(DEBIAN_FOLDER).is_dir(), reason="needs Debian's package dataset-fashion-mnist"

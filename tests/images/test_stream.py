@@ -19,7 +19,7 @@ from betanas.images.batches import Batches
 from betanas.images.placement import TrainingImages
 from betanas.images.stream import PictureStream, ReadAhead
 from betanas.launcher.client import TrainerServer
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 from betanas.trial import Failure
 
 SIDE = 18  # what pictures are resized to for R=16, so that nothing is lost on the way

@@ -22,7 +22,7 @@ from betanas.jobs.model_names import TrainOptions, find_model, plan_alike, plan_
 from betanas.jobs.train import Machine, train
 from betanas.models.network import build_model, build_network, count_macs
 from betanas.models.trained import read_trained
-from betanas.study.definition import DatasetConfig
+from betanas.study.recipe import DatasetConfig
 from betanas.training.testing import top_accuracies
 from betanas.trial import TrialTask
 

@@ -8,15 +8,10 @@ from pydantic import BaseModel, ValidationError
 
 from betanas.architecture.families import FAMILIES
 from betanas.database.settings import SCHEMA
-from betanas.study.definition import (
-    Budget,
-    DatasetConfig,
-    Recipe,
-    StudyDefinition,
-    default_meaning,
-)
+from betanas.study.definition import StudyDefinition, default_meaning
 from betanas.study.feasibility import GIB, memory_bytes, study_feasibility
 from betanas.study.loading import load_definition
+from betanas.study.recipe import Budget, DatasetConfig, Recipe
 
 
 def define(**changed: Any) -> StudyDefinition:

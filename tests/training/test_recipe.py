@@ -15,7 +15,7 @@ from trainings import TaskMaker
 
 from betanas.devices.ranks import Ranks
 from betanas.images.placement import TrainingImages
-from betanas.study.definition import FAST_RECIPE, Recipe
+from betanas.study.recipe import FAST_RECIPE, Recipe
 from betanas.training.average import WeightAverage
 from betanas.training.recipe import build_optimizer, parallel
 from betanas.training.trainer import Training

@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from betanas.study.definition import Recipe
+from betanas.study.recipe import Recipe
 from betanas.training.schedule import LearningRate, Plateau
 
 
