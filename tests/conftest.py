@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +16,8 @@ from betanas.launcher.client import TrainerServer
 
 # Read when torch is imported: without it, steps are many times slower beside any other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A shell's background job ignores Ctrl-C, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CIFAR_ZIP = Path(__file__).parents[2] / "shared" / "data" / "cifar10.zip"
 CHROMIUM_FLAGS = [
