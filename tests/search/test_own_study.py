@@ -179,6 +179,7 @@ def test_a_proposal_knows_of_one_that_no_parameter_tells_yet(space: Architecture
     assert a.user_attrs["fingerprint"] != b.user_attrs["fingerprint"]
 
 
+@pytest.mark.slow
 def test_after_a_restart_it_goes_on_as_if_nothing_had_happened(
     space: ArchitectureSpace, tmp_path: Path
 ) -> None:
