@@ -287,10 +287,9 @@ def throughput(device: torch.device, quick: bool) -> Iterator[Row]:
     """Images a second of a training, beside the engine's alone and what the card could do."""
     seconds = 0.5 if quick else 2.0
     images = random_images(1000 if quick else 50_000)
-    cells = [(32, 100), (32, 500)] + ([] if quick else [(64, 100), (224, 100)])
-    ways = [("tf32", "eager"), ("tf32", "graph"), ("bf16", "eager"), ("bf16", "graph")]
-    if not quick:
-        ways.append(("bf16", "compile"))
+    cells = [(32, 100)] if quick else [(32, 100), (32, 500), (64, 100), (224, 100)]
+    ways = [(p, e) for p in ("tf32", "bf16") for e in ("eager", "graph")]
+    ways = ways[:2] if quick else [*ways, ("bf16", "compile")]
     for (resolution, batch), (precision, engine) in itertools.product(cells, ways):
         if engine == "compile" and (resolution, batch) not in ((32, 500), (224, 100)):
             continue

@@ -98,6 +98,7 @@ def test_overrides_are_checked() -> None:
 # -- a study --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_study_is_searched_resumed_trained_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,6 +229,7 @@ def test_a_model_is_exported(checkpoint: Path, tmp_path: Path) -> None:
 # -- the command ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_predict_tells_what_the_model_does(checkpoint: Path, photos: list[Path]) -> None:
     names = [str(file) for file in photos[:2]]
     rows = run_json(checkpoint.parent, "predict", "--checkpoint", "model.pt", *names, "--top", "3")
@@ -242,6 +244,7 @@ def test_predict_tells_what_the_model_does(checkpoint: Path, photos: list[Path])
     assert Path(names[0]).name in out
 
 
+@pytest.mark.slow
 def test_predict_refuses_in_one_line(checkpoint: Path, photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     good, model = str(photos[0]), str(checkpoint)

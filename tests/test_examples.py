@@ -32,6 +32,7 @@ def test_every_example_is_tested() -> None:
     assert not [f.name for f in EXAMPLES.glob("*.py") if f'"{f.name}"' not in tested]
 
 
+@pytest.mark.slow
 def test_own_pictures(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="pip install 'betanas[export]'")
     out = run(tmp_path, "own_pictures.py")
@@ -39,6 +40,7 @@ def test_own_pictures(tmp_path: Path) -> None:
     assert (tmp_path / "exported" / "model.onnx").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_own_loop_goes_on_with_the_same_study(tmp_path: Path) -> None:
     run(tmp_path, "own_loop.py", "7")
     assert "weights" in run(tmp_path, "own_loop.py", "1")
@@ -47,6 +49,7 @@ def test_own_loop_goes_on_with_the_same_study(tmp_path: Path) -> None:
     assert study.best_value > 0.3
 
 
+@pytest.mark.slow
 def test_own_family(tmp_path: Path) -> None:
     out = run(tmp_path, "own_family.py", "5")
     assert "'block'" in out

@@ -18,7 +18,6 @@ from torchvision.datasets.utils import extract_archive
 
 from betanas.data.published import _downloading
 from betanas.errors import without_password
-from betanas.launcher.link import Link
 from betanas.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
 
 SECRET = "correct-horse/battery"  # noqa: S105
@@ -167,12 +166,3 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     assert not touched.exists()
     torch.load(tmp_path / CHECKPOINT_FILE, weights_only=False)
     assert touched.exists(), "the file would have run code"
-
-
-def test_a_link_that_talks_nonsense_is_cut() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        stranger = socket.create_connection(server.getsockname())
-        link = Link(server.accept()[0])
-    stranger.sendall(b'{"hello": \n[1]\n')
-    wait_for(lambda: link.receive() or not link.alive, seconds=5)
-    assert not link.alive

@@ -113,7 +113,7 @@ def test_wrong_spaces(changed: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "best"}, "strategy must be one of gp, tpe, random"),
+        ({"strategy": "best"}, "strategy must be one of gp, botorch, tpe, random"),
         ({"sobol_trials": 0}, "sobol_trials must be >= 1, but got 0"),
         ({"min_feasible": 30_000}, "min_feasible = 30000 would take more than"),
         ({"seed": -1}, "seed must be >= 0"),
@@ -179,6 +179,7 @@ def test_a_proposal_knows_of_one_that_no_parameter_tells_yet(space: Architecture
     assert a.user_attrs["fingerprint"] != b.user_attrs["fingerprint"]
 
 
+@pytest.mark.slow
 def test_after_a_restart_it_goes_on_as_if_nothing_had_happened(
     space: ArchitectureSpace, tmp_path: Path
 ) -> None:
