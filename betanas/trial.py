@@ -29,6 +29,7 @@ LARGEST = "largest"  # how the name of a kernel begins that no trial had
 class Phase(StrEnum):
     """Which part of the search proposed a trial's kernel; ``confirm`` repeats others' trials."""
 
+    START = "start"
     SOBOL = "sobol"
     GP = "gp"
     BOTORCH = "botorch"

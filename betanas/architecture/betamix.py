@@ -4,7 +4,7 @@ The Beta distributions that place the contractions and shape the widths are Beta
 fixes is searched: the kind of block early and late in the network, expansion from 1, squeeze-
 excitation, kernel size and group width, the activation, how it contracts, stem and head. Published
 networks that lie in it are members. What cannot be expressed: blocks that change in mid-stage more
-than once, bottlenecks (ResNet-50), widths that grow before the layer that contracts.
+than once, bottlenecks (ResNet-50), widths that grow inside a stage (MobileNetV2, EfficientNetV2).
 
 Blocks: ResNet (He et al., 2016), EfficientNetV2 (Tan and Le, 2021), ConvNeXt (Liu et al., 2022).
 """
@@ -36,6 +36,20 @@ _SINGLE_BELOW = 1.25  # expansion ratio of a Fused-MBConv that is one convolutio
 _STEP = 8  # channels come in multiples of it, which processors like
 
 
+# Six 3x3 convolutions of 16, 32, 32, 64, 64, 64 channels at R=32; the 1st, 3rd and 5th contract.
+_PLAIN: dict[str, float | str] = {
+    "k": 2.5, "K": 2.0, "Da": 0.0, "Db": 0.0, "stem": 2, "Wa": 0.161, "Wb": -0.148,
+    "growth": "before", "W0": 0.125, "G0": 2.0, "early": "conv", "late": "conv", "B": 1.0,
+    "E0": 1.0, "E1": 1.0, "se": "none", "S": 8.0, "kernel": "3", "group": "all",
+    "activation": "relu", "contraction": "stride", "head": "pooled", "G1": 1.0,
+}  # fmt: skip
+# ResNet-20 (He et al., 2016, section 4.2) with projections where shapes differ.
+_RESNET = _PLAIN | {
+    "k": 3.5, "K": 5.0, "stem": 1, "Wa": 0.2, "Wb": 0.0, "growth": "with", "W0": 0.25,
+    "early": "residual", "late": "residual",
+}  # fmt: skip
+
+
 class BetaMix(TableFamily):
     """The family ``betamix``."""
 
@@ -46,8 +60,9 @@ class BetaMix(TableFamily):
         Real("Da", -0.5, 0.5, (-2, 2), "log10 of the first Beta parameter, contractions"),
         Real("Db", -0.5, 0.5, (-2, 2), "log10 of the second Beta parameter, contractions"),
         Integer("stem", 1, 2, (1, 2), "stride of the first convolution"),
-        Real("Wa", -0.5, 0.5, (-2, 2), "log10 of the first Beta parameter, widths"),
-        Real("Wb", -0.5, 0.5, (-2, 2), "log10 of the second Beta parameter, widths"),
+        Real("Wa", -0.75, 0.75, (-2, 2), "log10 of the first Beta parameter, widths"),
+        Real("Wb", -0.75, 0.75, (-2, 2), "log10 of the second Beta parameter, widths"),
+        Choice("growth", ("with", "before"), meaning="which layer widens, seen from a contraction"),
         Real("W0", 0.1, 1, (0.01, 1), "first width as a share of the final one"),
         Real("G0", 0.5, 12, (0.1, 64), "final width in channels per pixel of resolution", log=True),
         Choice("early", KINDS, meaning="block before depth B"),
@@ -69,23 +84,16 @@ class BetaMix(TableFamily):
         Real("G1", 0.5, 3, (0.1, 16), "latent size per channel of the final width"),
     )
     members: ClassVar = {
-        "plain": {
-            "k": 2.5, "K": 2.0, "Da": 0.0, "Db": 0.0, "stem": 2, "Wa": 0.0, "Wb": 0.0, "W0": 0.25,
-            "G0": 2.0, "early": "conv", "late": "conv", "B": 1.0, "E0": 1.0, "E1": 1.0,
-            "se": "none", "S": 8.0, "kernel": "3", "group": "all", "activation": "relu",
-            "contraction": "stride", "head": "pooled", "G1": 1.0,
+        "plain": _PLAIN,
+        "plain-wide": _PLAIN | {"G0": 4.0},
+        "resnet20": _RESNET,
+        "resnet20-narrow": _RESNET | {"G0": 1.0},
+        "resnet18-3x3": _RESNET | {
+            "k": 2.5, "K": 3.0, "Wa": 0.161, "Wb": -0.148, "W0": 0.125, "G0": 16.0,
         },
-        "resnet20": {
-            "k": 3.5, "K": 5.0, "Da": 0.0, "Db": 0.0, "stem": 1, "Wa": 0.2, "Wb": 0.0, "W0": 0.25,
-            "G0": 2.0, "early": "residual", "late": "residual", "B": 1.0, "E0": 1.0, "E1": 1.0,
-            "se": "none", "S": 8.0, "kernel": "3", "group": "all", "activation": "relu",
-            "contraction": "stride", "head": "pooled", "G1": 1.0,
-        },
-        "airbench": {
-            "k": 2.5, "K": 2.0, "Da": 0.0, "Db": 0.0, "stem": 1, "Wa": -0.1, "Wb": 0.3, "W0": 0.5,
-            "G0": 1.5, "early": "conv", "late": "conv", "B": 1.0, "E0": 1.0, "E1": 1.0,
-            "se": "none", "S": 8.0, "kernel": "3", "group": "all", "activation": "gelu",
-            "contraction": "pool", "head": "pooled", "G1": 1.0,
+        "airbench": _PLAIN | {
+            "K": 2.35, "Da": -0.3, "Db": -0.2, "stem": 1, "Wa": 0.75, "Wb": 0.75,
+            "growth": "with", "W0": 0.5, "G0": 1.5, "activation": "gelu", "contraction": "pool",
         },
     }  # fmt: skip
 
@@ -115,7 +123,10 @@ class BetaMix(TableFamily):
         out_resolution = np.where(present, sides[behind], 1)
         in_resolution = np.where(present, shifted(out_resolution, resolution), 0)
 
-        share = behind / np.maximum(halvings, 1)[:, None]
+        # What is "before" has its stage's width already in the layer before the contraction.
+        ahead = np.concatenate([behind[:, 1:], behind[:, -1:]], axis=1)
+        level = np.where(chosen("growth") == 1, np.minimum(ahead, halvings[:, None]), behind)
+        share = level / np.maximum(halvings, 1)[:, None]
         u = beta_cdf(share, parameter("Wa"), parameter("Wb"))
         final, least = parameter("G0") * resolution, parameter("W0")
         out_channels = np.where(present, _rounded(final * (least + (1 - least) * u)), 0)

@@ -35,7 +35,7 @@ class SearchProgress:
         self._current: TrialRecord | None = None
         self._news: dict[str, Any] = {}
         self._placement = ""
-        self._sobol = 0
+        self._opening = 0
 
     def __enter__(self) -> Self:
         return self
@@ -49,16 +49,16 @@ class SearchProgress:
         if self._live is not None:
             self._live.stop()
 
-    def begins(self, definition: StudyDefinition, stored: StoredStudy, sobol: int) -> None:
+    def begins(self, definition: StudyDefinition, stored: StoredStudy, opening: int) -> None:
         """Says what is known already, and starts the live panel."""
-        self._definition, self._sobol = definition, sobol
+        self._definition, self._opening = definition, opening
         self._records = stored.records()
         done = summarize(definition.name, self._records, definition.search.trials)
         verb = "goes on" if self._records else "begins"
         self._say(
             f"study {definition.name} {verb}: {done['feasible']} of {done['target']} trials, "
             f"{definition.family} at R={definition.resolution}, "
-            f"{len(stored.settings.classes)} classes, {sobol} Sobol points first"
+            f"{len(stored.settings.classes)} classes, {_opening_words(opening, definition)}"
         )
         self._began = time.monotonic()
         if self._live is not None:
@@ -125,7 +125,7 @@ class SearchProgress:
         rows = Table.grid(padding=(0, 2))
         left = self._seconds_left(feasible, search.trials)
         best = observed_best(self._records)
-        phase = "sobol" if len(self._records) < self._sobol else search.sampler
+        phase = "opening" if len(self._records) < self._opening else search.sampler
         rows.add_row("phase", phase, f"{feasible} of {search.trials} feasible trials")
         if best is not None:
             rows.add_row("best", per_cent(best.value), f"trial {best.number}")
@@ -146,9 +146,9 @@ class SearchProgress:
 class ConfirmProgress(SearchProgress):
     """Follows repeated trainings on stderr, a line each."""
 
-    def begins(self, definition: StudyDefinition, stored: StoredStudy, sobol: int) -> None:
+    def begins(self, definition: StudyDefinition, stored: StoredStudy, opening: int) -> None:
         """Says what is about to happen."""
-        self._definition, self._sobol, self._records = definition, sobol, stored.records()
+        self._definition, self._opening, self._records = definition, opening, stored.records()
         self._live = None
         done = sum(r.is_replicate and r.state == "complete" for r in self._records)
         self._say(f"study {definition.name}: trains its best again, {done} trainings are done")
@@ -158,6 +158,13 @@ def tracked(definition: StudyDefinition, url: str, progress: SearchProgress) -> 
     """Progress that the study file's trackers are told of as well."""
     makers = trackers(definition, trials_folder(url, definition.name))
     return Tracked(progress, makers, lambda text: say(f"warning: {text}", err, "yellow"))
+
+
+def _opening_words(opening: int, definition: StudyDefinition) -> str:
+    """What the search opens with."""
+    named = len(definition.search.start)
+    points = f"{opening - named} Sobol points first"
+    return f"{', '.join(definition.search.start)} and {points}" if named else points
 
 
 def _duration(seconds: float) -> str:

@@ -4,7 +4,6 @@ Threads, not processes: Pillow lets go of the interpreter while it decodes and r
 threads halve the time from 256 pixels up, and 32-pixel pictures decode in 0.1 ms anyway.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from betanas.cores import available_cores
 from betanas.data.pictures import UnreadablePictureError, decode_picture, read_size
 from betanas.errors import DataError
 
@@ -125,7 +125,7 @@ def _on_threads(
     threads: int | None,
 ) -> Iterator[Result]:
     """Yields results in order; only a few chunks are under way, so that memory stays bounded."""
-    threads = threads or _available_cores()
+    threads = threads or available_cores()
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for chunk in chunks:
@@ -134,12 +134,6 @@ def _on_threads(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _unreadable(failures: Sequence[Failure]) -> DataError:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from betanas.cores import multiplies_bf16
 from betanas.data import DatasetFacts
 from betanas.errors import StorageError
 from betanas.study.definition import StudyDefinition, default_meaning
 from betanas.study.feasibility import memory_bytes
+from betanas.study.recipe import Recipe
 from betanas.trial import TrialRecord
 
 if TYPE_CHECKING:  # reading a study needs no torch
@@ -28,6 +30,8 @@ class Settings:
         scaled_memory_bytes: The same at the second resolution.
         device: ``cpu`` or ``cuda``; None in a study older than this record.
         ranks: Processes that train each trial, on all machines together; None likewise.
+        precision: What ``recipe.precision`` of a study on CPUs is; None on GPUs, and in a study
+            older than this record.
         schema: Of this record.
     """
 
@@ -38,6 +42,7 @@ class Settings:
     scaled_memory_bytes: int | None
     device: str | None = None
     ranks: int | None = None
+    precision: str | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -46,6 +51,18 @@ class Settings:
             "classes": list(self.classes),
             "meaning": dict(self.meaning),
         }
+
+    def trained(self, recipe: Recipe, device: str) -> Recipe:
+        """The recipe as the study trains it: ``auto`` is what it was when the study began.
+
+        Args:
+            recipe: The study file's.
+            device: ``cpu`` or ``cuda``, where it trains.
+        """
+        found = self.precision or ("float32" if device == "cpu" else "auto")
+        if recipe.precision != "auto":
+            return recipe
+        return recipe.model_copy(update={"precision": found})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -66,6 +83,12 @@ def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: "Dev
         ),
         device=devices.kind,
         ranks=devices.nproc_per_node * devices.nnodes,
+        # Workers on other processors compute in the same numbers, if more slowly.
+        precision=(
+            definition.recipe.numbers("cpu", definition.resolution, cpu_has_bf16=multiplies_bf16())
+            if devices.kind == "cpu"
+            else None
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from betanas.cores import available_cores
 from betanas.devices.claims import claim_gpu
 from betanas.errors import DeviceError
 
@@ -68,7 +69,7 @@ def find_devices(device: str, nproc_per_node: int | None, *, claim: bool = True)
                     f"--device {device} must name different GPUs below {gpus}, their number here"
                 )
         return _on_gpus(indices, nproc_per_node, claim=claim)
-    cores, ranks = os.cpu_count() or 1, nproc_per_node or 1
+    cores, ranks = available_cores(), nproc_per_node or 1
     if ranks > cores:
         raise DeviceError(
             f"--nproc-per-node must be <= {cores}, the processor cores here, but got {ranks}"

@@ -1,11 +1,11 @@
 """Batches for training and for evaluation, the same whatever the number of ranks."""
 
-import os
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from betanas.cores import available_cores
 from betanas.devices.ranks import Ranks
 from betanas.devices.seeds import Stream, torch_generator
 from betanas.devices.work import SideQueue, upload
@@ -69,7 +69,7 @@ class Batches:
         self.steps_drawn_at_once = _power_of_two(_DRAWN_AT_ONCE // self.per_step)
         self._steps_made_at_once = min(self.steps_drawn_at_once, _power_of_two(made))
         self._ahead = (
-            ReadAhead(images.images, self._chosen, (os.cpu_count() or 1) // ranks.size)
+            ReadAhead(images.images, self._chosen, available_cores() // ranks.size)
             if isinstance(images.images, PictureStream)
             else None
         )

@@ -69,10 +69,11 @@ def plan_replicates(
         raise InputError(
             f"--top must be >= 1 and --seeds >= 2, but got {wanted.top} and {wanted.seeds}"
         )
-    if len(records) < problem.sobol_length:
+    if len(records) < problem.opening_length:
         raise InputError(
-            f"the study has begun {len(records)} of the {problem.sobol_length} trials of its Sobol "
-            "phase, whose numbers a confirmation must not take; go on with betanas optimize first"
+            f"the study has begun {len(records)} of the {problem.opening_length} trials "
+            "that it opens with, whose numbers a confirmation must not take; go on with betanas "
+            "optimize first"
         )
     best = [r for r in complete_trials(records) if problem.space.holds(r.parameters)]
     if not best:
@@ -180,7 +181,7 @@ def confirm(
     plan = plan_replicates(problem, stored.records(), wanted)
     devices = find_devices(device, nproc_per_node)
     stored.refuse_change(new_settings(definition, describe_dataset(definition.dataset), devices))
-    reporter.begins(definition, stored, problem.sobol_length)
+    reporter.begins(definition, stored, problem.opening_length)
     if is_done(stored, plan):
         return
     folder = trials_folder(url, definition.name)

@@ -72,7 +72,7 @@ class Search:
         Raises:
             RunError: If trainings fail one after the other and none ever succeeded.
         """
-        self._reporter.begins(self._definition, self._stored, self._problem.sobol_length)
+        self._reporter.begins(self._definition, self._stored, self._problem.opening_length)
         done = 0
         while True:
             records = self._stored.records()

@@ -25,8 +25,8 @@ MAX_ATTEMPTS = 3  # workers that one kernel may take down before it is given up
 class Reporter(Protocol):
     """Who is told how the search goes."""
 
-    def begins(self, definition: StudyDefinition, stored: StoredStudy, sobol: int) -> None:
-        """The study is open; its Sobol phase takes ``sobol`` trials."""
+    def begins(self, definition: StudyDefinition, stored: StoredStudy, opening: int) -> None:
+        """The study is open; ``opening`` trials come before the strategy's first."""
 
     def proposed(self, record: TrialRecord) -> None:
         """A kernel is about to be trained."""
@@ -124,7 +124,9 @@ class TrialRunner:
             seed=seed,
             architecture=architecture,
             dataset=self._definition.dataset,
-            recipe=self._definition.recipe_of(parameters),
+            recipe=self._stored.settings.trained(
+                self._definition.recipe_of(parameters), self._devices.kind
+            ),
             budget=self._definition.budget,
             nproc_per_node=self._devices.nproc_per_node,
             nnodes=self._devices.nnodes,

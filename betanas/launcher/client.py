@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from betanas.cores import available_cores
 from betanas.devices.claims import claimed_gpus
 from betanas.errors import DataError, RunError
 from betanas.files import read_json, write_json
@@ -140,7 +141,7 @@ class TrainerServer:
             # Spinning threads make steps 20 times slower as soon as a core has other work too.
             "OMP_WAIT_POLICY": "PASSIVE",
             "THP_MEM_ALLOC_ENABLE": "1",  # huge pages: fewer page faults, faster steps (Linux)
-            "OMP_NUM_THREADS": str(os.cpu_count() or 1),  # quiets torchrun; ranks set their own
+            "OMP_NUM_THREADS": str(available_cores()),  # quiets torchrun; ranks set their own
             # Looking for GPUs must not start CUDA in a process that is to be forked.
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
             "PYTHONWARNINGS": "ignore",

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from betanas.architecture.families import find_family
+from betanas.cores import available_cores
 from betanas.devices.processes import die_with_parent
 from betanas.devices.ranks import Ranks
 from betanas.files import read_json
@@ -69,8 +70,7 @@ def run_rank(order: Order, agent: int, first: int, device: str) -> None:
     task = TrialTask.from_json(read_json(Path(request["task"])))
     folder = Path(task.folder)
     log_into(folder)
-    cores = os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // task.nproc_per_node))
+    torch.set_num_threads(max(1, available_cores() // task.nproc_per_node))
     local_rank = int(os.environ["LOCAL_RANK"])
     rank = first + local_rank
     os.environ["RANK"] = str(rank)

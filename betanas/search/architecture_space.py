@@ -6,7 +6,7 @@ study.optimize(lambda trial: train(betanas.build_model(space.suggest(trial))), n
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 from betanas.architecture.layers import Architecture
 from betanas.architecture.limits import Rejection
 from betanas.errors import InputError
-from betanas.parameters import Choice, Integer, Parameter, Real
+from betanas.parameters import Choice, Integer, Parameter, Real, Value
 from betanas.search.plan import planned_problem
 from betanas.search.problem import Problem
 from betanas.search.rules import ArchitectureRules
@@ -170,6 +170,7 @@ class Sampler(KernelSampler):
         sobol_trials: Trials of the first phase in any case.
         min_feasible: It goes on until so many of its points are feasible.
         independent_sampler: For parameters that are not the space's; Optuna's TPE if left out.
+        start: Kernels to try before all others, such as ``family.members.values()``.
 
     Raises:
         InputError: For an unknown strategy, or if so little is feasible that the first phase would
@@ -184,6 +185,7 @@ class Sampler(KernelSampler):
         sobol_trials: int = 20,
         min_feasible: int = 10,
         independent_sampler: BaseSampler | None = None,
+        start: Sequence[Mapping[str, Value]] = (),
     ) -> None:
         if strategy not in STRATEGIES:
             known = ", ".join(STRATEGIES)
@@ -195,7 +197,12 @@ class Sampler(KernelSampler):
         ):
             if value < least:
                 raise InputError(f"{name} must be >= {least}, but got {value}")
-        problem = Problem(space.rules.space, space.rules, seed, sobol_trials, min_feasible)
+        inner = space.rules.space
+        for kernel in start:
+            if not inner.holds(kernel):
+                raise InputError(f"start must have kernels inside the space, but got {kernel!r}")
+        named = tuple(tuple(inner.vector(kernel).tolist()) for kernel in start)
+        problem = Problem(inner, space.rules, seed, sobol_trials, min_feasible, named)
         problem.check_feasible()
         super().__init__(problem, strategy)
         self._independent = independent_sampler or TPESampler(seed=seed)

@@ -28,4 +28,5 @@ def planned_problem(
     feasibility = study_feasibility(definition, num_classes, memory, scaled_memory, device)
     space, search = Space(definition.searched), definition.search
     rules = ArchitectureRules(space, feasibility)
-    return Problem(space, rules, search.seed, search.sobol_trials, search.min_feasible)
+    start = tuple(tuple(space.vector(kernel).tolist()) for kernel in definition.start)
+    return Problem(space, rules, search.seed, search.sobol_trials, search.min_feasible, start)

@@ -20,11 +20,11 @@ R_co = TypeVar("R_co", bound=Rules, covariant=True)
 
 @dataclass(frozen=True)
 class Problem(Generic[R_co]):
-    """Space, exact rules, seed, and a first phase of Sobol points: all that strategies share.
+    """Space, exact rules, seed, and how a search opens: all that strategies share.
 
-    Trial number i of the first phase gets point i, so it does not matter which worker takes it, nor
-    how often a worker is killed. How long the phase lasts needs no trial either: the rules are
-    exact.
+    It opens with kernels that are named, then a first phase of Sobol points. Trial number i gets
+    the i-th of them, so it does not matter which worker takes it, nor how often a worker is killed.
+    How long the phase lasts needs no trial either: the rules are exact.
 
     Attributes:
         space: What is searched.
@@ -32,6 +32,7 @@ class Problem(Generic[R_co]):
         seed: Of the search; the first phase's scrambling too (Owen, 1998).
         sobol_trials: Points of the first phase in any case.
         min_feasible: It goes on until so many of its points are feasible.
+        start: Kernels before the first point, each ``d``; they are rejected like any others.
     """
 
     space: Space
@@ -39,6 +40,7 @@ class Problem(Generic[R_co]):
     seed: int
     sobol_trials: int
     min_feasible: int
+    start: tuple[tuple[float, ...], ...] = ()
 
     def sobol_points(self, first: int, number: int) -> FloatArray:
         """Kernels ``first`` to ``first + number - 1`` of the sequence, ``number x d``."""
@@ -46,7 +48,21 @@ class Problem(Generic[R_co]):
         if first:
             sequence.fast_forward(first)
         # One at a time to spare a warning about balance that does not apply to a running sequence.
-        return self.space.kernels(np.concatenate([sequence.random(1) for _ in range(number)]))
+        points = [sequence.random(1) for _ in range(number)]
+        return self.space.kernels(np.concatenate([np.zeros((0, len(self.space.names))), *points]))
+
+    def opening_points(self, first: int, number: int) -> FloatArray:
+        """Kernels of trials ``first`` to ``first + number - 1`` of the opening, ``number x d``."""
+        end = first + number
+        named = np.array(self.start[first:end], dtype=np.float64)
+        before = max(first - len(self.start), 0)
+        points = self.sobol_points(before, number - len(named))
+        return np.concatenate([named.reshape(-1, len(self.space.names)), points])
+
+    @property
+    def opening_length(self) -> int:
+        """Trials before the strategy proposes: those that are named, and the first phase."""
+        return len(self.start) + self.sobol_length
 
     @cached_property
     def sobol_length(self) -> int:

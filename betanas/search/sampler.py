@@ -1,4 +1,4 @@
-"""Optuna's sampler of a study: Sobol points first, then the chosen strategy, nothing infeasible.
+"""Optuna's sampler of a study: the opening first, then the chosen strategy, nothing infeasible.
 
 A proposal is a function of the database's content, the study's seed and the trial's number alone:
 a worker that is killed and started again proposes the same kernel.
@@ -44,17 +44,19 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
 
     def phase(self, number: int) -> Phase:
         """Which phase a trial belongs to, by its number."""
-        return Phase.SOBOL if number < self._problem.sobol_length else self._phase
+        if number < len(self._problem.start):
+            return Phase.START
+        return Phase.SOBOL if number < self._problem.opening_length else self._phase
 
     def learns(self, number: int) -> bool:
         """Whether a trial's proposal depends on other trials."""
-        return self.phase(number) is not Phase.SOBOL
+        return self.phase(number) not in (Phase.START, Phase.SOBOL)
 
     def propose(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, Any], str]:
         """One whole kernel; and, if the strategy had none, why it is a plain feasible point."""
         space, seed = self._problem.space, self._problem.seed
         if not self.learns(trial.number):
-            return space.kernel(self._problem.sobol_points(trial.number, 1)[0]), ""
+            return space.kernel(self._problem.opening_points(trial.number, 1)[0]), ""
         situation = Situation.of(study, trial, self._problem)
         rng = np.random.default_rng([seed, trial.number])
         kernel, trouble = self._strategy.propose(situation, rng)

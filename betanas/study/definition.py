@@ -66,6 +66,7 @@ class SearchConfig(Section):
     sobol_trials: Annotated[int, Field(ge=1)] = 100
     min_feasible: Annotated[int, Field(ge=2)] = 20
     trials: Annotated[int, Field(ge=1)] = 200
+    start: Annotated[tuple[str, ...], Field(strict=False)] = ()
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -179,6 +180,36 @@ class StudyDefinition(Section):
                     f"{', '.join(family.names)}"
                 )
         return {p.name: _narrowed(p, given).range for p in family.parameters}
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        family = self.search_family
+        if not set(self.search.start) <= set(family.members):
+            known = ", ".join(family.members) or "none"
+            wrong = ", ".join(n for n in self.search.start if n not in family.members)
+            raise ValueError(
+                f"search.start must name members of {family.name}, which are {known}, "
+                f"but got {wrong}"
+            )
+        for name in self.search.start:
+            try:
+                family.vector(family.members[name], self.parameters)
+            except InputError as error:
+                rule = str(error).removeprefix("kernel.")
+                raise ValueError(
+                    f"search.start: {name} lies outside [parameters], {rule}; widen the range or "
+                    "leave the name out"
+                ) from None
+        return self
+
+    @property
+    def start(self) -> list[dict[str, Any]]:
+        """What the search tries first: the members of ``search.start`` with the file's recipe."""
+        beside = {
+            RECIPE_PREFIX + key: min(max(float(getattr(self.recipe, key) or 0), r.low), r.high)
+            for key, r in self.recipe_ranges.items()
+        }
+        return [dict(self.search_family.members[name]) | beside for name in self.search.start]
 
     @property
     def search_family(self) -> Family:

@@ -103,10 +103,12 @@ class Recipe(Section):
         found = {k: v for k, v in defaults.items() if k not in self.model_fields_set}
         return self.model_copy(update=found)
 
-    def numbers(self, device: str, resolution: int) -> str:
+    def numbers(self, device: str, resolution: int, *, cpu_has_bf16: bool = False) -> str:
         """In which numbers a model computes: ``float32``, ``tf32`` or ``bf16``.
 
-        ``auto`` is float32 on CPUs, and on GPUs the faster of the other two by the size of a rank's
+        ``auto`` is bf16 on CPUs that multiply it by themselves, float32 on others: six plain 3x3
+        convolutions at R=32 on one core with AVX-512's made 3,667 instead of 2,608 images a second
+        (benchmarks/README.md). On GPUs it is the faster of the other two by the size of a rank's
         batch. On an H100, graphed, 100 images a step: at R=32 TF32 made 76, bf16 59 thousand images
         a second, at R=64 22 and 25, at R=224 3.1 and 4.9 (docs/gpu.md). Trying both in each trial
         would cost it another second.
@@ -114,11 +116,12 @@ class Recipe(Section):
         Args:
             device: ``cpu`` or ``cuda``; a GPU that has bf16.
             resolution: Input side of the networks in pixels.
+            cpu_has_bf16: Whether the CPU multiplies it.
         """
         if self.precision != "auto":
             return self.precision
         if device == "cpu":
-            return "float32"
+            return "bf16" if cpu_has_bf16 else "float32"
         return "bf16" if self.batch_size * resolution**2 >= _BF16_PIXELS else "tf32"
 
     @property

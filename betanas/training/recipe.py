@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
+from betanas.cores import multiplies_bf16
 from betanas.devices.ranks import Ranks
 from betanas.study.recipe import Recipe
 
@@ -59,7 +60,7 @@ class Precision:
     ) -> None:
         self._device = device.type
         on_gpu = device.type == "cuda"
-        self.name = recipe.numbers(device.type, resolution)
+        self.name = recipe.numbers(device.type, resolution, cpu_has_bf16=multiplies_bf16())
         automatic = on_gpu and recipe.precision == "auto"
         if automatic and not torch.cuda.is_bf16_supported(including_emulation=False):
             self.name = "float32"

@@ -74,9 +74,16 @@ def test_members_are_the_networks_that_they_are_named_after() -> None:
     assert [y.out_channels for y in resnet.layers] == [16] * 4 + [32] * 3 + [64] * 3
     assert [i for i, y in enumerate(resnet.layers) if y.stride == 2] == [4, 7]
     assert count(resnet, 1).num_params == 272_474  # 0.27 million in the paper
+    resnet18 = decoded(BETAMIX.members["resnet18-3x3"])
+    assert count(resnet18, 1).num_params == 11_173_962  # as torchvision's with a 3x3 stem
     plain = decoded(BETAMIX.members["plain"])
     assert {str(y.block) for y in plain.layers} == {"CNA"}
     assert [y.stride for y in plain.layers] == [2, 1, 2, 1, 2, 1]
+    assert [y.out_channels for y in plain.layers] == [16, 32, 32, 64, 64, 64]
+    assert count(decoded(BETAMIX.members["plain-wide"]), 1).num_params == 427_178
+    airbench = decoded(BETAMIX.members["airbench"])
+    assert [y.out_channels for y in airbench.layers] == [24, 24, 24, 48, 48, 48, 48]
+    assert [i for i, y in enumerate(airbench.layers) if y.pools] == [1, 3, 5]
 
 
 def test_resolution_scales_a_kernel() -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_phases_are_named(make_study: MakeStudy) -> None:
         sampler = make_study(problem, strategy).sampler
         assert sampler.phase(problem.sobol_length - 1) is Phase.SOBOL
         assert sampler.phase(problem.sobol_length) is Phase(strategy)
+
+
+def test_named_kernels_come_before_the_points(make_study: MakeStudy) -> None:
+    plain = make_problem()
+    named = plain.space.kernels(np.random.default_rng(5).random((2, len(plain.space.names))))
+    problem = replace(plain, start=tuple(map(tuple, named.tolist())))
+    assert problem.opening_length == 2 + plain.sobol_length
+    np.testing.assert_array_equal(problem.opening_points(0, 5)[:2], named)
+    np.testing.assert_array_equal(problem.opening_points(1, 4)[1:], plain.sobol_points(0, 3))
+    np.testing.assert_array_equal(problem.opening_points(9, 3), plain.sobol_points(7, 3))
+    study = make_study(problem)
+    phases = [study.sampler.phase(i) for i in (1, 2, problem.opening_length)]
+    assert phases == [Phase.START, Phase.SOBOL, Phase.GP]
+    kernels = [propose(study, problem)[1] for _ in range(3)]
+    vectors = [problem.space.vector(kernel) for kernel in kernels]
+    np.testing.assert_array_equal(vectors, problem.opening_points(0, 3))
 
 
 def test_sobol_trial_i_gets_point_i(make_study: MakeStudy) -> None:

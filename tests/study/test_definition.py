@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from betanas.architecture.families import FAMILIES
-from betanas.database.settings import SCHEMA
+from betanas.database.settings import SCHEMA, Settings
 from betanas.study.definition import StudyDefinition, default_meaning
 from betanas.study.feasibility import GIB, memory_bytes, study_feasibility
 from betanas.study.loading import load_definition
@@ -258,3 +258,52 @@ def test_numbers_decide_how_much_memory_activations_take(
     d = define(resolution=resolution, recipe={"precision": precision})
     assert d.recipe.numbers(device, resolution) == numbers
     assert study_feasibility(d, 10, None, device=device).value_bytes == value_bytes
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked", "device", "trained"),
+    [
+        ("bf16", "auto", "cpu", "bf16"),
+        ("bf16", "float32", "cpu", "float32"),
+        (None, "auto", "cpu", "float32"),  # a study from before there was a choice
+        (None, "auto", "cuda", "auto"),
+    ],
+)
+def test_a_study_keeps_the_numbers_that_it_began_with(
+    recorded: str | None, asked: str, device: str, trained: str
+) -> None:
+    settings = Settings({}, ("a", "b"), "images", None, None, precision=recorded)
+    assert Settings.from_json(settings.to_json()) == settings
+    recipe = define(recipe={"precision": asked}).recipe
+    assert settings.trained(recipe, device).precision == trained
+    assert define().recipe.numbers("cpu", 32, cpu_has_bf16=True) == "bf16"
+
+
+# -- what is tried first ------------------------------------------------------------------------
+
+
+def test_members_are_tried_first_with_the_recipe_beside_them() -> None:
+    rate = {"low": 1e-4, "high": 5e-4, "log": True}
+    d = define(
+        family="betamix",
+        search={"start": ["plain", "airbench"]},
+        recipe={"learning_rate": rate},
+    )
+    first, second = d.start
+    assert (first["contraction"], second["contraction"]) == ("stride", "pool")
+    assert first["recipe.learning_rate"] == 5e-4  # the default, 1e-3, moved into the range
+
+
+@pytest.mark.parametrize(
+    ("parameters", "start", "message"),
+    [
+        ({}, ["plane"], "must name members of betamix, which are plain, plain-wide, .* got plane"),
+        ({"G0": [3, 4]}, ["plain"], r"plain lies outside .*, G0 must be in \[3, 4\], but got 2"),
+        ({"early": ["mbconv"]}, ["plain"], "plain lies outside .* early must be one of mbconv"),
+    ],
+)
+def test_a_start_that_cannot_be_is_told(
+    parameters: dict[str, Any], start: list[str], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        define(family="betamix", parameters=parameters, search={"start": start})
