@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from betanas.architecture.betamix import BETAMIX
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture
@@ -21,12 +22,25 @@ def network_of(family: str, resolution: int, **changed: float) -> Architecture:
     return decode(FAMILIES[family], kernel, resolution, len(NAMES))
 
 
+def mixed(**changed: float | str) -> Architecture:
+    kernel = {**BETAMIX.members["plain"], "K": 2.6, "B": 0.5, "E0": 2.0, "G0": 1.0, **changed}
+    return BETAMIX.decode(kernel, 32, len(NAMES))
+
+
 NETWORKS: dict[str, Network] = {
     "betanet2": network_of("betanet2", 32),
     "betanet3": network_of("betanet3", 24, k=2.5),
+    "betamix-convolutions": mixed(late="fused", E0=1.0, group="16", G0=2.0),
+    "betamix-residual": mixed(early="residual", late="convnext", kernel="5", activation="gelu"),
+    "betamix-pooled": mixed(
+        early="fused", late="mbconv", se="all", contraction="pool", stem=1, head="latent", W0=1.0
+    ),
+    "betamix-pooled-residual": mixed(
+        early="residual", late="fused", contraction="pool", group="16", W0=1.0, G0=2.0
+    ),
     "mobilenet_v3_small": ReferenceModel("mobilenet_v3_small", 32, len(NAMES)),
 }
-OWN = {"betanet2", "betanet3"}
+OWN = set(NETWORKS) - {"mobilenet_v3_small"}
 
 
 def trained_of(network: Network) -> TrainedModel:

@@ -99,20 +99,6 @@ class Layer:
     pools: bool = False
 
     @property
-    def is_betanets(self) -> bool:
-        """Whether it is one of the published method's: 3x3, SiLU, strides, no other block."""
-        plain = (self.kernel_size, self.groups, self.activation) == (3, 1, Activation.SILU)
-        known = {Block.CNA: True, Block.FMBC: self.expanded_channels > 0}
-        squeezes = self.squeeze_channels > 0
-        known |= {Block.MBC: squeezes}
-        return (
-            plain
-            and not self.pools
-            and known.get(self.block, False)
-            and (squeezes == (self.block is Block.MBC))
-        )
-
-    @property
     def has_residual(self) -> bool:
         """Whether the input is added to the output (stride 1, equal channels, no CNA)."""
         return (

@@ -4,14 +4,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
-from betanas.architecture.layers import IMAGE_CHANNELS, Architecture, Block, Layer
+from betanas.architecture.layers import Activation, Architecture, Block, Layer
 from betanas.errors import RunError
 from betanas.formats.classifier import Answer, PixelClassifier
 from betanas.models.trained import TrainedModel
@@ -79,19 +78,61 @@ def render(trained: TrainedModel, num_params: int) -> str:
     """
     network = trained.network
     assert isinstance(network, Architecture)  # noqa: S101 - export() has refused others
-    resolution, num_classes = f"{network.resolution:d}", f"{network.num_classes:d}"
-    template = Template(files("betanas.formats").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
-    return template.substitute(
+    layers = network.layers
+    fused = [y for y in layers if y.block is Block.FMBC]
+    environment = Environment(  # noqa: S701 - what is written is Python, not HTML
+        loader=PackageLoader("betanas", "formats"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
         weights_file=WEIGHTS_FILE,
-        title=f"{num_classes} classes, R={resolution}, {num_params:,} parameters.",
-        resolution=resolution,
+        title=f"{network.num_classes:d} classes, R={network.resolution:d}, {num_params:,} weights.",
+        sources=_sources(layers),
+        resolution=f"{network.resolution:d}",
         mean=repr(tuple(map(float, trained.mean))),
         std=repr(tuple(map(float, trained.std))),
         classes=_render_names(trained.classes),
-        layers="\n".join(f"            {_render_layer(layer)}" for layer in network.layers),
-        last_channels=f"{network.layers[-1].out_channels:d}",
-        latent_channels=f"{network.latent_channels:d}",
-        num_classes=num_classes,
+        activation=_ACTIVATIONS[layers[0].activation],
+        blocks={str(y.block) for y in layers},
+        residual=any(y.block not in (Block.CNA, Block.RES) for y in layers),
+        single=any(not y.expanded_channels for y in fused),
+        fused=any(y.expanded_channels for y in fused),
+        squeezes=any(y.squeeze_channels for y in layers),
+        pools=any(y.pools for y in layers),
+        layers="\n".join(f"            {_render_layer(layer)}" for layer in layers),
+        last_channels=int(layers[-1].out_channels),
+        latent_channels=int(network.latent_channels),
+        num_classes=f"{network.num_classes:d}",
+    )
+
+
+_ACTIVATIONS = {
+    Activation.SILU: "nn.SiLU",
+    Activation.RELU: "nn.ReLU",
+    Activation.GELU: "nn.GELU",
+}
+_PAPERS = {
+    Block.FMBC: "EfficientNetV2 (Tan and Le, 2021)",
+    Block.MBC: "MobileNetV2 (Sandler et al., 2018)",
+    Block.RES: "ResNet (He et al., 2016)",
+    Block.CNX: "ConvNeXt (Liu et al., 2022)",
+}
+
+
+def is_uniform(network: Architecture) -> bool:
+    """Whether all layers have one activation, as the source takes for granted."""
+    return len({y.activation for y in network.layers}) == 1
+
+
+def _sources(layers: Sequence[Layer]) -> str:
+    """Where the blocks come from."""
+    papers = sorted({_PAPERS[y.block] for y in layers if y.block in _PAPERS})
+    return (
+        f"The blocks are those of {', '.join(papers)}."
+        if papers
+        else "Its layers are convolutions."
     )
 
 
@@ -101,11 +142,29 @@ def _render_names(names: Sequence[str]) -> str:
 
 
 def _render_layer(layer: Layer) -> str:
-    side = f"  # {layer.out_resolution:d} x {layer.out_resolution:d}"
-    if layer.block is Block.CNA:
-        return f"conv_norm({IMAGE_CHANNELS}, {layer.out_channels:d}, 3, stride=2),{side}"
-    channels = f"{layer.in_channels:d}, {layer.out_channels:d}, {layer.expanded_channels:d}"
-    stride = "" if layer.stride == 1 else f", stride={layer.stride:d}"
-    if layer.block is Block.FMBC:
-        return f"fused_mbconv({channels}{stride}),{side}"
-    return f"mbconv({channels}, {layer.squeeze_channels:d}{stride}),{side}"
+    """One layer as the call that builds it; what is 1, 0 or 3 by default is left out."""
+    y = layer
+    channels = [f"{y.in_channels:d}", f"{y.out_channels:d}"]
+    stride = 1 if y.pools else y.stride
+    match y.block:
+        case Block.CNA:
+            call, own = "conv_norm", [*channels, f"{y.kernel_size:d}"]
+        case Block.RES:
+            call, own = "BasicBlock", channels
+        case Block.FMBC if not y.expanded_channels:
+            call, own = "conv", channels
+        case Block.CNX:
+            call, own = "convnext", [*channels, f"{y.expanded_channels:d}"]
+        case _:
+            call = "mbconv" if y.block is Block.MBC else "fused_mbconv"
+            own = [*channels, f"{y.expanded_channels:d}"]
+            own += [f"{y.squeeze_channels:d}"] if y.squeeze_channels else []
+    named = {"stride": (stride, 1), "groups": (y.groups, 1)}
+    if y.block in (Block.MBC, Block.CNX):
+        named["kernel_size"] = (y.kernel_size, 3)
+    own += [f"{name}={value:d}" for name, (value, usual) in named.items() if value != usual]
+    if y.pools and y.block is not Block.CNA:
+        own.append("adds_input=False")
+    text = f"{call}({', '.join(own)})"
+    text = f"pooled({text})" if y.pools else text
+    return f"{text},  # {y.out_resolution:d} x {y.out_resolution:d}"

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from betanas.architecture.layers import Block
 from betanas.architecture.reference import Network, ReferenceModel
 from betanas.errors import BetaNASError, InputError, RunError
 from betanas.files import sync
@@ -22,7 +21,7 @@ from betanas.formats.graphs import (
     write_onnx,
     write_program,
 )
-from betanas.formats.source import SOURCE_FILE, load_source, write_source
+from betanas.formats.source import SOURCE_FILE, is_uniform, load_source, write_source
 from betanas.formats.weights import WEIGHTS_FILE, load_safetensors, write_safetensors
 from betanas.models.network import reference_names
 from betanas.models.trained import TrainedModel, read_trained
@@ -93,17 +92,8 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Exported:
     """
     chosen = _find_format(name)
     trained, model = load_classifier(checkpoint)
-    if isinstance(trained.network, ReferenceModel) and not chosen.takes_references:
-        others = ", ".join(key for key, other in FORMATS.items() if other.takes_references)
-        raise InputError(
-            f"--format {name} must get a network that BetaNAS decoded, but {checkpoint} is "
-            f"torchvision's {trained.network.name}; choose one of: {others}"
-        )
-    if not chosen.takes_references and not _is_betanet(trained.network):
-        raise InputError(
-            f"--format {name} must get a BetaNet, but {checkpoint} has blocks of another family; "
-            f"choose one of: {', '.join(k for k, f in FORMATS.items() if f.takes_references)}"
-        )
+    if not chosen.takes_references:
+        _check_readable(name, checkpoint, trained.network)
     folder = folder or checkpoint.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,14 +112,19 @@ def export(checkpoint: Path, name: str, folder: Path | None = None) -> Exported:
     return Exported(name, tuple(map(str, files)), model.num_params, difference)
 
 
-def _is_betanet(network: Network) -> bool:
-    """Whether a network is one that the readable source knows how to write."""
+def _check_readable(name: str, checkpoint: Path, network: Network) -> None:
+    """Raises InputError for a network of which there is no readable source."""
+    others = ", ".join(key for key, other in FORMATS.items() if other.takes_references)
     if isinstance(network, ReferenceModel):
-        return False
-    first, *body = network.layers
-    stem = first.block is Block.CNA and first.stride == 2
-    others = all(y.is_betanets and y.block is not Block.CNA for y in body)
-    return stem and first.is_betanets and others and network.latent_channels > 0
+        raise InputError(
+            f"--format {name} must get a network that BetaNAS decoded, but {checkpoint} is "
+            f"torchvision's {network.name}; choose one of: {others}"
+        )
+    if not is_uniform(network):
+        raise InputError(
+            f"--format {name} must get a network of one activation, but {checkpoint} has several; "
+            f"choose one of: {others}"
+        )
 
 
 def _find_format(name: str) -> Format:

@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module):
     """One layer but a CNA, ``b x in x r x r`` to ``b x out x r' x r'``.
 
     ``block`` is its branch; ``RES`` has another one for the input where shapes differ, and its last
-    activation after the sum. What contracts by pooling does so at the end.
+    activation after the sum.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -64,9 +64,7 @@ class ResidualBlock(nn.Module):
                 else _conv_norm(layer.in_channels, layer.out_channels, 1, stride, activation=None)
             )
             self.last = _ACTIVATIONS[layer.activation]()
-        if layer.pools:
-            self.pool = nn.MaxPool2d(2, ceil_mode=True)
-        self._is_basic, self._pools = layer.block is Block.RES, layer.pools
+        self._is_basic = layer.block is Block.RES
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the block, plus the input where there is a residual connection."""
@@ -75,9 +73,7 @@ class ResidualBlock(nn.Module):
             y = x + self.drop(y)
         elif self._is_basic and self.shortcut is not None:
             y = y + self.shortcut(x)
-        if self._is_basic:
-            y = self.last(y)
-        return self.pool(y) if self._pools else y
+        return self.last(y) if self._is_basic else y
 
 
 def _branch(layer: Layer, stride: int) -> list[nn.Module]:
@@ -123,19 +119,16 @@ def _branch(layer: Layer, stride: int) -> list[nn.Module]:
 
 
 def _build_layer(layer: Layer) -> nn.Module:
-    """One layer; a CNA that contracts by pooling has the pooling behind it."""
-    if layer.block is not Block.CNA:
-        return ResidualBlock(layer)
-    stride = 1 if layer.pools else layer.stride
-    conv = _conv_norm(
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size,
-        stride,
-        layer.groups,
-        layer.activation,
-    )
-    return nn.Sequential(conv, nn.MaxPool2d(2, ceil_mode=True)) if layer.pools else conv
+    """One layer; one that contracts by pooling has the pooling behind it."""
+    y = layer
+    if y.block is Block.CNA:
+        stride = 1 if y.pools else y.stride
+        built: nn.Module = _conv_norm(
+            y.in_channels, y.out_channels, y.kernel_size, stride, y.groups, y.activation
+        )
+    else:
+        built = ResidualBlock(y)
+    return nn.Sequential(built, nn.MaxPool2d(2, ceil_mode=True)) if y.pools else built
 
 
 class BetaNet(nn.Module):
