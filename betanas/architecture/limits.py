@@ -20,6 +20,7 @@ class Rejection(StrEnum):
     SCALED_NO_CONTRACTION = "scaled_no_contraction"
     SCALED_NUM_PARAMS = "scaled_num_params"
     SCALED_MEMORY = "scaled_memory"
+    MACS = "macs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,13 @@ class Limits:
         resolution: Input side in pixels at which they hold.
         num_params: Trainable weights.
         memory_bytes: Activations, gradients, weights and optimiser state of a training step.
+        macs: Multiply-adds of one image.
     """
 
     resolution: int
     num_params: int | None = None
     memory_bytes: int | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,8 @@ class Feasibility:
         costs = survey.complexities
         over_params = costs.num_params > (limits.num_params or np.inf)
         over_memory = self.step_bytes(costs) > (limits.memory_bytes or np.inf)
-        no_contraction, num_params, memory = (1 + _REJECTIONS.index(r) for r in reasons)
-        code = np.select(
-            [survey.trivial, over_params, over_memory], [no_contraction, num_params, memory], 0
-        )
+        over_macs = costs.macs > (limits.macs or np.inf)
+        broken = [survey.trivial, over_params, over_memory, over_macs]
+        places = [1 + _REJECTIONS.index(r) for r in (*reasons, Rejection.MACS)]
+        code = np.select(broken, places, 0)
         return survey, code.astype(np.int64)

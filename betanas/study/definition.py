@@ -51,6 +51,7 @@ class LimitsConfig(Section):
     """What a network may cost; one that costs more is rejected before training."""
 
     num_params: Annotated[int, Field(gt=0)] | None = 30_000_000
+    macs: Annotated[int, Field(gt=0)] | None = None
     memory_gib: MemoryLimit = "auto"
     scaled: ScaledLimits | None = None
 

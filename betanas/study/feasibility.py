@@ -42,7 +42,7 @@ def study_feasibility(
         num_classes=num_classes,
         batch_size=definition.recipe.batch_size,
         optimizer_slots=definition.recipe.optimizer_slots,
-        limits=Limits(definition.resolution, limits.num_params, memory),
+        limits=Limits(definition.resolution, limits.num_params, memory, limits.macs),
         scaled=Limits(scaled.resolution, scaled.num_params, scaled_memory) if scaled else None,
         value_bytes=2 if in_bf16 else FLOAT_BYTES,
     )

@@ -50,6 +50,12 @@ def test_weights_inclusive() -> None:
     assert reason(rules(Limits(R, num_params=weights - 1)), GOOD) is Rejection.NUM_PARAMS
 
 
+def test_multiply_adds_inclusive() -> None:
+    macs = costs_at(R, GOOD).macs
+    assert reason(rules(Limits(R, macs=macs)), GOOD) is None
+    assert reason(rules(Limits(R, macs=macs - 1)), GOOD) is Rejection.MACS
+
+
 def test_memory_inclusive() -> None:
     memory = memory_at(R, GOOD)
     assert reason(rules(Limits(R, memory_bytes=memory)), GOOD) is None
@@ -114,6 +120,7 @@ def test_values_in_the_database() -> None:
         "scaled_no_contraction",
         "scaled_num_params",
         "scaled_memory",
+        "macs",
     ]
 
 
