@@ -12,6 +12,7 @@ from betanas.analysis.pareto import known_costs, pareto_front
 from betanas.analysis.scaling import ScaledCost
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture
+from betanas.parameters import Parameter, Value
 from betanas.search.quality import ModelQuality
 from betanas.search.recommend import Recommendation
 from betanas.trial import TrialRecord
@@ -23,13 +24,13 @@ class DecodedKernel:
 
     Attributes:
         title: ``observed best`` or ``recommended best``.
-        kernel: ``name -> value``.
+        kernel: ``name -> value``, with the recipe's values that were searched beside it.
         architecture: What it decodes to at the study's resolution.
         complexity: What that costs.
     """
 
     title: str
-    kernel: Mapping[str, float]
+    kernel: Mapping[str, Value]
     architecture: Architecture
     complexity: Complexity
 
@@ -42,7 +43,7 @@ class Findings:
         summary: As ``betanas status`` tells it.
         facts: The study file in short, ``name -> text or number``.
         class_names: Of the data set, in label order.
-        ranges: ``parameter -> (low, high)``, in the family's order.
+        parameters: What is searched, in the family's order.
         records: All trials, by number.
         observed: The best trial; None if none is complete.
         recommended: What the model recommends; None if it has too little to learn from.
@@ -60,7 +61,7 @@ class Findings:
     summary: Mapping[str, Any]
     facts: Mapping[str, str | int | float]
     class_names: tuple[str, ...]
-    ranges: Mapping[str, tuple[float, float]]
+    parameters: Sequence[Parameter]
     records: Sequence[TrialRecord]
     observed: TrialRecord | None
     recommended: Recommendation | None
@@ -78,6 +79,11 @@ class Findings:
     def name(self) -> str:
         """The study's."""
         return str(self.summary["study"])
+
+    @property
+    def ranges(self) -> dict[str, tuple[Any, ...]]:
+        """``name -> (low, high)``, or options."""
+        return {p.name: p.range for p in self.parameters}
 
     @property
     def quality(self) -> ModelQuality | None:
@@ -116,7 +122,7 @@ class Findings:
             "partial_dependence": [
                 {
                     "parameter": d.name,
-                    "grid": d.grid.tolist(),
+                    "grid": d.values,
                     "mean": d.mean.tolist(),
                     "std": d.std.tolist(),
                 }
