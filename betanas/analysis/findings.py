@@ -9,6 +9,7 @@ from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import Replicates
 from betanas.analysis.importance import Dependence
 from betanas.analysis.pareto import known_costs, pareto_front
+from betanas.analysis.ranges import RangeAdvice
 from betanas.analysis.scaling import ScaledCost
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture
@@ -54,6 +55,7 @@ class Findings:
         replicates: Equal architectures.
         outcomes: ``phase -> {outcome: count}``.
         scaling: The observed best kernel at other resolutions.
+        range_advice: Where the best kernels press against an end of a range.
         confirmed: What trainings with other seeds say of the best; None if there are none.
         notes: What is missing or was simplified, and why.
     """
@@ -72,6 +74,7 @@ class Findings:
     replicates: Replicates
     outcomes: Mapping[str, Mapping[str, int]]
     scaling: Sequence[ScaledCost]
+    range_advice: Sequence[RangeAdvice] = ()
     confirmed: Confirmed | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -143,6 +146,7 @@ class Findings:
             },
             "scaling": [asdict(row) for row in self.scaling],
             "trials": [r.to_json() for r in self.records],
+            "range_advice": [a.to_json() for a in self.range_advice],
             "confirmed": self.confirmed.to_json() if self.confirmed else None,
             "notes": list(self.notes),
         }

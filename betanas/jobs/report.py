@@ -35,6 +35,7 @@ from betanas.analysis.importance import (
     partial_dependence,
 )
 from betanas.analysis.page import render_page
+from betanas.analysis.ranges import advise_ranges
 from betanas.analysis.scaling import RESOLUTIONS, scale
 from betanas.analysis.status import observed_best, summarize
 from betanas.analysis.tables import all_tables
@@ -124,6 +125,7 @@ def analyse_records(
         )
         if observed
         else [],
+        range_advice=advise_ranges(problem, records),
         confirmed=confirmed(records),
         notes=tuple(notes),
     )

@@ -1,4 +1,4 @@
-"""Whole numbers, choices and searched recipe values in the analysis: told by name, never averaged."""
+"""Whole numbers, choices, searched recipe values in the analysis: told by name, not averaged."""
 
 import csv
 import json
