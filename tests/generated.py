@@ -154,7 +154,9 @@ def _frozen(
         state=TrialState[record.state.upper()],
         value=record.value,
         datetime_start=start,
-        datetime_complete=start + datetime.timedelta(minutes=5),
+        datetime_complete=(
+            None if record.state == "running" else start + datetime.timedelta(minutes=5)
+        ),
         params=dict(record.parameters),
         distributions=ranges,
         user_attrs={key: value for key, value in facts.items() if value is not None},

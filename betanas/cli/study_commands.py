@@ -312,6 +312,7 @@ def _widened(
     study: str, definition: StudyDefinition, storage: str | None, node: Node | None
 ) -> tuple[StudyDefinition, str]:
     """The study of wider ranges, and its file."""
+    from betanas.jobs.load import quiet_optuna
     from betanas.jobs.widen import begin_wider
     from betanas.study.loading import load_definition
 
@@ -319,7 +320,8 @@ def _widened(
         raise InputError(
             "--widen is for one machine; once it has begun, give all nodes the file that it wrote"
         )
-    file = begin_wider(study, definition, storage)
+    with quiet_optuna():
+        file = begin_wider(study, definition, storage)
     say(f"{file} has the wider ranges: from now on, --study {file}", err)
     return load_definition(file), str(file)
 
@@ -337,9 +339,7 @@ def _advice(definition: StudyDefinition, stored: StoredStudy) -> list[RangeAdvic
     return range_advice(definition, stored.settings, stored.records())
 
 
-def _print_advice(
-    study: str, storage: str | None, advice: list[RangeAdvice], indent: int
-) -> None:
+def _print_advice(study: str, storage: str | None, advice: list[RangeAdvice], indent: int) -> None:
     """The ends that hold the search back, a line each, behind a label of so many columns."""
     for found in advice:
         say(f"{'range':<{indent}}{found}")

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -83,14 +84,14 @@ def _write(
 def _copy(trial: FrozenTrial, study: str, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
     """A trial as the new study has it; its number and id are given to it there."""
     facts = {COPIED_FROM: study, **trial.user_attrs}
-    ended = trial.state.is_finished()
+    ended, now = trial.state.is_finished(), datetime.now()  # noqa: DTZ005 - Optuna's, of local time
     return FrozenTrial(
         number=trial.number,
         trial_id=trial.number,
         state=trial.state if ended else TrialState.PRUNED,
         value=trial.value if ended else None,
-        datetime_start=trial.datetime_start,
-        datetime_complete=trial.datetime_complete,
+        datetime_start=trial.datetime_start or now,
+        datetime_complete=trial.datetime_complete or now,
         params=trial.params,
         distributions={n: space.get(n, own) for n, own in trial.distributions.items()},
         user_attrs=facts if ended else facts | {"reason": UNFINISHED},
