@@ -8,7 +8,6 @@ from betanas.cli.options import err
 from betanas.cli.progress import SearchProgress, tracked
 from betanas.jobs.load import LoadedStudy, quiet_optuna, storage_url
 from betanas.jobs.optimize import optimize as search
-from betanas.jobs.widen import begin_wider
 from betanas.study.loading import Overrides, load_definition
 
 
@@ -21,8 +20,6 @@ def optimize(
     nproc_per_node: int | None = None,
     storage: str | None = None,
     progress: bool = True,
-    *,
-    widen: bool = False,
 ) -> LoadedStudy:
     """Starts a study, or goes on with it, until its target of trials is met.
 
@@ -40,21 +37,15 @@ def optimize(
         storage: Database URL; else ``BETANAS_STORAGE``, else the study file's, else
             ``sqlite:///storage/STUDY.db``.
         progress: Whether to show on stderr how it goes.
-        widen: Goes on with the study of wider ranges where the best kernels press against an end;
-            it begins with this one's trials, and its file is written here.
 
     Returns:
         The study.
 
     Raises:
-        InputError: For a study, images, a device or a database that do not work; with ``widen``,
-            if nothing presses against an end.
+        InputError: For a study, images, a device or a database that do not work.
         RunError: If no training succeeds.
     """
     definition = load_definition(study, overrides, data)
-    if widen:
-        with quiet_optuna():
-            definition = load_definition(begin_wider(study, definition, storage))
     url = storage_url(definition, storage)
     console = err if progress else Console(quiet=True, force_terminal=False)
     with quiet_optuna(), SearchProgress(console) as shown:
