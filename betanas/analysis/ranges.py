@@ -146,6 +146,7 @@ def _wider(parameter: Parameter, end: End) -> tuple[float, float] | None:
     old, new = (low, ends[0]) if end == "low" else (high, ends[1])
     if isinstance(parameter, Integer):
         new = min(math.floor(new), old - 1) if end == "low" else max(math.ceil(new), old + 1)
-    else:  # two digits of what is added say enough
-        new = round(new, 1 - math.floor(math.log10(abs(new - old))))
+    else:  # two digits of what is added say enough, on a log scale two of the end too
+        scale = min(abs(new - old), abs(new)) if parameter.log else abs(new - old)
+        new = round(new, 1 - math.floor(math.log10(scale)))
     return (max(new, least), high) if end == "low" else (low, min(new, most))

@@ -1,19 +1,16 @@
 """A study that begins with the trials of another one, whose ranges its own ones hold."""
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.orm import Session
 
 from betanas.database.connect import open_database, opening, parse_url
-from betanas.database.leases import Lease, Leases
+from betanas.database.leases import Leases
+from betanas.database.rows import begin_study
 from betanas.database.settings import Settings
 from betanas.database.stored import SETTINGS_KEY, StoredStudy
 
@@ -57,28 +54,12 @@ def begin_with_trials(
             if lease is None:  # somebody else is at it
                 time.sleep(_PAUSE_SECONDS)
                 continue
-            trials = [_copy(t, source.study.study_name, space) for t in source.study.get_trials()]
-            _write(database, study._study_id, leases, lease, settings, trials)
+            facts, name_of_source = {SETTINGS_KEY: settings.to_json()}, source.study.study_name
+            trials = [_copy(t, name_of_source, space) for t in source.study.get_trials()]
+            with leases.bearing(lease) as connection:
+                begin_study(connection, study._study_id, facts, trials)
+    database.engine.dispose()
     return StoredStudy.load(url, name)
-
-
-def _write(
-    database: RDBStorage,
-    study_id: int,
-    leases: Leases,
-    lease: Lease,
-    settings: Settings,
-    trials: Sequence[FrozenTrial],
-) -> None:
-    with leases.bearing(lease) as connection, Session(connection) as session:
-        for trial in trials:
-            database._get_prepared_new_trial(study_id, trial, session)
-        session.add(
-            models.StudyUserAttributeModel(
-                study_id=study_id, key=SETTINGS_KEY, value_json=json.dumps(settings.to_json())
-            )
-        )
-        session.flush()
 
 
 def _copy(trial: FrozenTrial, study: str, space: Mapping[str, BaseDistribution]) -> FrozenTrial:

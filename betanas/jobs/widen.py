@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from betanas.analysis.ranges import MIN_TRIALS, RangeAdvice, advise_ranges, wider_ranges
 from betanas.database.copying import begin_with_trials
@@ -15,6 +16,7 @@ from betanas.jobs.load import open_begun, storage_url
 from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import built_in_studies, changed_definition, find_study, load_definition
+from betanas.study.recipe import RECIPE_PREFIX
 from betanas.study.writing import study_file
 from betanas.trial import TrialRecord
 
@@ -91,8 +93,14 @@ def _widened(
             "study, or write a study file with the ranges that you want"
         )
     target = sum(r.counts for r in records) + definition.search.trials
-    wider = {f"parameters.{name}": ends for name, ends in wider_ranges(advice).items()}
-    changed = changed_definition(definition, {**wider, "search.trials": target}, None)
+    overrides: dict[str, Any] = {"search.trials": target}
+    for name, (low, high) in wider_ranges(advice).items():
+        if name.startswith(RECIPE_PREFIX):
+            is_log = definition.recipe_ranges[name.removeprefix(RECIPE_PREFIX)].log
+            overrides[name] = {"low": float(low), "high": float(high), "log": is_log}
+        else:
+            overrides[f"parameters.{name}"] = [low, high]
+    changed = changed_definition(definition, overrides, None)
     wide = changed.model_copy(update={"name": file.stem})
     comment = f"Begun with the trials of {study} by betanas optimize --widen, since\n"
     try:
@@ -110,13 +118,13 @@ def _check_wider(file: Path, narrow: StudyDefinition, wide: StudyDefinition) -> 
     changed = [
         key
         for key in sorted(old | new)
-        if not key.startswith("parameters.") and old.get(key) != new.get(key)
+        if not key.startswith(("parameters.", "recipe_ranges.")) and old.get(key) != new.get(key)
     ]
-    held = dict(zip(wide.ranges, wide.searched, strict=True))
+    held = {p.name: p for p in wide.searched}
     changed += [
-        f"parameters.{p.name}"
+        p.name if p.name.startswith(RECIPE_PREFIX) else f"parameters.{p.name}"
         for p in narrow.searched
-        if p.name in held and not all(held[p.name].holds(end) for end in p.range)
+        if p.name not in held or not all(held[p.name].holds(end) for end in p.range)
     ]
     if changed:
         raise InputError(

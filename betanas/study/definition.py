@@ -221,7 +221,13 @@ class StudyDefinition(Section):
         """All that is searched: the kernel's parameters, then those beside it, ``recipe.KEY``."""
         kernel = [_narrowed(p, self.parameters) for p in self.search_family.parameters]
         beside = [
-            Real(RECIPE_PREFIX + key, r.low, r.high, log=r.log)
+            Real(
+                RECIPE_PREFIX + key,
+                r.low,
+                r.high,
+                (min(r.low, SEARCHABLE[key][0]), max(r.high, SEARCHABLE[key][1])),
+                log=r.log,
+            )
             for key, r in self.recipe_ranges.items()
         ]
         return (*kernel, *beside)

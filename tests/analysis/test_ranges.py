@@ -23,6 +23,7 @@ SPACE = Space(
         Real("wide", 2, 5, (1, 16)),
         Real("whole", 0, 1),  # its range is its domain
         Real("rate", 1e-3, 1e-1, (1e-6, 1), log=True),
+        Real("tiny", 1e-6, 1, (0, 1), log=True),
         Integer("layers", 1, 3, (1, 8)),
         Integer("width", 4, 64, (1, 512), log=True),
         Choice("kind", ("plain", "other"), ("plain", "other", "third")),
@@ -71,6 +72,7 @@ def ends(found: list[RangeAdvice]) -> list[tuple[str, str]]:
         ({"wide": 4.9}, "wide", "high", (2, 6.5)),
         ({"rate": 1e-3}, "rate", "low", (1e-4, 1e-1)),
         ({"rate": 0.09}, "rate", "high", (1e-3, 1)),
+        ({"tiny": 1e-6}, "tiny", "low", (1e-9, 1)),
         ({"layers": 3}, "layers", "high", (1, 4)),
         ({"width": 4}, "width", "low", (1, 64)),
         ({"width": 64}, "width", "high", (4, 256)),

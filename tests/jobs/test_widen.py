@@ -42,15 +42,20 @@ def write_begun(folder: Path, *, presses: bool = True, text: str = TINY) -> Stud
     while sum(r.state == "complete" for r in records) < COMPLETE:
         record = replace(made[len(records)], value=made[len(records)].value and 0.5)
         if record.value and presses:
-            record = replace(record, value=0.6, parameters={**record.parameters, "K": 3.0})
+            best = {"K": 3.0, "recipe.learning_rate": 1e-2}
+            best = {n: v for n, v in best.items() if n in record.parameters}
+            record = replace(record, value=0.6, parameters={**record.parameters, **best})
         records.append(record)
-    best = next(r for r in records if r.value)
+    example = next(r for r in records if r.value)
     n = len(records)
     records += [
-        replace(best, number=n, state="fail", value=None, reason="diverged"),
-        replace(best, number=n + 1, state="running", value=None),
+        replace(example, number=n, state="fail", value=None, reason="diverged"),
+        replace(example, number=n + 1, state="running", value=None),
         replace(
-            best, number=n + 2, phase=Phase.CONFIRM, audit={REPEATS: best.number, SEED_INDEX: 0}
+            example,
+            number=n + 2,
+            phase=Phase.CONFIRM,
+            audit={REPEATS: example.number, SEED_INDEX: 0},
         ),
     ]
     (folder / "storage").mkdir()
@@ -221,6 +226,15 @@ def test_a_written_study_file_reads_as_the_same_study(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "a.toml").write_text(study_file(given, "why\nand how"))
     assert load_definition(tmp_path / "b" / "a.toml") == given
+
+
+def test_a_searched_recipe_value_is_widened_too(nowhere: Path) -> None:
+    rate = "learning_rate = {low = 1e-4, high = 1e-2, log = true}"
+    write_begun(nowhere, text=TINY.replace("batch_size = 32", f"batch_size = 32\n{rate}"))
+    wide, stored = begin(nowhere)
+    assert wide.ranges["K"] == (1, 4)
+    assert wide.ranges["recipe.learning_rate"] == (1e-4, 0.1)
+    assert stored.study.trials[0].distributions["recipe.learning_rate"].high == 0.1
 
 
 @pytest.fixture
