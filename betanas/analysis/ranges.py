@@ -35,6 +35,7 @@ _PROBE = 1024  # kernels that tell where the feasible ones lie
 _GROWTH = 0.5  # of the range, on the scale that is searched
 
 End = Literal["low", "high"]
+_ENDS: tuple[End, ...] = ("low", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def advise_ranges(problem: Problem[Rules], records: Sequence[TrialRecord]) -> li
     ends = [
         (i, end, wider)
         for i in space.free
-        for end in ("low", "high")
+        for end in _ENDS
         if (wider := _wider(space.parameters[i], end)) is not None
     ]
     if len(complete) < MIN_TRIALS or not ends:

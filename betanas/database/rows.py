@@ -82,7 +82,7 @@ def begin_study(
         ]
         session.add_all(begun)
         session.flush()
-        ids = [row.trial_id for row in begun]
+        ids: list[Any] = [row.trial_id for row in begun]
     with_ids = list(zip(ids, trials, strict=True))
     params = [row for i, t in with_ids for row in _parameter_rows(i, t.params, t.distributions)]
     values = [row for i, t in with_ids for row in _value_rows(i, t)]

@@ -56,14 +56,14 @@ def begin_wider(study: str | Path, definition: StudyDefinition, storage: str | N
         StorageError: If the study has not begun, or has begun with another meaning.
     """
     stored = open_begun(definition, storage_url(definition, storage))
+    schema = stored.settings.schema
+    stored.refuse_change(_with_meaning(stored.settings, definition.as_of(schema)))
     file = _file(find_study(study), definition.name)
     if file.exists():
         wide = load_definition(file)
         _check_wider(file, definition, wide)
     else:
         wide = _widened(study, definition, stored, file)
-    schema = stored.settings.schema
-    stored.refuse_change(_with_meaning(stored.settings, definition.as_of(schema)))
     settings = _with_meaning(stored.settings, wide.as_of(schema))
     space = study_problem(wide, settings).space
     begin_with_trials(storage_url(wide, storage), wide.name, settings, stored, space.distributions)
