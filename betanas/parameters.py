@@ -6,6 +6,7 @@ domain.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Self
 
@@ -251,3 +252,13 @@ class Choice(Parameter):
             raise ValueError(f"{place} must name each option once, but got {entry!r}")
         kept = tuple(option for option in self.widest if option in options)
         return replace(self, options=kept, domain=self.widest)
+
+
+def is_whole(kernel: Mapping[str, object], parameters: Sequence[Parameter]) -> bool:
+    """Whether a kernel has a value of every parameter, inside or outside the range searched."""
+    try:
+        for p in parameters:
+            p.check(kernel[p.name], p.widest)
+    except (KeyError, KernelError):
+        return False
+    return True

@@ -1,7 +1,7 @@
 """A trial as data: what a trainer is told, what it returns, and what the study knows of it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +10,7 @@ import numpy as np
 
 from betanas.architecture.reference import Network, network_from_json
 from betanas.files import read_json
+from betanas.parameters import is_whole
 from betanas.study.definition import StudyDefinition
 from betanas.study.recipe import Budget, DatasetConfig, Recipe, kernel_of
 
@@ -292,17 +293,13 @@ COLUMNS = tuple(
 )
 
 
-def numbered(definition: StudyDefinition, records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Trials as figures and clusters take them: with numbers in place of choices' options.
+def whole(definition: StudyDefinition, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Trials as figures and clusters take them.
 
     A complete trial without a whole kernel, which only somebody else writes, is left out.
     """
-    names = definition.ranges.keys()
-    return [
-        replace(r, parameters=definition.as_numbers(r.parameters))
-        for r in records
-        if r.state != "complete" or names <= r.parameters.keys()
-    ]
+    searched = definition.searched
+    return [r for r in records if r.state != "complete" or is_whole(r.parameters, searched)]
 
 
 def trial_seed(study_seed: int, number: int) -> int:

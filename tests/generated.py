@@ -18,6 +18,7 @@ from betanas.database.stored import SETTINGS_KEY, StoredStudy
 from betanas.search.plan import StudyProblem, study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_definition
+from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord
 
 NOISE = 0.004
@@ -45,7 +46,7 @@ def generated_records(
     kernels = np.concatenate(
         [problem.sobol_points(0, sobol), _near_good(problem, number - sobol, seed)]
     )
-    verdicts = problem.rules.feasibility.check(kernels)
+    verdicts = problem.rules.check(kernels)
     rng = np.random.default_rng(seed)
     records = []
     for i, kernel in enumerate(kernels):
@@ -56,7 +57,7 @@ def generated_records(
         if reason == "no_contraction":
             known = {}
         else:
-            shape = decode(definition.search_family, named, definition.resolution, 100)
+            shape = decode(definition.search_family, kernel_of(named), definition.resolution, 100)
             known["fingerprint"] = shape.fingerprint
         value = accuracy(named, costs.macs) + NOISE * rng.standard_normal()
         state = "complete" if reason is None else "pruned"
@@ -99,7 +100,7 @@ def _near_good(problem: StudyProblem, number: int, seed: int) -> np.ndarray:
     if number < 1:
         return np.zeros((0, d))
     pool = problem.space.kernels(rng.random((8 * number + 64, d)))
-    pool = pool[problem.rules.feasibility.feasible(pool)]
+    pool = pool[problem.rules.check(pool).feasible]
     assert len(pool) >= number
     return pool[:number]
 
@@ -153,7 +154,9 @@ def _frozen(
         state=TrialState[record.state.upper()],
         value=record.value,
         datetime_start=start,
-        datetime_complete=start + datetime.timedelta(minutes=5),
+        datetime_complete=(
+            None if record.state == "running" else start + datetime.timedelta(minutes=5)
+        ),
         params=dict(record.parameters),
         distributions=ranges,
         user_attrs={key: value for key, value in facts.items() if value is not None},

@@ -23,7 +23,7 @@ def kernel_number(value: float, row: str) -> str:
         return short_count(value)
     if row in ("accuracy", "mean evaluation"):
         return per_cent(value)
-    return f"{value:g}" if row == "trials" else f"{value:.3f}"
+    return f"{value:g}" if row == "trials" or isinstance(value, int) else f"{value:.3f}"
 
 
 def share(value: float, _column: str) -> str:

@@ -1,10 +1,11 @@
 """The best trials, clustered: which kinds of kernel do well?
 
 Hierarchical clustering with Ward's criterion on standardised parameters, as in the report that the
-method is from (A. Peaston, 2022, Tables 5 and 6): the best 30 trials, 4 clusters.
+method is from (A. Peaston, 2022, Tables 5 and 6): the best 30 trials, 4 clusters. Options have no
+order and no mean: a choice counts by whether it is the same, and is told by its commonest option.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 
 from betanas.arrays import FloatArray, IntArray
 from betanas.errors import InputError
+from betanas.parameters import Choice, Parameter, Value
 from betanas.trial import TrialRecord
 
 TOP, CLUSTERS = 30, 4
@@ -26,14 +28,17 @@ class Cluster:
         label: From 1; the clusters are numbered by mean value, best first.
         size: How many trials it has.
         mean_value: Mean accuracy of its trials, [0, 1].
-        mean_parameters: Mean of each parameter.
+        mean_parameters: Mean of each parameter; of a choice its most frequent option, of equals
+            the one that is declared first.
+        option_shares: How many of the trials have that option, (0, 1], of each choice.
         trials: Their numbers, best first.
     """
 
     label: int
     size: int
     mean_value: float
-    mean_parameters: dict[str, float]
+    mean_parameters: dict[str, Value]
+    option_shares: dict[str, float]
     trials: tuple[int, ...]
 
 
@@ -73,20 +78,23 @@ def highlighted(complete: int) -> tuple[int, int]:
     return (50, 100) if complete >= 100 else (-(-complete // 4), -(-complete // 2))
 
 
-def kernel_matrix(records: Sequence[TrialRecord], names: Sequence[str]) -> FloatArray:
-    """The kernels of n trials, ``n x d``, a column for each of ``names``."""
-    rows = [[r.parameters[name] for name in names] for r in records]
-    return np.array(rows, dtype=np.float64).reshape(len(records), len(names))
+def kernel_matrix(records: Sequence[TrialRecord], parameters: Sequence[Parameter]) -> FloatArray:
+    """The numbers of n trials' kernels, ``n x d``, a column for each parameter."""
+    rows = [[p.number(r.parameters[p.name]) for p in parameters] for r in records]
+    return np.array(rows, dtype=np.float64).reshape(len(records), len(parameters))
 
 
 def cluster_best(
-    records: Sequence[TrialRecord], names: Sequence[str], top: int = TOP, clusters: int = CLUSTERS
+    records: Sequence[TrialRecord],
+    parameters: Sequence[Parameter],
+    top: int = TOP,
+    clusters: int = CLUSTERS,
 ) -> Clustering:
     """Clusters the best complete trials by Ward's criterion.
 
     Args:
         records: All trials of the study.
-        names: The parameters to cluster by; each is standardised over the chosen trials.
+        parameters: What to cluster by; numbers are standardised over the chosen trials.
         top: How many of the best trials to take; all of them if there are fewer.
         clusters: How many clusters to cut the tree into.
 
@@ -103,8 +111,8 @@ def cluster_best(
             f"{clusters} clusters take at least {max(2, clusters)} complete trials among the best "
             f"{top}, but there are {len(best)}; ask for fewer clusters or run more trials"
         )
-    table = kernel_matrix(best, names)
-    tree = linkage(_standardised(table), "ward")
+    table = kernel_matrix(best, parameters)
+    tree = linkage(_comparable(table, parameters), "ward")
     # Not ``fcluster``: where merges are equally high it makes fewer clusters than it is asked for.
     own = cut_tree(tree, [clusters])[:, 0]
     values = np.array([r.value for r in best], dtype=np.float64)
@@ -119,26 +127,42 @@ def cluster_best(
                 label,
                 len(inside),
                 float(values[inside].mean()),
-                dict(zip(names, map(float, table[inside].mean(axis=0)), strict=True)),
+                *_summary(table[inside], parameters),
                 tuple(numbers[i] for i in inside),
             )
         )
     return Clustering(numbers, labels, tree, tuple(found))
 
 
-def _standardised(table: FloatArray) -> FloatArray:
-    """Columns of mean 0 and standard deviation 1, ``n x d``; constant ones become 0."""
-    varies = np.ptp(table, axis=0) > 0
-    return np.asarray(
-        np.where(varies, table - table.mean(axis=0), 0.0) / np.where(varies, table.std(axis=0), 1.0)
-    )
+def _comparable(table: FloatArray, parameters: Sequence[Parameter]) -> FloatArray:
+    """What distances are taken between, from ``n x d`` to ``n x e``.
+
+    Numbers have mean 0 and standard deviation 1; constant ones become 0. A choice has one column an
+    option, 1 where a trial has it: trials of different options are a distance of sqrt(2) apart,
+    which is the root mean square distance of two trials along a standardised number. So no choice
+    weighs more than a number does. Standardised as well, an option that one of 30 trials has would
+    be four times as far away and make a cluster of its own.
+    """
+    columns = []
+    for p, column in zip(parameters, table.T, strict=True):
+        if isinstance(p, Choice):
+            columns.append(column[:, None] == np.arange(len(p.widest)))
+        elif np.ptp(column) > 0:
+            columns.append((column[:, None] - column.mean()) / column.std())
+    return np.concatenate([np.zeros((len(table), 1)), *columns], axis=1)
 
 
-def normalised(
-    kernel: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
-) -> list[float]:
-    """A kernel's values as shares of their ranges, in the ranges' order; fixed ones become 0.5."""
-    return [
-        (kernel[name] - low) / (high - low) if high > low else 0.5
-        for name, (low, high) in ranges.items()
-    ]
+def _summary(
+    table: FloatArray, parameters: Sequence[Parameter]
+) -> tuple[dict[str, Value], dict[str, float]]:
+    """The mean kernel of some trials, ``n x d``, and the shares of its options."""
+    means: dict[str, Value] = {}
+    shares: dict[str, float] = {}
+    for p, column in zip(parameters, table.T, strict=True):
+        if isinstance(p, Choice):
+            counts = np.bincount(column.astype(np.int64))
+            means[p.name] = p.value(float(counts.argmax()))
+            shares[p.name] = float(counts.max() / len(column))
+        else:
+            means[p.name] = float(column.mean())
+    return means, shares

@@ -9,9 +9,11 @@ from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import Replicates
 from betanas.analysis.importance import Dependence
 from betanas.analysis.pareto import known_costs, pareto_front
+from betanas.analysis.ranges import RangeAdvice
 from betanas.analysis.scaling import ScaledCost
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture
+from betanas.parameters import Parameter, Value
 from betanas.search.quality import ModelQuality
 from betanas.search.recommend import Recommendation
 from betanas.trial import TrialRecord
@@ -23,13 +25,13 @@ class DecodedKernel:
 
     Attributes:
         title: ``observed best`` or ``recommended best``.
-        kernel: ``name -> value``.
+        kernel: ``name -> value``, with the recipe's values that were searched beside it.
         architecture: What it decodes to at the study's resolution.
         complexity: What that costs.
     """
 
     title: str
-    kernel: Mapping[str, float]
+    kernel: Mapping[str, Value]
     architecture: Architecture
     complexity: Complexity
 
@@ -42,7 +44,7 @@ class Findings:
         summary: As ``betanas status`` tells it.
         facts: The study file in short, ``name -> text or number``.
         class_names: Of the data set, in label order.
-        ranges: ``parameter -> (low, high)``, in the family's order.
+        parameters: What is searched, in the family's order.
         records: All trials, by number.
         observed: The best trial; None if none is complete.
         recommended: What the model recommends; None if it has too little to learn from.
@@ -53,6 +55,7 @@ class Findings:
         replicates: Equal architectures.
         outcomes: ``phase -> {outcome: count}``.
         scaling: The observed best kernel at other resolutions.
+        range_advice: Where the best kernels press against an end of a range.
         confirmed: What trainings with other seeds say of the best; None if there are none.
         notes: What is missing or was simplified, and why.
     """
@@ -60,7 +63,7 @@ class Findings:
     summary: Mapping[str, Any]
     facts: Mapping[str, str | int | float]
     class_names: tuple[str, ...]
-    ranges: Mapping[str, tuple[float, float]]
+    parameters: Sequence[Parameter]
     records: Sequence[TrialRecord]
     observed: TrialRecord | None
     recommended: Recommendation | None
@@ -71,6 +74,7 @@ class Findings:
     replicates: Replicates
     outcomes: Mapping[str, Mapping[str, int]]
     scaling: Sequence[ScaledCost]
+    range_advice: Sequence[RangeAdvice] = ()
     confirmed: Confirmed | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -78,6 +82,11 @@ class Findings:
     def name(self) -> str:
         """The study's."""
         return str(self.summary["study"])
+
+    @property
+    def ranges(self) -> dict[str, tuple[Any, ...]]:
+        """``name -> (low, high)``, or options."""
+        return {p.name: p.range for p in self.parameters}
 
     @property
     def quality(self) -> ModelQuality | None:
@@ -116,7 +125,7 @@ class Findings:
             "partial_dependence": [
                 {
                     "parameter": d.name,
-                    "grid": d.grid.tolist(),
+                    "grid": d.values,
                     "mean": d.mean.tolist(),
                     "std": d.std.tolist(),
                 }
@@ -137,6 +146,7 @@ class Findings:
             },
             "scaling": [asdict(row) for row in self.scaling],
             "trials": [r.to_json() for r in self.records],
+            "range_advice": [a.to_json() for a in self.range_advice],
             "confirmed": self.confirmed.to_json() if self.confirmed else None,
             "notes": list(self.notes),
         }

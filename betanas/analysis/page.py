@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from betanas.analysis.axes import ends, options
 from betanas.analysis.cells import (
     decimal,
     duration,
@@ -42,6 +43,7 @@ from betanas.analysis.figures.training import draw_training
 from betanas.analysis.findings import Findings
 from betanas.analysis.tables import TRIAL_COLUMNS, Table, chances_table
 from betanas.architecture.families import find_family
+from betanas.parameters import Integer, Real
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _KERNEL_DIGITS = 6
@@ -63,7 +65,7 @@ def draw_all(findings: Findings) -> dict[str, Figure]:
         (
             "parallel_coordinates",
             bool(f.records),
-            lambda: draw_parallel_coordinates(f.records, f.ranges),
+            lambda: draw_parallel_coordinates(f.records, f.parameters),
         ),
         ("pareto", f.observed is not None, lambda: draw_pareto(f.records)),
         (
@@ -86,7 +88,7 @@ def draw_all(findings: Findings) -> dict[str, Figure]:
     figures |= {name: draw() for name, wanted, draw in draws if wanted}
     if f.clustering is not None:
         figures["dendrogram"] = draw_dendrogram(f.clustering)
-        figures["cluster_means"] = draw_cluster_means(f.clustering, f.ranges, recommended)
+        figures["cluster_means"] = draw_cluster_means(f.clustering, f.parameters, recommended)
     if f.confirmed is not None:
         figures["confirmed"] = draw_confirmed(f.confirmed)
     if f.quality is not None:
@@ -165,14 +167,22 @@ def _data(findings: Findings) -> dict[str, Any]:
     columns = (*(c for c in TRIAL_COLUMNS if c != "fingerprint"),)
     kernels = (
         [
-            round(r.parameters[n], _KERNEL_DIGITS) if n in r.parameters else None
-            for n in findings.ranges
+            round(v, _KERNEL_DIGITS) if isinstance(v, int | float) else v
+            for v in (r.parameters.get(n) for n in findings.ranges)
         ]
         for r in findings.records
     )
     return {
         "parameters": [
-            {"name": n, "low": low, "high": high} for n, (low, high) in findings.ranges.items()
+            {
+                "name": p.name,
+                "low": ends(p)[0],
+                "high": ends(p)[1],
+                "log": isinstance(p, Real) and p.log,
+                "whole": isinstance(p, Integer),
+                "options": options(p),
+            }
+            for p in findings.parameters
         ],
         "trials": [
             {**{c: getattr(r, c) for c in columns}, "kernel": kernel}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from betanas.analysis.clusters import Clustering
+from betanas.analysis.clusters import Cluster, Clustering
 from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import history_of
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
@@ -75,9 +75,9 @@ def all_tables(findings: Findings) -> dict[str, Table]:
         tables["partial_dependence"] = _table(
             ("parameter", "value", "mean", "std"),
             (
-                [d.name, *map(float, point)]
+                [d.name, value, float(mean), float(std)]
                 for d in findings.dependence
-                for point in zip(d.grid, d.mean, d.std, strict=True)
+                for value, mean, std in zip(d.values, d.mean, d.std, strict=True)
             ),
         )
     if findings.confirmed is not None:
@@ -101,14 +101,13 @@ def _table(columns: tuple[str, ...], rows: Iterable[Sequence[Cell]]) -> Table:
     return Table(columns, [list(row) for row in rows])
 
 
-def trials_table(
-    records: Sequence[TrialRecord], ranges: Mapping[str, tuple[float, float]]
-) -> Table:
-    """All trials, a column a parameter."""
+def trials_table(records: Sequence[TrialRecord], names: Iterable[str]) -> Table:
+    """All trials, a column for each of these parameters."""
+    names = tuple(names)
     return _table(
-        (*TRIAL_COLUMNS, *ranges),
+        (*TRIAL_COLUMNS, *names),
         (
-            [*(getattr(r, c) for c in TRIAL_COLUMNS), *(r.parameters.get(p) for p in ranges)]
+            [*(getattr(r, c) for c in TRIAL_COLUMNS), *(r.parameters.get(n) for n in names)]
             for r in records
         ),
     )
@@ -118,7 +117,7 @@ def kernels_table(findings: Findings) -> Table:
     """The best kernels side by side, a row a parameter, what they reach and cost below."""
     networks = findings.networks
     rows: list[list[Cell]] = [
-        [name, *(float(n.kernel[name]) for n in networks)] for name in findings.ranges
+        [name, *(n.kernel[name] for n in networks)] for name in findings.ranges
     ]
     values: dict[str, Cell] = {}
     if findings.observed is not None:
@@ -131,11 +130,14 @@ def kernels_table(findings: Findings) -> Table:
 
 
 def cluster_table(clustering: Clustering, recommended: Recommendation | None) -> Table:
-    """The published Tables 5 and 6: the recommended kernel beside the clusters' means."""
+    """The published Tables 5 and 6: the recommended kernel beside the clusters' means.
+
+    Of a choice, the option that most of a cluster's trials have, and how many do unless all do.
+    """
     clusters = clustering.clusters
     columns = ["parameter", *(f"cluster {c.label}" for c in clusters)]
     rows: list[list[Cell]] = [
-        [name, *(c.mean_parameters[name] for c in clusters)] for name in clusters[0].mean_parameters
+        [name, *(_typical(c, name) for c in clusters)] for name in clusters[0].mean_parameters
     ]
     rows.append(["mean evaluation", *(c.mean_value for c in clusters)])
     rows.append(["trials", *(c.size for c in clusters)])
@@ -145,6 +147,11 @@ def cluster_table(clustering: Clustering, recommended: Recommendation | None) ->
             row.insert(1, recommended.parameters.get(str(row[0])))
         rows[-2][1] = recommended.predicted_value
     return Table(tuple(columns), rows)
+
+
+def _typical(cluster: Cluster, name: str) -> Cell:
+    value, share = cluster.mean_parameters[name], cluster.option_shares.get(name, 1.0)
+    return value if share == 1 else f"{value} ({share:.0%})"
 
 
 def outcomes_table(outcomes: Mapping[str, Mapping[str, int]]) -> Table:

@@ -47,21 +47,18 @@ def cluster(
     """Cluster the best trials: which kinds of kernel do well."""
     from betanas.analysis.clusters import cluster_best
     from betanas.analysis.tables import cluster_table
-    from betanas.trial import numbered
+    from betanas.trial import whole
 
     definition, stored = load_begun(study, storage, set_)
     records = stored.records()
-    found = cluster_best(numbered(definition, records), list(definition.ranges), top, clusters)
+    found = cluster_best(whole(definition, records), definition.searched, top, clusters)
     from betanas.jobs.recommend import recommended
 
     best = recommended(definition, stored.settings, records)
     if as_json:
         print_json({"clusters": found.to_json(), "recommended": best.to_json() if best else None})
         return
-    from dataclasses import replace
-
-    shown = best and replace(best, parameters=definition.as_numbers(best.parameters))
-    _print_clusters(cluster_table(found, shown))
+    _print_clusters(cluster_table(found, best))
     for c in found.clusters:
         say(f"cluster {c.label}: trials {', '.join(map(str, c.trials))}")
 

@@ -31,7 +31,9 @@ from betanas.errors import InputError
 from betanas.jobs.load import storage_url
 
 if TYPE_CHECKING:
+    from betanas.analysis.ranges import RangeAdvice
     from betanas.database.stored import StoredStudy
+    from betanas.launcher.rendezvous import Node
     from betanas.search.quality import ModelQuality
     from betanas.study.definition import StudyDefinition
 
@@ -64,6 +66,14 @@ def optimize(
     node_rank: Annotated[
         int | None, typer.Option(help="Which node this is; node 0 owns the study.")
     ] = None,
+    widen: Annotated[
+        bool,
+        typer.Option(
+            "--widen",
+            help="Go on with wider ranges where the best kernels press against an end: begins the "
+            "study STUDY-wide with the trials so far, and writes its file.",
+        ),
+    ] = False,
     storage: StorageOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -79,6 +89,9 @@ def optimize(
     ranks = parse_ranks(nproc_per_node)
     token = os.environ.get("BETANAS_TOKEN", "")
     node = Node.from_options(nnodes, rdzv_endpoint, node_rank, token)
+    if widen:
+        definition, study = _widened(study, definition, storage, node)
+        url = storage_url(definition, storage)
     if node is not None:  # a connection that ends is told of in one line, not in torch's thirty
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     say("loading ...", err, "dim")
@@ -157,6 +170,7 @@ def status(
         say(f"best      {per_cent(best['value'])} (trial {best['number']})")
     if summary["replicates"]:
         say(f"repeated  {summary['replicates']} trainings with other seeds")
+    _print_advice(study, storage, _advice(definition, stored), indent=10)
     _print_warnings(summary["warnings"])
 
 
@@ -212,6 +226,7 @@ def best(
                     "parameters": dict(observed.parameters),
                 },
                 "recommended": believed.to_json() if believed else None,
+                "range_advice": [a.to_json() for a in _advice(definition, stored)],
             }
         )
         return
@@ -228,6 +243,7 @@ def best(
             f"recommended  {per_cent(believed.predicted_value)} predicted, "
             f"standard deviation {per_cent(believed.predicted_std)}; {_quality(believed.quality)}"
         )
+    _print_advice(study, storage, _advice(definition, stored), indent=13)
 
 
 @app.command(epilog=example("betanas dashboard --study digits --port 8080"))
@@ -292,10 +308,44 @@ def _check_port(host: str, port: int) -> None:
         ) from None
 
 
+def _widened(
+    study: str, definition: StudyDefinition, storage: str | None, node: Node | None
+) -> tuple[StudyDefinition, str]:
+    """The study of wider ranges, and its file."""
+    from betanas.jobs.load import quiet_optuna
+    from betanas.jobs.widen import begin_wider
+    from betanas.study.loading import load_definition
+
+    if node is not None:
+        raise InputError(
+            "--widen is for one machine; once it has begun, give all nodes the file that it wrote"
+        )
+    with quiet_optuna():
+        file = begin_wider(study, definition, storage)
+    say(f"{file} has the wider ranges: from now on, --study {file}", err)
+    return load_definition(file), str(file)
+
+
 def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:
     from betanas.analysis.status import summarize
 
-    return summarize(definition.name, stored.records(), definition.search.trials)
+    summary = summarize(definition.name, stored.records(), definition.search.trials)
+    return summary | {"range_advice": [a.to_json() for a in _advice(definition, stored)]}
+
+
+def _advice(definition: StudyDefinition, stored: StoredStudy) -> list[RangeAdvice]:
+    from betanas.jobs.widen import range_advice
+
+    return range_advice(definition, stored.settings, stored.records())
+
+
+def _print_advice(study: str, storage: str | None, advice: list[RangeAdvice], indent: int) -> None:
+    """The ends that hold the search back, a line each, behind a label of so many columns."""
+    for found in advice:
+        say(f"{'range':<{indent}}{found}")
+    if advice:
+        same = f"--study {study}" + (f" --storage {storage}" if storage else "")
+        say(f"{'':<{indent}}to go on with wider ranges: betanas optimize {same} --widen")
 
 
 def _quality(quality: ModelQuality) -> str:

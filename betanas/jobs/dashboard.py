@@ -34,7 +34,7 @@ from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, KernelError
 from betanas.study.definition import StudyDefinition
-from betanas.trial import TrialRecord, numbered
+from betanas.trial import TrialRecord, whole
 
 BEST_NOTED, FAILED_NOTED = 50, 20  # all notes travel with every poll of the dashboard
 MARK = "*Written by betanas dashboard; a note that you change is yours and stays.*"
@@ -200,8 +200,8 @@ def attach_figures(
 
 def _figures(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Callable[[], Figure]]:
     """The figures that need no model: ready in a second or two."""
-    ranges, best = definition.number_ranges, observed_best(stored.records())
-    records = numbered(definition, stored.records())
+    parameters, best = definition.searched, observed_best(stored.records())
+    records = whole(definition, stored.records())
     found: dict[str, Callable[[], Figure]] = {}
     if best is not None:
         network = decode(
@@ -214,15 +214,15 @@ def _figures(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Call
     if records:
         found["history.png"] = lambda: draw_history(records)
         found["outcomes.png"] = lambda: draw_outcomes(outcomes_by_phase(records))
-        found["parallel coordinates.png"] = lambda: draw_parallel_coordinates(records, ranges)
+        found["parallel coordinates.png"] = lambda: draw_parallel_coordinates(records, parameters)
     if best is not None:
         found["pareto.png"] = lambda: draw_pareto(records)
     if any(history_of(r) for r in complete_trials(records)):
         found["trainings.png"] = lambda: draw_training(records)
     try:
-        clustering = cluster_best(records, list(ranges))
+        clustering = cluster_best(records, parameters)
     except InputError:
         return found
     found["dendrogram.png"] = lambda: draw_dendrogram(clustering)
-    found["cluster means.png"] = lambda: draw_cluster_means(clustering, ranges, None)
+    found["cluster means.png"] = lambda: draw_cluster_means(clustering, parameters, None)
     return found

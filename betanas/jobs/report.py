@@ -35,6 +35,7 @@ from betanas.analysis.importance import (
     partial_dependence,
 )
 from betanas.analysis.page import render_page
+from betanas.analysis.ranges import advise_ranges
 from betanas.analysis.scaling import RESOLUTIONS, scale
 from betanas.analysis.status import observed_best, summarize
 from betanas.analysis.tables import all_tables
@@ -46,13 +47,14 @@ from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
 from betanas.files import make_folder, write_whole
 from betanas.jobs.recommend import recommended
+from betanas.parameters import Choice, Parameter
 from betanas.search.plan import StudyProblem, study_problem
 from betanas.search.recommend import Recommendation, evenly_ranked
 from betanas.search.space import Space
 from betanas.search.surrogate import Surrogate, one_thread
 from betanas.study.definition import StudyDefinition
 from betanas.study.recipe import kernel_of
-from betanas.trial import TrialRecord, numbered
+from betanas.trial import TrialRecord, whole
 
 FANOVA_TRIALS = 200  # its trees are Python's
 MIN_TRIALS = 8  # complete ones, before importance means anything
@@ -82,12 +84,10 @@ def analyse_records(
     """Analyses trials; see ``analyse``."""
     notes: list[str] = []
     problem = study_problem(definition, settings)
-    ranges, named = definition.number_ranges, records
-    records = numbered(definition, records)
+    parameters, everything = definition.searched, records
+    records = whole(definition, records)
     best = complete_trials(records)
-    found = recommended(definition, settings, named)
-    if found is not None:
-        found = replace(found, parameters=definition.as_numbers(found.parameters))
+    found = recommended(definition, settings, everything)
     known = sum(r.state == "complete" and r.value is not None for r in records)
     if found is not None and len(found.quality.measured) < known:
         notes.append(
@@ -100,31 +100,32 @@ def analyse_records(
             f"importance and partial dependence take {MIN_TRIALS} complete trials, "
             f"but there are {len(best)}"
         )
-    dependence = _dependence(problem, model, best, ranges)
+    dependence = _dependence(problem, model, best)
     observed = observed_best(records)
     return Findings(
-        summary=summarize(definition.name, named, definition.search.trials),
+        summary=summarize(definition.name, everything, definition.search.trials),
         facts=_facts(definition, settings, records),
         class_names=settings.classes,
-        ranges=ranges,
+        parameters=parameters,
         records=records,
         observed=observed,
         recommended=found,
         networks=_networks(definition, settings, observed, found),
-        clustering=_clusters(records, list(ranges), top, clusters, notes),
+        clustering=_clusters(records, parameters, top, clusters, notes),
         importance=_importance(problem, best, model, dependence),
         dependence=dependence,
         replicates=find_replicates(records),
         outcomes=outcomes_by_phase(records),
         scaling=scale(
             definition.search_family,
-            definition.as_values(observed.kernel),
+            observed.kernel,
             sorted({*RESOLUTIONS, definition.resolution}),
             len(settings.classes),
             definition.recipe.batch_size,
         )
         if observed
         else [],
+        range_advice=advise_ranges(problem, records),
         confirmed=confirmed(records),
         notes=tuple(notes),
     )
@@ -143,7 +144,6 @@ def _dependence(
     problem: StudyProblem,
     model: Surrogate | None,
     best: Sequence[TrialRecord],
-    ranges: Mapping[str, tuple[float, float]],
 ) -> list[Dependence]:
     """The model's partial dependence on each parameter, over the trials' kernels."""
     if model is None:
@@ -152,24 +152,38 @@ def _dependence(
     def predict(asked: FloatArray) -> tuple[FloatArray, FloatArray]:
         return model.predict(asked, problem.rules.assess(asked).features)
 
-    kernels = kernel_matrix(sorted(best, key=lambda r: r.number), list(ranges))
+    parameters = problem.space.parameters
+    kernels = kernel_matrix(sorted(best, key=lambda r: r.number), parameters)
     with one_thread():
-        found = partial_dependence(predict, kernels, ranges)
-    return [Dependence(d.name, d.grid, _rounded_all(d.mean), _rounded_all(d.std)) for d in found]
+        found = partial_dependence(predict, kernels, parameters)
+    return [replace(d, mean=_rounded_all(d.mean), std=_rounded_all(d.std)) for d in found]
 
 
 def _length_scales(space: Space, model: Surrogate) -> dict[str, float]:
-    """Of each free parameter on the unit cube."""
-    names = [space.names[i] for i in space.free]
-    lengths = np.exp(model.hyperparameters.log_scales)  # those of features come last
-    return dict(zip(names, map(float, lengths), strict=False))
+    """Of each free parameter on the unit cube.
+
+    Of a choice, which has an input an option, that of a number whose ends are as far apart as its
+    options are, in the root mean square over their pairs.
+    """
+    inverse = np.exp(-model.hyperparameters.log_scales)  # those of features come last
+    found, column = {}, 0
+    for parameter in (space.parameters[i] for i in space.free):
+        width = len(parameter.options) if isinstance(parameter, Choice) else 1
+        own = inverse[column : column + width]
+        found[parameter.name] = float(1 / np.sqrt(np.mean(own**2)))
+        column += width
+    return found
 
 
 def _clusters(
-    records: Sequence[TrialRecord], names: list[str], top: int, clusters: int, notes: list[str]
+    records: Sequence[TrialRecord],
+    parameters: Sequence[Parameter],
+    top: int,
+    clusters: int,
+    notes: list[str],
 ) -> Clustering | None:
     try:
-        return cluster_best(records, names, top, clusters)
+        return cluster_best(records, parameters, top, clusters)
     except InputError as error:
         notes.append(f"no clusters: {error}")
         return None
@@ -216,7 +230,7 @@ def optuna_importance(
             [
                 create_trial(
                     value=r.value,
-                    params=space.kernel(np.array([r.parameters[n] for n in space.names])),
+                    params={n: r.parameters[n] for n in space.names},
                     distributions=dict(distributions),
                 )
                 for r in sorted(records, key=lambda r: r.number)
@@ -238,23 +252,21 @@ def _networks(
     recommended: Recommendation | None,
 ) -> tuple[DecodedKernel, ...]:
     found = []
-    for title, kernel in (
-        ("observed best", observed.kernel if observed else None),
-        ("recommended best", kernel_of(recommended.parameters) if recommended else None),
-    ):
-        if kernel is None:
+    for title, origin in (("observed best", observed), ("recommended best", recommended)):
+        if origin is None:
             continue
+        parameters = dict(origin.parameters)
         try:
             architecture = decode(
                 definition.search_family,
-                definition.as_values(kernel),
+                kernel_of(parameters),
                 definition.resolution,
                 len(settings.classes),
             )
         except TrivialKernelError:
             continue
         costs = count(architecture, definition.recipe.batch_size)
-        found.append(DecodedKernel(title, dict(kernel), architecture, costs))
+        found.append(DecodedKernel(title, parameters, architecture, costs))
     return tuple(found)
 
 

@@ -91,6 +91,11 @@ class Problem(Generic[R_co]):
         """Estimates the share of the space that may be trained, from the first Sobol points."""
         return float(self._feasible(self._sequence().random(number)).mean())
 
+    def feasible_kernels(self, number: int) -> FloatArray:
+        """The feasible ones among the first Sobol points, ``m x d`` with m <= number."""
+        kernels = self.space.kernels(self._sequence().random(number))
+        return np.asarray(kernels[self.rules.assess(kernels).feasible])
+
     def check_feasible(self) -> None:
         """Makes sure before the first trial that there is something to search.
 

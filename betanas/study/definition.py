@@ -222,7 +222,13 @@ class StudyDefinition(Section):
         """All that is searched: the kernel's parameters, then those beside it, ``recipe.KEY``."""
         kernel = [_narrowed(p, self.parameters) for p in self.search_family.parameters]
         beside = [
-            Real(RECIPE_PREFIX + key, r.low, r.high, log=r.log)
+            Real(
+                RECIPE_PREFIX + key,
+                r.low,
+                r.high,
+                (min(r.low, SEARCHABLE[key][0]), max(r.high, SEARCHABLE[key][1])),
+                log=r.log,
+            )
             for key, r in self.recipe_ranges.items()
         ]
         return (*kernel, *beside)
@@ -231,25 +237,6 @@ class StudyDefinition(Section):
     def ranges(self) -> dict[str, tuple[Any, ...]]:
         """``name -> (low, high)``, or options, of all that is searched."""
         return {p.name: p.range for p in self.searched}
-
-    @property
-    def number_ranges(self) -> dict[str, tuple[float, float]]:
-        """``name -> (low, high)`` of the numbers that stand for what is searched."""
-        numbers = {p.name: [p.number(end) for end in p.range] for p in self.searched}
-        return {name: (min(ends), max(ends)) for name, ends in numbers.items()}
-
-    def as_numbers(self, parameters: Mapping[str, Any]) -> dict[str, float]:
-        """Parameters with numbers in place of their choices' options: what figures can draw."""
-        known = {p.name: p for p in self.searched}
-        return {
-            n: known[n].number(v) if n in known and known[n].holds(v) else v
-            for n, v in parameters.items()
-        }
-
-    def as_values(self, numbers: Mapping[str, float]) -> dict[str, Any]:
-        """The inverse of ``as_numbers``."""
-        known = {p.name: p for p in self.searched}
-        return {n: known[n].value(v) if n in known else v for n, v in numbers.items()}
 
     def recipe_of(self, parameters: Mapping[str, Any]) -> Recipe:
         """The recipe of one trial: the file's, with the values that were proposed for it."""

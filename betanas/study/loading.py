@@ -103,10 +103,19 @@ def override_lines(overrides: Overrides) -> list[str]:
         raise InputError(f"overrides must be a mapping or a list of key=value, but got {overrides}")
     if not isinstance(overrides, Mapping):
         return list(overrides)
-    return [f"{key}={_toml_value(value, key)}" for key, value in overrides.items()]
+    return [f"{key}={toml_value(value, key)}" for key, value in overrides.items()]
 
 
-def _toml_value(value: object, key: str) -> str:
+def toml_value(value: object, key: str) -> str:
+    """A value as TOML says it, on one line.
+
+    Args:
+        value: A number, a text, true or false, or a list or mapping of such.
+        key: Whose value, for errors.
+
+    Raises:
+        InputError: For a value that TOML cannot say.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | os.PathLike):
@@ -116,9 +125,9 @@ def _toml_value(value: object, key: str) -> str:
     if isinstance(value, Real):
         return repr(float(value))
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml_value(v, key) for v in value)}]"
+        return f"[{', '.join(toml_value(v, key) for v in value)}]"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{k} = {_toml_value(v, key)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{k} = {toml_value(v, key)}' for k, v in value.items())}}}"
     raise InputError(
         f"overrides: {key} must be a number, a text, true or false, or a list or mapping of such, "
         f"but got {value!r}"

@@ -139,11 +139,14 @@ class Recipe(Section):
         return value
 
 
-# Values that cost no memory, so that a network's feasibility does not depend on them.
-SEARCHABLE = (
-    "learning_rate", "momentum", "weight_decay", "clip_gradient_norm", "label_smoothing",
-    "warm_up", "plateau_factor", "decay_factor", "mixup", "cutmix",
-)  # fmt: skip
+# Values that cost no memory, so that a network's feasibility does not depend on them; and how far
+# a wider range is advised to go. A study file may go further.
+SEARCHABLE = {
+    "learning_rate": (1e-6, 10.0), "momentum": (0.0, 1.0), "weight_decay": (0.0, 1.0),
+    "clip_gradient_norm": (0.0, 100.0), "label_smoothing": (0.0, 0.9), "warm_up": (0.0, 0.9),
+    "plateau_factor": (0.01, 0.99), "decay_factor": (0.1, 1.0), "mixup": (0.0, 10.0),
+    "cutmix": (0.0, 10.0),
+}  # fmt: skip
 RECIPE_PREFIX = "recipe."  # of the names of searched recipe values beside the kernel's parameters
 
 

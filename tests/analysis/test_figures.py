@@ -48,7 +48,7 @@ def test_the_history_counts_what_was_rejected(records) -> None:
 
 
 def test_parallel_coordinates_mark_the_best_hundred(records, definition) -> None:
-    said = texts(to_svg(draw_parallel_coordinates(records, definition.parameters)))
+    said = texts(to_svg(draw_parallel_coordinates(records, definition.searched)))
     complete = sum(r.state == "complete" for r in records)
     assert complete > 100
     assert "best 50 (50)" in said
@@ -89,7 +89,7 @@ def test_empty_and_strange_studies_can_be_drawn(definition) -> None:
         for figure in (
             draw_history(records),
             draw_outcomes({"_<i>": {"$x_": 1}} if records else {}),
-            draw_parallel_coordinates(records, definition.parameters),
+            draw_parallel_coordinates(records, definition.searched),
         ):
             ET.fromstring(to_svg(figure))  # noqa: S314
 

@@ -1,6 +1,7 @@
 """A network as a picture: its resolution and width along the depth, and the curves behind them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ _CURVES = (
 
 
 @styled
-def draw_architecture(architecture: Architecture, kernel: Mapping[str, float]) -> Figure:
+def draw_architecture(architecture: Architecture, kernel: Mapping[str, Any]) -> Figure:
     """Draws one network: resolution upwards, channels downwards, a bar a layer.
 
     The small plots beside it are the kernel's Beta curves: where along the depth the contractions

@@ -1,20 +1,25 @@
 """The best trials, grouped: dendrogram and the clusters' means."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from betanas.analysis.clusters import Clustering, normalised
+from betanas.analysis.axes import places
+from betanas.analysis.clusters import Clustering
 from betanas.analysis.figures.style import (
     CLUSTER_COLOURS,
     INK,
     MUTED,
     legend_above,
+    name_ticks,
     new_axes,
+    new_figure,
     styled,
 )
+from betanas.parameters import Choice, Parameter, Value
 
 
 def cluster_colour(label: int) -> str:
@@ -57,24 +62,60 @@ def draw_dendrogram(clustering: Clustering) -> Figure:
 @styled
 def draw_cluster_means(
     clustering: Clustering,
-    ranges: Mapping[str, tuple[float, float]],
-    recommended: Mapping[str, float] | None,
+    parameters: Sequence[Parameter],
+    recommended: Mapping[str, Value] | None,
 ) -> Figure:
-    """Each cluster's mean kernel on normalised parameters, the recommended one beside them."""
-    figure, axes = new_axes(8.4, 3.4)
-    x = np.arange(len(ranges))
+    """Each cluster's mean kernel on normalised parameters, the recommended one beside them.
+
+    Below them the option of each choice that most trials of a cluster have; the fewer of them have
+    it, the paler it is.
+    """
+    numbers = [p for p in parameters if not isinstance(p, Choice)]
+    choices = [p for p in parameters if isinstance(p, Choice)]
+    rows = len(clustering.clusters) + (recommended is not None)
+    height = 0.35 + 0.2 * rows if choices else 0.0
+    figure = new_figure(8.4, 3.4 + height)
+    ratios = [3.4, height] if choices else [1]
+    above, *below = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
     for cluster in clustering.clusters:
-        axes.plot(
-            x, normalised(cluster.mean_parameters, ranges), "o-", markersize=4,
+        above.plot(
+            places(cluster.mean_parameters, numbers), "o-", markersize=4,
             color=cluster_colour(cluster.label),
             label=f"cluster {cluster.label}: {cluster.size}, {100 * cluster.mean_value:.2f} %",
         )  # fmt: skip
     if recommended is not None:
-        axes.plot(
-            x, normalised(recommended, ranges), "D--", markersize=4, color=INK, label="recommended"
+        above.plot(
+            places(recommended, numbers), "D--", markersize=4, color=INK, label="recommended"
         )
-    axes.set_xticks(x, list(ranges))
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_ylabel("share of its range")
-    legend_above(axes, 3)
+    name_ticks(above, [p.name for p in numbers])
+    above.set_ylim(-0.03, 1.03)
+    above.set_ylabel("share of its range")
+    legend_above(above, 3)
+    if choices:
+        _write_options(below[0], clustering, choices, recommended)
     return figure
+
+
+def _write_options(
+    axes: Axes,
+    clustering: Clustering,
+    choices: Sequence[Parameter],
+    recommended: Mapping[str, Value] | None,
+) -> None:
+    """A column a choice, a row a cluster, the recommended kernel below."""
+    lines = [
+        (c.mean_parameters, c.option_shares, cluster_colour(c.label)) for c in clustering.clusters
+    ]
+    if recommended is not None:
+        lines.append((dict(recommended), {}, INK))
+    for y, (kernel, shares, colour) in enumerate(lines):
+        for x, choice in enumerate(choices):
+            axes.text(
+                x, y, str(kernel[choice.name]), color=colour, fontsize=8, ha="center", va="center",
+                alpha=0.3 + 0.7 * shares.get(choice.name, 1.0),
+            )  # fmt: skip
+    axes.set_xlim(-0.5, len(choices) - 0.5)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    name_ticks(axes, [c.name for c in choices])
+    axes.set_yticks([])
+    axes.grid(visible=False)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from betanas.analysis.figures.style import (
@@ -11,13 +12,18 @@ from betanas.analysis.figures.style import (
     MUTED,
     ORANGE,
     few_ticks,
+    name_ticks,
     new_axes,
     new_figure,
     per_cent_axis,
     styled,
+    whole_numbers,
 )
 from betanas.analysis.importance import Dependence
+from betanas.parameters import Value
 from betanas.search.quality import ModelQuality
+
+_FEW_OPTIONS = 3  # whose names fit side by side below a small plot
 
 
 @styled
@@ -38,7 +44,7 @@ def draw_importance(importance: Mapping[str, Mapping[str, float]]) -> Figure:
             color=CLUSTER_COLOURS[i % len(CLUSTER_COLOURS)],
             label=method,
         )
-    axes.set_xticks(np.arange(len(names)), names)
+    name_ticks(axes, names)
     axes.grid(axis="x", visible=False)
     axes.set_ylabel("importance (%)")
     axes.legend(loc="upper right")
@@ -47,9 +53,12 @@ def draw_importance(importance: Mapping[str, Mapping[str, float]]) -> Figure:
 
 @styled
 def draw_partial_dependence(
-    dependence: Sequence[Dependence], recommended: Mapping[str, float] | None
+    dependence: Sequence[Dependence], recommended: Mapping[str, Value] | None
 ) -> Figure:
-    """The model's accuracy along each parameter, with one standard deviation either side."""
+    """The model's accuracy along each parameter, with one standard deviation either side.
+
+    Between a choice's options there is nothing to draw: each has a point of its own.
+    """
     columns = 4
     rows = -(-max(len(dependence), 1) // columns)
     figure = new_figure(8.4, 0.3 + 1.55 * rows)
@@ -57,21 +66,41 @@ def draw_partial_dependence(
     high = max((float((d.mean + d.std).max()) for d in dependence), default=1.0)
     for i, d in enumerate(dependence):
         axes = figure.add_subplot(rows, columns, i + 1)
-        axes.fill_between(
-            d.grid, d.mean - d.std, d.mean + d.std, color=BLUE, alpha=0.18, linewidth=0
-        )
-        axes.plot(d.grid, d.mean, color=BLUE)
-        if recommended is not None:
-            axes.axvline(recommended[d.name], color=ORANGE, linewidth=1, linestyle="--")
+        marked = None if recommended is None else recommended[d.name]
+        if d.options:
+            _draw_options(axes, d, marked)
+        else:
+            axes.fill_between(
+                d.grid, d.mean - d.std, d.mean + d.std, color=BLUE, alpha=0.18, linewidth=0
+            )
+            axes.plot(d.grid, d.mean, color=BLUE)
+            if marked is not None:
+                axes.axvline(float(marked), color=ORANGE, linewidth=1, linestyle="--")
+            few_ticks(axes)
+            if (d.grid == d.grid.round()).all():
+                whole_numbers(axes)
         axes.set_ylim(low, high)
         axes.set_title(d.name, pad=3)
-        few_ticks(axes)
         per_cent_axis(axes)
         if i % columns:
             axes.tick_params(labelleft=False)
         else:
             axes.set_ylabel("accuracy (%)")
     return figure
+
+
+def _draw_options(axes: Axes, d: Dependence, marked: Value | None) -> None:
+    x = np.arange(len(d.options))
+    axes.vlines(x, d.mean - d.std, d.mean + d.std, color=BLUE, alpha=0.18, linewidth=9)
+    axes.plot(x, d.mean, "o", color=BLUE, markersize=4)
+    if marked in d.options:
+        axes.axvline(d.options.index(str(marked)), color=ORANGE, linewidth=1, linestyle="--")
+    axes.set_xlim(-0.6, len(x) - 0.4)
+    # Of many options, every other name is a line lower.
+    lower = ["\n" * (i % 2 and len(x) > _FEW_OPTIONS) for i in range(len(x))]
+    axes.set_xticks(x, [a + b for a, b in zip(lower, d.options, strict=True)], fontsize=7)
+    axes.grid(axis="x", visible=False)
+    axes.locator_params(axis="y", nbins=4)
 
 
 @styled

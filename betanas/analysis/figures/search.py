@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from betanas.analysis.clusters import complete_trials, highlighted, normalised
+from betanas.analysis.axes import options, places
+from betanas.analysis.clusters import complete_trials, highlighted
 from betanas.analysis.figures.style import (
     BLUE,
     FAINT,
@@ -15,6 +16,7 @@ from betanas.analysis.figures.style import (
     MUTED,
     OLIVE,
     ORANGE,
+    PAPER,
     PINK,
     PURPLE,
     RED,
@@ -25,9 +27,12 @@ from betanas.analysis.figures.style import (
     styled,
     whole_numbers,
 )
+from betanas.parameters import Choice, Parameter, is_whole
 from betanas.trial import TrialRecord
 
 _LABEL = 24  # characters
+_WIDTH, _AXIS_INCHES = 8.4, 0.58  # at least the one, at least the other for each parameter
+_ASIDE = 0.04  # share of an axis
 _RASTERISE_ABOVE = 800  # lines: beyond, a picture inside the SVG is smaller than its paths
 
 
@@ -93,10 +98,13 @@ def draw_outcomes(outcomes: Mapping[str, Mapping[str, int]]) -> Figure:
 
 @styled
 def draw_parallel_coordinates(
-    records: Sequence[TrialRecord], ranges: Mapping[str, tuple[float, float]]
+    records: Sequence[TrialRecord], parameters: Sequence[Parameter]
 ) -> Figure:
-    """All kernels on normalised parameters; the best 50 and 100 stand out (of few, fewer)."""
-    figure, axes = new_axes(8.4, 3.8)
+    """All kernels on normalised parameters; the best 50 and 100 stand out (of few, fewer).
+
+    Trials of the same option are drawn side by side around its name.
+    """
+    figure, axes = new_axes(max(_WIDTH, _AXIS_INCHES * len(parameters)), 3.8)
     best = complete_trials(records)
     first, second = highlighted(len(best))
     groups = (
@@ -104,9 +112,14 @@ def draw_parallel_coordinates(
         (f"best {first + 1} to {second}", best[first:second], ORANGE, 0.5, 0.8),
         (f"best {first}", best[:first], BLUE, 0.6, 0.9),
     )
-    x = np.arange(len(ranges))
+    x = np.arange(len(parameters))
+    is_choice = np.array([isinstance(p, Choice) for p in parameters], dtype=bool)
     for layer, (name, group, colour, alpha, width) in enumerate(groups):
-        rows = [normalised(r.parameters, ranges) for r in group if set(ranges) <= set(r.parameters)]
+        rows = [
+            np.array(places(r.parameters, parameters)) + is_choice * _aside(r.number)
+            for r in group
+            if is_whole(r.parameters, parameters)
+        ]
         lines = LineCollection(
             [np.column_stack([x, row]) for row in rows],
             colors=colour, alpha=alpha, linewidths=width, zorder=2 + layer,
@@ -114,13 +127,35 @@ def draw_parallel_coordinates(
         )  # fmt: skip
         axes.add_collection(lines)
         axes.plot([], [], color=colour, label=f"{name} ({len(rows)})")
-    axes.set_xlim(-0.2, len(ranges) - 0.8)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xticks(x, [f"{n}\n{low:g}–{high:g}" for n, (low, high) in ranges.items()])
+    for i, parameter in enumerate(parameters):
+        for option, y in options(parameter).items():
+            axes.text(
+                i, y, option, fontsize=6.5, ha="center", va="center", zorder=9,
+                bbox={"facecolor": PAPER, "edgecolor": FAINT, "linewidth": 0.5, "pad": 1.2},
+            )  # fmt: skip
+    axes.set_xlim(-0.2, len(parameters) - 0.8)
+    axes.set_ylim(-0.03 - _ASIDE, 1.03 + _ASIDE) if is_choice.any() else axes.set_ylim(-0.03, 1.03)
+    axes.set_xticks(x, _axis_names(parameters))
     axes.set_ylabel("share of its range")
     axes.grid(axis="y", visible=False)
     legend_above(axes, 3)
     return figure
+
+
+def _aside(number: int) -> float:
+    """How far off its option's place a trial is drawn: evenly spread, whichever are drawn."""
+    return _ASIDE * (2 * (number * 0.6180339887 % 1) - 1)  # multiples of the golden ratio
+
+
+def _axis_names(parameters: Sequence[Parameter]) -> list[str]:
+    """Names with ranges below; of many, every other one is a step lower."""
+    names = [
+        p.name if isinstance(p, Choice) else f"{p.name}\n{p.range[0]:g}–{p.range[1]:g}"
+        for p in parameters
+    ]
+    if len(names) * _AXIS_INCHES <= _WIDTH:
+        return names
+    return [("\n\n" if i % 2 else "") + name for i, name in enumerate(names)]
 
 
 def _plain(text: str) -> str:

@@ -3,7 +3,7 @@
 import functools
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
@@ -61,6 +61,8 @@ _STYLE: dict[str, Any] = {
     "ytick.labelsize": 8.5,
 }
 
+_LEVEL_CHARACTERS = 105  # that fit side by side below a figure
+
 P = ParamSpec("P")
 
 
@@ -115,6 +117,14 @@ def legend_above(axes: Axes, columns: int = 6) -> None:
 def few_ticks(axes: Axes) -> None:
     """Three or four ticks an axis, for small plots."""
     axes.locator_params(nbins=4)
+
+
+def name_ticks(axes: Axes, names: Sequence[str]) -> None:
+    """A tick for each name, from 0; where they would overlap, they are slanted."""
+    axes.set_xticks(range(len(names)), names)
+    if len(names) * max(map(len, names), default=0) > _LEVEL_CHARACTERS:
+        for label in axes.get_xticklabels():
+            label.set(rotation=40, rotation_mode="anchor", horizontalalignment="right")
 
 
 def counts_axis(axes: Axes, which: str = "x") -> None:

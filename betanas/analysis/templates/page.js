@@ -7,7 +7,8 @@
   const svg = byId("coordinates");
   if (!svg || !data.trials.length) return;
   const SVG = "http://www.w3.org/2000/svg";
-  const WIDTH = 1000, TOP = 34, BOTTOM = 312, HEIGHT = 336, SIDE = 42;
+  // Sixteen axes and the accuracy fit on the page side by side; more of them are scrolled to.
+  const WIDTH = Math.max(1000, 62 * data.parameters.length), TOP = 34, BOTTOM = 312, HEIGHT = 336, SIDE = 42;
 
   const draw = (name, attributes, text) => {
     const node = document.createElementNS(SVG, name);
@@ -21,10 +22,15 @@
   // ---- axes: the parameters, and the value at the end
   const trials = data.trials;
   const values = trials.map((t) => t.value).filter((v) => v !== null);
-  const axes = data.parameters.map((p, i) => ({ ...p, of: (t) => t.kernel[i] }));
+  // A choice's options have places from 0 to 1; what is none of them is on no axis.
+  const isChoice = (p) => Object.keys(p.options).length > 0;
+  const axes = data.parameters.map((p, i) =>
+    isChoice(p)
+      ? { ...p, low: 0, high: 1, of: (t) => p.options[t.kernel[i]] }
+      : { ...p, options: {}, of: (t) => t.kernel[i] });
   if (values.length)
     axes.push({
-      name: "accuracy", low: Math.min(...values), high: Math.max(...values),
+      name: "accuracy", options: {}, low: Math.min(...values), high: Math.max(...values),
       of: (t) => t.value, show: (v) => (100 * v).toFixed(1),
     });
   const step = (WIDTH - 2 * SIDE) / Math.max(axes.length - 1, 1);
@@ -32,13 +38,16 @@
     axis.x = SIDE + i * step;
     axis.range = null; // the brush, as two heights
   });
-  const height = (axis, v) =>
-    axis.high > axis.low
-      ? BOTTOM - ((v - axis.low) / (axis.high - axis.low)) * (BOTTOM - TOP)
-      : (TOP + BOTTOM) / 2;
+  const height = (axis, v) => {
+    if (!(axis.high > axis.low)) return (TOP + BOTTOM) / 2;
+    const [low, high, at] = [axis.low, axis.high, v].map((x) => (axis.log ? Math.log(x) : x));
+    return BOTTOM - ((at - low) / (high - low)) * (BOTTOM - TOP);
+  };
 
   // ---- lines: bad ones first, so that the best lie on top
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  svg.style.aspectRatio = `${WIDTH} / ${HEIGHT}`;
+  if (WIDTH > 1000) svg.style.minWidth = `${WIDTH}px`;
   const ranked = trials.filter((t) => t.value !== null)
     .sort((a, b) => b.value - a.value || a.number - b.number);
   ranked.forEach((t, i) => (t.rank = i));
@@ -79,8 +88,12 @@
     draw("line", { x1: axis.x, x2: axis.x, y1: TOP, y2: BOTTOM });
     draw("text", { x: axis.x, y: 14, class: "name" }, axis.name);
     const show = axis.show || trim;
-    draw("text", { x: axis.x, y: TOP - 5 }, show(axis.high));
-    draw("text", { x: axis.x, y: BOTTOM + 14 }, show(axis.low));
+    if (!isChoice(axis)) {
+      draw("text", { x: axis.x, y: TOP - 5 }, show(axis.high));
+      draw("text", { x: axis.x, y: BOTTOM + 14 }, show(axis.low));
+    }
+    for (const option in axis.options)
+      draw("text", { x: axis.x, y: height(axis, axis.options[option]) + 4, class: "option" }, option);
     axis.box = draw("rect", { x: axis.x - 8, width: 16, y: 0, height: 0, class: "brush", visibility: "hidden" });
     const hit = draw("rect", {
       x: axis.x - 16, width: 32, y: TOP - 4, height: BOTTOM - TOP + 8, class: "hit",
@@ -136,7 +149,10 @@
     { name: "memory", of: (t) => t.activation_bytes, show: short },
     { name: "epochs", of: (t) => t.epochs, show: (v) => v.toFixed(1) },
     { name: "seconds", of: (t) => t.train_seconds, show: (v) => v.toFixed(1) },
-    ...data.parameters.map((p, i) => ({ name: p.name, of: (t) => t.kernel[i], show: (v) => v.toFixed(3) })),
+    ...data.parameters.map((p, i) => ({
+      name: p.name, of: (t) => t.kernel[i], text: isChoice(p),
+      show: (v) => (p.whole ? String(v) : v.toFixed(3)),
+    })),
     { name: "reason", of: (t) => t.reason, text: true },
   ];
   const table = byId("trials-table"), body = table.tBodies[0], headRow = table.tHead.rows[0];
@@ -186,12 +202,15 @@
     body.appendChild(rows);
   };
 
-  // ---- filter: words that must occur, and comparisons such as accuracy>70 or k<=3
+  // ---- filter: words that must occur, and comparisons such as accuracy>70, k<=3 or early=conv
   const TEST = /^([A-Za-z]\w*)(>=|<=|>|<|=)(-?[\d.]+(?:e-?\d+)?)([kMGT]?)$/;
   const SIZES = { "": 1, k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
   const parse = (word) => {
     const found = TEST.exec(word);
     const column = found && columns.find((c) => !c.text && c.name === found[1]);
+    const [name, option] = word.split(/=(.*)/s);
+    const named = option && columns.find((c) => c.text && c.name === name);
+    if (named) return (t) => String(named.of(t)) === option;
     if (!column) return (t) => t.words.includes(word.toLowerCase());
     const bound = Number(found[3]) * SIZES[found[4]];
     const holds = {
