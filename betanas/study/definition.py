@@ -62,12 +62,22 @@ class SearchConfig(Section):
     """How the study chooses kernels, and when it is done."""
 
     sampler: Literal["gp", "botorch", "tpe", "random", "cmaes", "evolution"] = "gp"
+    acquisition: Literal["qLogNEI", "qLogEI", "LogEI", "LogPI", "UCB"] = "qLogNEI"
     pruner: Literal["none", "median"] = "none"
     sobol_trials: Annotated[int, Field(ge=1)] = 100
     min_feasible: Annotated[int, Field(ge=2)] = 20
     trials: Annotated[int, Field(ge=1)] = 200
     start: Annotated[tuple[str, ...], Field(strict=False)] = ()
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check_acquisition(self) -> Self:
+        if self.sampler != "botorch" and "acquisition" in self.model_fields_set:
+            raise ValueError(
+                f"search.acquisition is of search.sampler = botorch, but the sampler is "
+                f"{self.sampler}; leave it out, or take botorch"
+            )
+        return self
 
 
 class ObjectiveConfig(Section):
