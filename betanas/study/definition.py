@@ -72,9 +72,10 @@ class SearchConfig(Section):
 
     @model_validator(mode="after")
     def _check_acquisition(self) -> Self:
-        if self.sampler != "botorch" and "acquisition" in self.model_fields_set:
+        default = type(self).model_fields["acquisition"].default
+        if self.sampler != "botorch" and self.acquisition != default:
             raise ValueError(
-                f"search.acquisition is of search.sampler = botorch, but the sampler is "
+                f"search.acquisition = {self.acquisition} is of search.sampler = botorch, but the sampler is "
                 f"{self.sampler}; leave it out, or take botorch"
             )
         return self
