@@ -75,8 +75,8 @@ class SearchConfig(Section):
         default = type(self).model_fields["acquisition"].default
         if self.sampler != "botorch" and self.acquisition != default:
             raise ValueError(
-                f"search.acquisition = {self.acquisition} is of search.sampler = botorch, but the sampler is "
-                f"{self.sampler}; leave it out, or take botorch"
+                f"search.acquisition = {self.acquisition} is of search.sampler = botorch, but the "
+                f"sampler is {self.sampler}; leave it out, or take botorch"
             )
         return self
 

@@ -1,6 +1,7 @@
 """BoTorch's acquisition functions, ours and others', and both directions of candidates_func."""
 
 import re
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Any, get_args
@@ -137,10 +138,10 @@ def test_what_makes_no_acquisition_function_is_refused() -> None:
 
 
 def test_the_example_of_the_documentation_runs() -> None:
-    text = API.read_text()
-    (block,) = re.findall(r"\n((?: {4}.*\n|\n)*? {4}def bold\((?: {4}.*\n|\n)*)", text)
+    blocks = re.findall(r"(?m)(?:^(?: {4}.*)?\n)+", API.read_text())
+    (block,) = [block for block in blocks if "def bold(" in block]
     known: dict[str, Any] = {"betanas": betanas, "space": betanas.space("betanet2", 64, 10)}
-    exec(re.sub(r"(?m)^ {4}", "", block), known)  # noqa: S102 - our own page
+    exec(textwrap.dedent(block), known)  # noqa: S102 - our own page
     assert isinstance(known["sampler"], betanas.Sampler)
     inputs = torch.rand(5, 2, dtype=torch.float64)
     model = fit_model(inputs, np.arange(5.0), 2)
