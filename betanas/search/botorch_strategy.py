@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     from botorch.acquisition import AcquisitionFunction
     from botorch.models import SingleTaskGP
 
-POOL = 1024  # feasible kernels from all over the space: BoTorch takes 0.1 ms for each
+POOL = 1024  # feasible kernels from all over the space
 LEAST_OBSERVATIONS = 2
-_CHUNK = 512  # kernels that are scored at once
+_CHUNK = 256  # kernels that are scored at once
+_COLD_EVERY = 16  # observations, at least, between two fits from the priors
 
 
 class BoTorchProposer:
     """Proposes feasible kernels by BoTorch: a function of what it is told, nothing of Optuna.
 
-    It keeps the pool of feasible kernels, which it could draw again.
+    It keeps the pool of feasible kernels and an earlier fit, but only what it could compute again
+    from the same evidence.
 
     Args:
         space: The ranges.
@@ -52,6 +54,7 @@ class BoTorchProposer:
         self._make: AcquisitionMaker = find_acquisition(acquisition)
         self._pool: Candidates | None = None
         self._rules: Rules | None = None
+        self._earlier: tuple[bytes, SingleTaskGP] | None = None
 
     def propose(
         self, rules: Rules, evidence: Evidence, known: set[Hashable], rng: np.random.Generator
@@ -104,7 +107,7 @@ class BoTorchProposer:
         features = rules.assess(evidence.kernels).features
         inputs = Inputs(self._space, features)
         observed = inputs(evidence.kernels, features)
-        model = fit_model(observed, evidence.values, self._space.encoded_width)
+        model = self._fit(observed, evidence.values)
         pending = evidence.pending
         waiting = inputs(pending, rules.assess(pending).features) if len(pending) else None
         function = self._make(model, observed, waiting, seed)
@@ -113,6 +116,23 @@ class BoTorchProposer:
         best = evidence.kernels[np.argsort(-evidence.values, kind="stable")[:8]]
         found, _ = maximize(scores.values, self._space, rules, pool, best, rng, scores.gradients)
         return found
+
+    def _fit(self, inputs: torch.Tensor, values: FloatArray) -> SingleTaskGP:
+        """The model of all values, begun where a fit to the first of them has ended.
+
+        Fits from the priors come at fixed numbers of values, so that where one begins depends on
+        the values alone, not on what this process has fitted before.
+        """
+        # The more values, the dearer a fit and the less 16 of them change it.
+        every = max(_COLD_EVERY, 2 ** (len(values).bit_length() - 4))
+        known = len(values) // every * every
+        encoded = self._space.encoded_width
+        if known in (0, len(values)):
+            return fit_model(inputs, values, encoded)
+        key = inputs[:known].numpy().tobytes() + values[:known].tobytes()
+        if self._earlier is None or self._earlier[0] != key:
+            self._earlier = key, fit_model(inputs[:known], values[:known], encoded)
+        return fit_model(inputs, values, encoded, start=self._earlier[1])
 
 
 class BoTorchStrategy:
@@ -198,40 +218,16 @@ class Scores:
         return in_unit, found[:, encoded:] / self._inputs.scaling.width
 
 
-def fit_model(inputs: torch.Tensor, values: FloatArray, parameters: int) -> SingleTaskGP:
-    """Fits BoTorch's Gaussian process with its own priors.
+def fit_model(
+    inputs: torch.Tensor,
+    values: FloatArray,
+    parameters: int,
+    start: SingleTaskGP | None = None,
+) -> SingleTaskGP:
+    """``botorch_model.fit_model``; its BoTorch is far, and only imported when it is wanted."""
+    from betanas.search import botorch_model
 
-    Args:
-        inputs: ``n x (e + c)`` float64, each about [0, 1]: encoded parameters, then features.
-        values: ``n``.
-        parameters: How many of the inputs are parameters, e.
-    """
-    import torch
-    from botorch.fit import fit_gpytorch_mll
-    from botorch.models import SingleTaskGP
-    from botorch.models.transforms import Standardize
-    from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
-    from gpytorch.kernels import ScaleKernel
-    from gpytorch.mlls import ExactMarginalLogLikelihood
-
-    width = inputs.shape[1]
-    groups = [list(range(parameters)), list(range(parameters, width))]
-    parts = [
-        ScaleKernel(
-            get_covar_module_with_dim_scaled_prior(
-                ard_num_dims=len(group), active_dims=group, use_rbf_kernel=False
-            )
-        )
-        for group in groups
-        if group
-    ]
-    covariance = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-    targets = torch.from_numpy(np.asarray(values, dtype=np.float64)).unsqueeze(1)
-    model = SingleTaskGP(
-        inputs, targets, covar_module=covariance, outcome_transform=Standardize(m=1)
-    )
-    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
-    return model
+    return botorch_model.fit_model(inputs, values, parameters, start)
 
 
 def _check_function(function: object, make: object) -> None:

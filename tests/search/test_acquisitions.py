@@ -19,7 +19,7 @@ from test_own_problem import drawn, suggest
 import betanas
 from betanas.errors import InputError
 from betanas.search.acquisitions import ACQUISITIONS, believer
-from betanas.search.botorch_strategy import fit_model
+from betanas.search.botorch_model import KernelGP, fit_model
 from betanas.search.candidates import FeasibleCandidates
 from betanas.search.sampler import KernelSampler
 from betanas.study.definition import SearchConfig
@@ -112,6 +112,41 @@ def test_what_is_in_training_counts_for_the_analytic_ones_too() -> None:
     assert after.mean.item() == pytest.approx(before.mean.item(), abs=1e-3)
     assert after.variance.item() < before.variance.item()
     assert model.train_inputs[0].shape == (12, 2)
+
+
+@pytest.mark.parametrize("name", ACQUISITIONS)
+def test_many_candidates_at_once_are_rated_as_one_by_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    inputs = torch.from_numpy(rng.random((24, 5)))
+    model = fit_model(inputs, np.sin(3 * inputs[:, 0].numpy()) + inputs[:, 4].numpy(), 3)
+    asked, pending = (torch.from_numpy(rng.random(shape)) for shape in ((9, 1, 5), (2, 5)))
+    rated = []
+    for at_once in (True, False):
+        if not at_once:
+            monkeypatch.delattr(KernelGP, "posterior")  # BoTorch's own, which it inherits
+        torch.manual_seed(0)
+        function = ACQUISITIONS[name](model, inputs, pending, 0)
+        points = asked.clone().requires_grad_()
+        values = function(points)
+        (gradient,) = torch.autograd.grad(values.sum(), points)
+        rated.append((values.detach(), gradient))
+    torch.testing.assert_close(rated[0], rated[1], rtol=1e-6, atol=1e-8)
+
+
+def test_an_earlier_fit_changes_no_proposal() -> None:
+    """A worker that has proposed before begins its fit elsewhere only where all workers do."""
+    old = searching(strategy="botorch")
+    for _ in range(10):
+        trial = old.ask()
+        old.tell(trial, value(suggest(trial)))
+    new = optuna.create_study(
+        direction="maximize", sampler=KernelSampler(make_problem(), "botorch")
+    )
+    new.add_trials(old.trials)
+    assert len(new.trials) > 16  # from where on fits are begun by earlier ones
+    assert suggest(new.ask()) == suggest(old.ask())
 
 
 @pytest.mark.parametrize(
