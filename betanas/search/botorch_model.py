@@ -22,8 +22,8 @@ from gpytorch.priors import LogNormalPrior
 
 from betanas.arrays import FloatArray
 
-# L-BFGS's iterations from the priors' modes, and from an earlier fit. Until nothing changes any more
-# it took 13 s for 200 values in 25 inputs; the likelihood hardly changes after some tens.
+# L-BFGS's iterations from the priors' modes, and from an earlier fit. Until nothing changes any
+# more it took 13 s for 200 values in 25 inputs; the likelihood hardly changes after some tens.
 _COLD_STEPS = 60
 _WARM_STEPS = 20
 
