@@ -19,6 +19,7 @@ from gpytorch.distributions import MultivariateNormal
 from gpytorch.kernels import Kernel, ScaleKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import LogNormalPrior
+from linear_operator import to_linear_operator
 
 from betanas.arrays import FloatArray
 
@@ -61,7 +62,9 @@ class KernelGP(SingleTaskGP):  # type: ignore[misc,unused-ignore]
         below = torch.cat([cross, variance[:, None]], dim=1)[:, None, :]
         order = torch.tensor([*range(own), q - 1, *range(own, q - 1)])  # the own row, moved back
         covariances = torch.cat([above, below], dim=1)[:, order][:, :, order]
-        return GPyTorchPosterior(MultivariateNormal(means[:, order], covariances))
+        # A plain tensor would be factorised here, which a candidate beside a shared row defies.
+        lazy = to_linear_operator(covariances)
+        return GPyTorchPosterior(MultivariateNormal(means[:, order], lazy))
 
 
 def fit_model(
