@@ -188,14 +188,17 @@ class HeboPeer:
 
 
 def make_peer(name: str, problem: Problem, seed: int) -> Peer:
-    """A sampler by its name in the table."""
+    """A sampler by its name in the table: a peer, ``betanas``, or ``betanas-STRATEGY``.
+
+    ``betanas-botorch-NAME`` is our search on BoTorch with an acquisition function by name.
+    """
     if name == "ax":
         return AxPeer(problem, seed)
     if name == "hebo":
         return HeboPeer(problem, seed)
     if name.startswith("betanas"):
-        strategy = name.partition("-")[2] or "gp"
-        sampler = KernelSampler(problem.sobol, strategy)
+        strategy, _, acquisition = name.partition("-")[2].partition("-")
+        sampler = KernelSampler(problem.sobol, strategy or "gp", acquisition or None)
         return OptunaPeer(problem, sampler, "pruned")
     told = "zero" if problem.violation is None else "constraint"
     if name.endswith("-pruned"):

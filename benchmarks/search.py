@@ -229,7 +229,11 @@ def main() -> None:
         "--quick", action="store_true", help="four problems, one seed, 50 evaluations"
     )
     parser.add_argument("--timing", action="store_true", help="seconds per proposal only")
-    parser.add_argument("--samplers", default=",".join(SAMPLERS), help="also ax, hebo, NAME-pruned")
+    parser.add_argument(
+        "--samplers",
+        default=",".join(SAMPLERS),
+        help="also betanas-STRATEGY, betanas-botorch-ACQUISITION, ax, hebo, NAME-pruned",
+    )
     parser.add_argument(
         "--problems", default="", help="names, separated by commas; all if left out"
     )

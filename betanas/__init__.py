@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from betanas.models.network import build_model
     from betanas.objectives import Objective, register_objective
     from betanas.parameters import Choice, Integer, Real
-    from betanas.search.architecture_space import Sampler, space
+    from betanas.search.architecture_space import Sampler, candidates_func, space
     from betanas.trial import TrainingResult, TrialTask
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "TrivialKernelError",
     "__version__",
     "build_model",
+    "candidates_func",
     "load_model",
     "load_study",
     "optimize",
@@ -59,7 +60,7 @@ _MODULES = {
     "betanas.models.network": ("build_model",),
     "betanas.objectives": ("Objective", "register_objective"),
     "betanas.parameters": ("Choice", "Integer", "Real"),
-    "betanas.search.architecture_space": ("Sampler", "space"),
+    "betanas.search.architecture_space": ("Sampler", "candidates_func", "space"),
     "betanas.trial": ("TrainingResult", "TrialTask"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

@@ -152,4 +152,4 @@ class Findings:
         }
 
 
-QUALITY_FIGURES = ("r2", "rmse", "spearman", "coverage", "noise_std")
+QUALITY_FIGURES = ("r2", "rmse", "spearman", "coverage", "noise_std", "widening")

@@ -60,7 +60,9 @@ class Search:
         self._folder = folder
         self._reporter = reporter
         self._problem = study_problem(definition, stored.settings)
-        self._sampler = KernelSampler(self._problem, definition.search.sampler)
+        search = definition.search
+        acquisition = search.acquisition if search.sampler == "botorch" else None
+        self._sampler = KernelSampler(self._problem, search.sampler, acquisition)
         self._runner = TrialRunner(
             definition, stored, self._problem, devices, folder, reporter, prunes=True
         )

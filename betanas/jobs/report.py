@@ -100,7 +100,8 @@ def analyse_records(
             f"importance and partial dependence take {MIN_TRIALS} complete trials, "
             f"but there are {len(best)}"
         )
-    dependence = _dependence(problem, model, best)
+    widening = found.quality.widening if found is not None else 1.0
+    dependence = _dependence(problem, model, best, widening)
     observed = observed_best(records)
     return Findings(
         summary=summarize(definition.name, everything, definition.search.trials),
@@ -144,13 +145,15 @@ def _dependence(
     problem: StudyProblem,
     model: Surrogate | None,
     best: Sequence[TrialRecord],
+    widening: float,
 ) -> list[Dependence]:
     """The model's partial dependence on each parameter, over the trials' kernels."""
     if model is None:
         return []
 
     def predict(asked: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return model.predict(asked, problem.rules.assess(asked).features)
+        mean, std = model.predict(asked, problem.rules.assess(asked).features)
+        return mean, std * widening
 
     parameters = problem.space.parameters
     kernels = kernel_matrix(sorted(best, key=lambda r: r.number), parameters)

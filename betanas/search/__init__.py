@@ -4,7 +4,8 @@ Nothing here knows of networks but ``plan.py``, ``rules.ArchitectureRules`` and 
 
 The way of a proposal: ``problem`` (space, rules, first phase) -> ``situation`` (what the database
 holds) -> ``strategies`` (which of them is asked) -> ``proposal`` -> ``surrogate`` on
-``gaussian_process`` -> ``acquisition`` -> ``sampler`` (Optuna's view of all this).
+``gaussian_process`` -> ``acquisition`` -> ``sampler`` (Optuna's view of all this). With BoTorch
+``botorch_strategy``, ``botorch_model`` and ``acquisitions`` stand in the place of the middle three.
 
 Notation, in code and docstrings:
 

@@ -5,7 +5,7 @@ filtered by them once, and the best of it is refined by ever smaller perturbatio
 likewise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,3 +174,28 @@ def _perturbed(
     if discrete := space.discrete:
         step[:, discrete] *= rng.random((len(kernels), len(discrete))) < 2 / len(discrete)
     return keep_feasible(rules, space.moved(kernels, step, rng))
+
+
+def moved_inside(
+    space: Space, rules: Rules, measured: FloatArray, kernel: FloatArray, known: set[Hashable]
+) -> FloatArray | None:
+    """The feasible and new point nearest to a kernel on the way to the nearest measured one.
+
+    Args:
+        space: The ranges.
+        rules: What is feasible.
+        measured: Kernels, ``n x d``, of which the feasible ones count.
+        kernel: What is infeasible, or known, ``d``.
+        known: Identities of kernels that are not new.
+
+    Returns:
+        The point, ``d``; None if there is none.
+    """
+    inside = keep_feasible(rules, measured).kernels
+    if len(inside) == 0:
+        return None
+    gaps = np.linalg.norm(space.unit(inside) - space.unit(kernel[None, :]), axis=1)
+    nearest = inside[int(np.argmin(gaps))]
+    share = np.linspace(0.0, 1.0, 257)[1:-1, None]
+    way = keep_feasible(rules, space.nearest(kernel + share * (nearest - kernel))).kernels
+    return next((point for point in way if rules.identity(point) not in known), None)

@@ -20,6 +20,8 @@ from betanas.architecture.layers import Architecture
 from betanas.architecture.limits import Rejection
 from betanas.errors import InputError
 from betanas.parameters import Choice, Integer, Parameter, Real, Value
+from betanas.search.acquisitions import Acquisition
+from betanas.search.candidates import CandidatesFunction, FeasibleCandidates
 from betanas.search.plan import planned_problem
 from betanas.search.problem import Problem
 from betanas.search.rules import ArchitectureRules
@@ -153,6 +155,23 @@ def space(
     return ArchitectureSpace(planned_problem(definition, num_classes, memory, scaled).rules)
 
 
+def candidates_func(
+    space: ArchitectureSpace, acquisition: Acquisition = "qLogNEI", seed: int = 0
+) -> FeasibleCandidates:
+    """A ``candidates_func`` for Optuna's ``BoTorchSampler`` that proposes feasible kernels only.
+
+    Args:
+        space: What ``betanas.space`` gave; the study's objective asks for its parameters, by
+            ``space.suggest(trial)``, and for no others.
+        acquisition: As ``betanas.Sampler`` takes it.
+        seed: Of the kernels that are compared; ``BoTorchSampler``'s own decides the rest.
+
+    Raises:
+        InputError: For an unknown acquisition function.
+    """
+    return FeasibleCandidates(space.rules.space, space.rules, acquisition, seed)
+
+
 class Sampler(KernelSampler):
     """BetaNAS's search as a sampler for a plain Optuna study that maximises one value.
 
@@ -166,28 +185,35 @@ class Sampler(KernelSampler):
     Args:
         space: What ``betanas.space`` gave.
         seed: Of all randomness.
-        strategy: What proposes after the first phase, as ``search.sampler`` of a study file.
+        strategy: What proposes after the first phase, as ``search.sampler`` of a study file, or a
+            ``candidates_func`` of Optuna's ``BoTorchSampler``, whose draws are moved into the
+            feasible set; ``gp`` if it is left out, ``botorch`` with an acquisition.
         sobol_trials: Trials of the first phase in any case.
         min_feasible: It goes on until so many of its points are feasible.
         independent_sampler: For parameters that are not the space's; Optuna's TPE if left out.
         start: Kernels to try before all others, such as ``family.members.values()``.
+        acquisition: A BoTorch acquisition function by its name, as ``search.acquisition``, or what
+            makes one from (model, observed inputs, pending inputs, seed); see ``docs/api.md``.
 
     Raises:
-        InputError: For an unknown strategy, or if so little is feasible that the first phase would
-            not end.
+        InputError: For an unknown strategy or acquisition function, or if so little is feasible
+            that the first phase would not end.
     """
 
     def __init__(
         self,
         space: ArchitectureSpace,
         seed: int = 0,
-        strategy: str = "gp",
+        strategy: str | CandidatesFunction | None = None,
         sobol_trials: int = 20,
         min_feasible: int = 10,
         independent_sampler: BaseSampler | None = None,
         start: Sequence[Mapping[str, Value]] = (),
+        acquisition: Acquisition | None = None,
     ) -> None:
-        if strategy not in STRATEGIES:
+        if strategy is None:
+            strategy = "gp" if acquisition is None else "botorch"
+        if isinstance(strategy, str) and strategy not in STRATEGIES:
             known = ", ".join(STRATEGIES)
             raise InputError(f"strategy must be one of {known}, but got {strategy!r}")
         for name, least, value in (
@@ -204,7 +230,7 @@ class Sampler(KernelSampler):
         named = tuple(tuple(inner.vector(kernel).tolist()) for kernel in start)
         problem = Problem(inner, space.rules, seed, sobol_trials, min_feasible, named)
         problem.check_feasible()
-        super().__init__(problem, strategy)
+        super().__init__(problem, strategy, acquisition)
         self._independent = independent_sampler or TPESampler(seed=seed)
 
     def reseed_rng(self) -> None:

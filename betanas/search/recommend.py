@@ -10,7 +10,7 @@ from betanas.arrays import FloatArray, IntArray
 from betanas.search.acquisition import maximize
 from betanas.search.problem import Problem
 from betanas.search.proposal import Evidence, Proposer
-from betanas.search.quality import ModelQuality
+from betanas.search.quality import ModelQuality, widened, widening
 from betanas.search.rules import Rules
 from betanas.search.surrogate import Surrogate, one_thread
 from betanas.trial import Failure, TrialRecord
@@ -27,7 +27,7 @@ class Recommendation:
     Attributes:
         parameters: The kernel.
         predicted_value: Posterior mean of its accuracy, [0, 1] give or take.
-        predicted_std: Posterior standard deviation.
+        predicted_std: Posterior standard deviation, widened as cross-validation asks for.
         quality: Of the model, cross-validated.
         surrogate: The model itself.
     """
@@ -92,13 +92,20 @@ def _recommend(
         surrogate.mean_gradient,
     )
     mean, std = surrogate.predict(found.kernels[:1], found.features[:1])
+    predicted, raw, folds = _cross_validated(proposer, kernels, values)
+    errors = values - predicted
+    quality = ModelQuality(
+        values,
+        predicted,
+        widened(errors, raw, folds),
+        noise_std=surrogate.noise_std,
+        widening=widening(errors, raw),
+    )
     return Recommendation(
         space.kernel(found.kernels[0]),
         float(mean[0]),
-        float(std[0]),
-        ModelQuality(
-            values, *_cross_validated(proposer, kernels, values), noise_std=surrogate.noise_std
-        ),
+        float(std[0]) * quality.widening,
+        quality,
         surrogate,
     )
 
@@ -111,7 +118,7 @@ def evenly_ranked(values: FloatArray, most: int) -> IntArray:
 
 def _cross_validated(
     proposer: Proposer, kernels: FloatArray, values: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, IntArray]:
     """Predicts every value by a model that was fitted without it, hyperparameters and all.
 
     Leaving one out with the hyperparameters of the whole fit costs nothing, but flatters: on pure
@@ -119,7 +126,7 @@ def _cross_validated(
     out together.
 
     Returns:
-        Mean and standard deviation of a new training at each kernel, ``n`` each.
+        Mean and standard deviation of a new training at each kernel, and its fold, ``n`` each.
     """
     mean, std = np.empty_like(values), np.empty_like(values)
     _, first, which = np.unique(kernels, axis=0, return_index=True, return_inverse=True)
@@ -130,4 +137,4 @@ def _cross_validated(
         surrogate = Surrogate(proposer.space, observed.take(~out))
         mean[out], of_mean = surrogate.predict(kernels[out], observed.features[out])
         std[out] = np.hypot(of_mean, surrogate.noise_std)
-    return mean, std
+    return mean, std, fold

@@ -14,10 +14,12 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from betanas.errors import BetaNASError
+from betanas.search.acquisitions import Acquisition
+from betanas.search.candidates import CandidatesFunction
 from betanas.search.problem import Problem
 from betanas.search.rules import Rules
 from betanas.search.situation import Situation
-from betanas.search.strategies import STRATEGIES, feasible_point
+from betanas.search.strategies import feasible_point, make_strategy
 from betanas.trial import Phase
 
 logger = logging.getLogger(__name__)
@@ -30,17 +32,23 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
 
     Args:
         problem: What is searched.
-        strategy: ``search.sampler``: what proposes after the first phase.
+        strategy: ``search.sampler``: what proposes after the first phase; or a ``candidates_func``.
+        acquisition: ``search.acquisition``, of the strategy ``botorch``; see ``make_strategy``.
 
     Raises:
-        InputError: For a strategy whose optional dependency is not installed, or that cannot
-            search the problem's space.
+        InputError: For a strategy whose optional dependency is not installed, that cannot search
+            the problem's space, or that has no such acquisition.
     """
 
-    def __init__(self, problem: Problem[Rules], strategy: str = "gp") -> None:
+    def __init__(
+        self,
+        problem: Problem[Rules],
+        strategy: str | CandidatesFunction = "gp",
+        acquisition: Acquisition | None = None,
+    ) -> None:
         self._problem = problem
-        self._phase = Phase(strategy)
-        self._strategy = STRATEGIES[strategy](problem.space, problem.seed)
+        self._phase = Phase(strategy) if isinstance(strategy, str) else Phase.BOTORCH
+        self._strategy = make_strategy(strategy, problem.space, problem.seed, acquisition)
 
     def phase(self, number: int) -> Phase:
         """Which phase a trial belongs to, by its number."""

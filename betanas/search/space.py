@@ -131,6 +131,32 @@ class Space:
         """e, how many inputs ``encode`` makes."""
         return int(self.encode(self.low[None, :]).shape[1])
 
+    @cached_property
+    def encoded_high(self) -> FloatArray:
+        """Upper ends of ``encode``'s inputs, ``e``; the lower ones are 0."""
+        ends = [
+            np.full(int(self._top[i]) + 1, _ONE_HOT)
+            if isinstance(self.parameters[i], Choice)
+            else np.ones(1)
+            for i in self.free
+        ]
+        return np.concatenate([np.zeros(0), *ends])
+
+    def decode(self, encoded: FloatArray) -> FloatArray:
+        """The kernels, ``n x d``, that ``encode`` would make nearly such inputs of, ``n x e``.
+
+        Of a choice the option of the largest input.
+        """
+        unit = np.zeros((len(encoded), len(self.names)))
+        column = 0
+        for i in self.free:
+            width = int(self._top[i]) + 1 if isinstance(self.parameters[i], Choice) else 1
+            inputs = encoded[:, column : column + width]
+            # An option's cell is as wide as another's, its centre on the way back.
+            unit[:, i] = inputs[:, 0] if width == 1 else (inputs.argmax(axis=1) + 0.5) / width
+            column += width
+        return self.kernels(np.clip(unit, 0.0, 1.0))
+
     def decode_gradient(self, gradient: FloatArray) -> FloatArray:
         """From a gradient in ``encode``'s inputs, ``n x e``, to the unit cube, ``n x d``.
 

@@ -1,6 +1,6 @@
 """The strategies behind ``search.sampler``: all of them propose feasible kernels only.
 
-``gp`` is ours, ``botorch`` is BoTorch's model and acquisition function with our maximiser. ``tpe``
+``gp`` is ours, ``botorch`` is BoTorch's model and acquisition functions with our maximiser. ``tpe``
 and ``cmaes`` are Optuna's, asked again until a kernel is feasible; ``random`` draws among the
 feasible, and ``evolution`` mutates the best of the latest. So a comparison on a user's own data is
 fair: same first phase, same rules, same database.
@@ -16,8 +16,10 @@ from optuna.samplers import BaseSampler, CmaEsSampler, TPESampler
 from betanas.arrays import FloatArray
 from betanas.errors import InputError
 from betanas.parameters import Choice
-from betanas.search.acquisition import feasible_pool, keep_feasible
-from betanas.search.botorch_strategy import NoisyExpectedImprovement
+from betanas.search.acquisition import feasible_pool, keep_feasible, moved_inside
+from betanas.search.acquisitions import Acquisition
+from betanas.search.botorch_strategy import BoTorchStrategy
+from betanas.search.candidates import CandidatesFunction, CandidatesStrategy
 from betanas.search.proposal import Evidence, Proposer
 from betanas.search.situation import Situation
 from betanas.search.space import Space
@@ -36,7 +38,7 @@ class Strategy(Protocol):
     """Chooses kernels after the first phase."""
 
     def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
-        """A feasible kernel, ``d``; or None and, for people, why there is none."""
+        """A feasible kernel, ``d``, or None; and, for people, why there would be none."""
         ...
 
 
@@ -105,7 +107,9 @@ class OptunaDraws:
             feasible = situation.rules.assess(kernel[None, :]).feasible[0]
             if feasible and situation.rules.identity(kernel) not in situation.known:
                 return kernel, ""
-        return _moved_inside(situation, kernel), ""
+        known, rules = situation.known, situation.rules
+        moved = moved_inside(space, rules, situation.kernels, kernel, known)
+        return moved, "nothing feasible and new lies near what Optuna's sampler drew"
 
 
 class Evolution:
@@ -145,20 +149,6 @@ def _completed(space: Space, drawn: dict[str, Any]) -> FloatArray:
     return space.vector(space.kernel(space.low) | drawn)
 
 
-def _moved_inside(situation: Situation, kernel: FloatArray) -> FloatArray | None:
-    """The feasible point nearest to a kernel, ``d``, on the way to the nearest measured one."""
-    space, rules = situation.space, situation.rules
-    measured = keep_feasible(rules, situation.kernels).kernels
-    if len(measured) == 0:
-        return None
-    gaps = np.linalg.norm(space.unit(measured) - space.unit(kernel[None, :]), axis=1)
-    nearest = measured[int(np.argmin(gaps))]
-    share = np.linspace(0.0, 1.0, 257)[1:-1, None]
-    way = space.nearest(kernel + share * (nearest - kernel))
-    inside = keep_feasible(rules, way).kernels
-    return np.asarray(inside[0]) if len(inside) else None
-
-
 def _tpe(space: Space, seed: int) -> Strategy:  # noqa: ARG001 - as all strategies are made
     def make(trial_seed: int) -> BaseSampler:
         return TPESampler(
@@ -189,12 +179,39 @@ def _cmaes(space: Space, seed: int) -> Strategy:  # noqa: ARG001 - as all strate
 
 STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
     "gp": ExpectedImprovement,
-    "botorch": NoisyExpectedImprovement,
+    "botorch": BoTorchStrategy,
     "tpe": _tpe,
     "random": Random,
     "cmaes": _cmaes,
     "evolution": Evolution,
 }
+
+
+def make_strategy(
+    strategy: str | CandidatesFunction,
+    space: Space,
+    seed: int,
+    acquisition: Acquisition | None = None,
+) -> Strategy:
+    """What proposes in a study.
+
+    Args:
+        strategy: A name of ``STRATEGIES``, or a ``candidates_func`` of ``BoTorchSampler``.
+        space: The ranges.
+        seed: The study's.
+        acquisition: Of ``botorch``: a name of ``acquisitions.ACQUISITIONS``, or what makes one.
+
+    Raises:
+        InputError: For an unknown acquisition, or one beside another strategy.
+    """
+    if acquisition is not None and strategy != "botorch":
+        other = strategy if isinstance(strategy, str) else "a candidates_func"
+        raise InputError(f"acquisition is of the strategy botorch, but the strategy is {other}")
+    if not isinstance(strategy, str):
+        return CandidatesStrategy(space, strategy)
+    if acquisition is not None:
+        return BoTorchStrategy(space, seed, acquisition)
+    return STRATEGIES[strategy](space, seed)
 
 
 def feasible_point(situation: Situation, seed: int) -> FloatArray:

@@ -63,12 +63,23 @@ class SearchConfig(Section):
     """How the study chooses kernels, and when it is done."""
 
     sampler: Literal["gp", "botorch", "tpe", "random", "cmaes", "evolution"] = "gp"
+    acquisition: Literal["qLogNEI", "qLogEI", "LogEI", "LogPI", "UCB"] = "qLogNEI"
     pruner: Literal["none", "median"] = "none"
     sobol_trials: Annotated[int, Field(ge=1)] = 100
     min_feasible: Annotated[int, Field(ge=2)] = 20
     trials: Annotated[int, Field(ge=1)] = 200
     start: Annotated[tuple[str, ...], Field(strict=False)] = ()
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check_acquisition(self) -> Self:
+        default = type(self).model_fields["acquisition"].default
+        if self.sampler != "botorch" and self.acquisition != default:
+            raise ValueError(
+                f"search.acquisition = {self.acquisition} is of search.sampler = botorch, but the "
+                f"sampler is {self.sampler}; leave it out, or take botorch"
+            )
+        return self
 
 
 class ObjectiveConfig(Section):

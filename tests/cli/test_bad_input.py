@@ -29,6 +29,14 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
         ("check", "../unknown.toml"),
         r"unknown\.toml: recipe\.learning_rat is not a key .*did you mean learning_rate\?",
     ),
+    "unknown acquisition function": (
+        ("check", "digits", "--set", "search.sampler=botorch", "--set", "search.acquisition=EI"),
+        r"search\.acquisition must be 'qLogNEI', 'qLogEI', 'LogEI', 'LogPI' or 'UCB', but got 'EI'",
+    ),
+    "acquisition function of another sampler": (
+        ("check", "digits", "--set", "search.acquisition=UCB"),
+        r"search\.acquisition = UCB is of search\.sampler = botorch, but the sampler is gp; leave",
+    ),
     "no TOML": (("check", "../no-toml.toml"), r"no-toml\.toml is not valid TOML: .*line 1"),
     "no file": (("check", "nowhere.toml"), r"there is no study file nowhere\.toml; give a path"),
     "wrong override": (("check", "digits", "--set", "trials"), r"--set takes key=value"),

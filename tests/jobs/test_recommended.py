@@ -64,6 +64,8 @@ def test_four_commands_give_one_recommendation(
     assert report["recommended"] == best
     assert report["model_quality"]["spearman"] == best["rank_correlation"]
     assert report["model_quality"]["coverage"] == best["coverage"]
+    if study == "demo":  # a hundred real trainings, so that 95 % may be told from 84 %
+        assert 0.92 <= best["coverage"] <= 0.98
 
     monkeypatch.chdir(folder)
     opened = open_study(study)

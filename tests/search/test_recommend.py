@@ -9,7 +9,7 @@ from small_search import accuracy, is_feasible, make_problem
 
 from betanas.architecture.complexity import step_bytes
 from betanas.search.plan import StudyProblem
-from betanas.search.quality import ModelQuality
+from betanas.search.quality import ModelQuality, widened, widening
 from betanas.search.recommend import MIN_TRIALS, evenly_ranked, recommend
 from betanas.trial import Failure, TrialRecord
 
@@ -49,12 +49,33 @@ def test_quality_tells_a_landscape_from_noise() -> None:
     assert good.quality.spearman is not None
     assert good.quality.spearman > 0.8
     assert bad.quality.spearman is None or bad.quality.spearman < 0.4
-    # From sixty points in more dimensions than there is data for, intervals are a little too sure.
-    assert min(good.quality.coverage, bad.quality.coverage) > 0.7
+    assert min(good.quality.coverage, bad.quality.coverage) > 0.85
 
 
 def quality(measured: list[float], predicted: list[float]) -> ModelQuality:
     return ModelQuality(np.array(measured), np.array(predicted), np.full(len(measured), 0.1), 0.1)
+
+
+def test_deviations_are_widened_by_the_errors_of_other_folds() -> None:
+    errors, folds = np.array([0.1, -0.1, 0.3, -0.3]), np.array([0, 0, 1, 1])
+    stds = np.full(4, 0.1)
+    # Four pseudo-errors of one deviation, and two of one or of three.
+    ones, threes = np.sqrt((4 + 2) / 6), np.sqrt((4 + 18) / 6)
+    np.testing.assert_allclose(widened(errors, stds, folds), 0.1 * np.repeat([threes, ones], 2))
+    assert widening(errors, stds) == pytest.approx(np.sqrt((4 + 20) / 8))
+    assert widening(errors[:0], stds[:0]) == 1
+
+
+def test_intervals_of_a_model_that_is_too_sure_hold_what_they_should() -> None:
+    rng = np.random.default_rng(0)
+    stds = rng.uniform(0.1, 0.3, 2000)
+    errors = 1.7 * stds * rng.normal(size=2000)
+    folds = np.arange(2000) % 10
+    zeros = np.zeros(2000)
+    raw = ModelQuality(errors, zeros, stds, 0.1)
+    honest = ModelQuality(errors, zeros, widened(errors, stds, folds), 0.1)
+    assert raw.coverage < 0.8
+    assert honest.coverage == pytest.approx(0.95, abs=0.02)
 
 
 def test_equal_values_share_their_rank() -> None:

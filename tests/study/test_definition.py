@@ -145,6 +145,7 @@ def test_free_keys_change_no_meaning() -> None:
         ({"recipe": {"learning_rate": 0.5}}, "recipe.learning_rate"),
         ({"limits": {"num_params": 5}}, "limits.num_params"),
         ({"search": {"seed": 1}}, "search.seed"),
+        ({"search": {"sampler": "botorch", "acquisition": "UCB"}}, "search.acquisition"),
         ({"search": {"sobol_trials": 5}}, "search.sobol_trials"),
     ],
 )

@@ -1,0 +1,117 @@
+"""BoTorch's Gaussian process over kernels: a process of the parameters plus one of the features.
+
+Priors, transforms and the fit are BoTorch's (Hvarfner et al., 2024, "Vanilla Bayesian Optimization
+Performs Great in High Dimensions"). Ours are the sum, and a posterior that is computed at once for
+many candidates: an acquisition function asks about thousands of them, each on its own.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from botorch.models.transforms import Standardize
+from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
+from botorch.posteriors import GPyTorchPosterior
+from gpytorch.distributions import MultivariateNormal
+from gpytorch.kernels import Kernel, ScaleKernel
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.priors import LogNormalPrior
+from linear_operator import to_linear_operator
+
+from betanas.arrays import FloatArray
+
+# L-BFGS's iterations from the priors' modes, and from an earlier fit. Until nothing changes any
+# more it took 13 s for 200 values in 25 inputs; the likelihood hardly changes after some tens.
+_COLD_STEPS = 60
+_WARM_STEPS = 20
+
+
+class KernelGP(SingleTaskGP):  # type: ignore[misc,unused-ignore]
+    """A ``SingleTaskGP`` that is asked about many batches which differ in one point only.
+
+    BoTorch computes the posterior of each batch on its own, with a copy of all that was observed;
+    here it is one posterior of all batches' points, taken apart: the same numbers, three times as
+    fast for 512 candidates beside 200 observations.
+    """
+
+    def posterior(self, X: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As ``SingleTaskGP.posterior``, of ``m x q x d`` or any other inputs."""
+        given = (*args, *kwargs.values())
+        if X.dim() != 3 or len(X) == 1 or any(g is not None and g is not False for g in given):
+            return super().posterior(X, *args, **kwargs)
+        differ = (X[:1] != X).any(dim=2).any(dim=0)
+        if differ.sum() > 1:
+            return super().posterior(X, *args, **kwargs)
+        own = int(differ.int().argmax())
+        return self._taken_apart(X, own)
+
+    def _taken_apart(self, X: torch.Tensor, own: int) -> GPyTorchPosterior:
+        """The posterior of m batches, ``m x q x d``, that share all rows but the one ``own``."""
+        m, q, _ = X.shape
+        shared = [row for row in range(q) if row != own]
+        s = len(shared)
+        joint = super().posterior(torch.cat([X[0, shared], X[:, own]])).distribution
+        mean, covariance = joint.mean, joint.covariance_matrix
+        means = torch.cat([mean[:s].expand(m, s), mean[s:, None]], dim=1)
+        cross = covariance[s:, :s]
+        above = torch.cat([covariance[:s, :s].expand(m, s, s), cross[:, :, None]], dim=2)
+        variance = covariance.diagonal()[s:]
+        below = torch.cat([cross, variance[:, None]], dim=1)[:, None, :]
+        order = torch.tensor([*range(own), q - 1, *range(own, q - 1)])  # the own row, moved back
+        covariances = torch.cat([above, below], dim=1)[:, order][:, :, order]
+        # A plain tensor would be factorised here, which a candidate beside a shared row defies.
+        lazy = to_linear_operator(covariances)
+        return GPyTorchPosterior(MultivariateNormal(means[:, order], lazy))
+
+
+def fit_model(
+    inputs: torch.Tensor,
+    values: FloatArray,
+    parameters: int,
+    start: SingleTaskGP | None = None,
+) -> KernelGP:
+    """Fits BoTorch's Gaussian process with its own priors.
+
+    Args:
+        inputs: ``n x (e + c)`` float64, each about [0, 1]: encoded parameters, then features.
+        values: ``n``.
+        parameters: How many of the inputs are parameters, e.
+        start: An earlier fit of as many inputs, where this one begins; None for the priors' modes.
+    """
+    targets = torch.from_numpy(np.asarray(values, dtype=np.float64)).unsqueeze(1)
+    model = KernelGP(
+        inputs,
+        targets,
+        covar_module=_covariance(parameters, inputs.shape[1]),
+        outcome_transform=Standardize(m=1),
+    )
+    if start is not None:
+        began = dict(start.named_parameters())
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(began[name])
+    steps = _COLD_STEPS if start is None else _WARM_STEPS
+    options = {"maxiter": steps, "ftol": 1e-6, "gtol": 1e-3}
+    fit_gpytorch_mll(
+        ExactMarginalLogLikelihood(model.likelihood, model), optimizer_kwargs={"options": options}
+    )
+    return model
+
+
+def _covariance(parameters: int, width: int) -> Kernel:
+    """A Matern process of each group of inputs: the parameters, and what comes after them."""
+    groups = [g for g in (list(range(parameters)), list(range(parameters, width))) if g]
+    parts = []
+    for group in groups:
+        matern = get_covar_module_with_dim_scaled_prior(
+            ard_num_dims=len(group), active_dims=group, use_rbf_kernel=False
+        )
+        # Without a prior the part that explains less vanishes, and the fit does not end.
+        prior = LogNormalPrior(-math.log(len(groups)), 1.0)
+        part = ScaleKernel(matern, outputscale_prior=prior)
+        part.outputscale = 1 / len(groups)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
