@@ -1,5 +1,6 @@
 """A study searched by one worker or by several on this machine: how many, and how fairly."""
 
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -80,7 +81,7 @@ def search(
 def _check(device: str, ranks: int, workers: int | None) -> None:
     """Raises DeviceError if so many workers do not fit on this machine."""
     most = most_workers(device, ranks)
-    if (workers or 1) <= most:
+    if not most or (workers or 1) <= most:  # for none it is the ranks that are too many
         return
     kind = "GPUs" if asked_gpus(device) else "processor cores"
     each = f"one each, times {ranks} ranks" if ranks > 1 else "one each"
@@ -117,7 +118,7 @@ def _on_cores(
         return workers
     pace = Pace(_typical_task(ready, url))
     if workers is None:
-        workers = worthwhile(pace, most)
+        workers = worthwhile(pace.alone, most)
     if workers == 1:
         reporter.progress({"note": f"1 worker on {_cores(available_cores())}: more bring little"})
         return workers
@@ -138,22 +139,23 @@ def _on_cores(
     return workers
 
 
-def worthwhile(pace: Pace, most: int) -> int:
+def worthwhile(rate: Callable[[int], float | None], most: int) -> int:
     """How many workers are worth it: twice as many while those train on a quarter more images.
 
     Fewer workers with more threads each train each trial further, and learn from each before they
     propose the next; so the machine's images a second must pay for it.
 
     Args:
-        pace: Measures.
-        most: That may share the cores.
+        rate: Images a second of one of so many equal shares of the cores, alone; None where that
+            cannot be measured.
+        most: Workers that may share them.
     """
-    workers, rate = 1, pace.alone(1)
-    while rate and 2 * workers <= most:
-        halved = pace.alone(2 * workers)
-        if not halved or 2 * halved < _WORTH * rate:
+    workers, reached = 1, rate(1)
+    while reached and 2 * workers <= most:
+        halved = rate(2 * workers)
+        if not halved or 2 * halved < _WORTH * reached:
             break
-        workers, rate = 2 * workers, halved
+        workers, reached = 2 * workers, halved
     return workers
 
 
