@@ -1,17 +1,17 @@
-"""What ``import betanas`` offers beside its commands: a study searched in this process."""
+"""What ``import betanas`` offers beside its commands: a study searched from a program."""
 
 from pathlib import Path
 
 from rich.console import Console
 
-from betanas.cli.options import err
+from betanas.cli.options import err, parse_workers
 from betanas.cli.progress import SearchProgress, tracked
 from betanas.jobs.load import LoadedStudy, quiet_optuna, storage_url
-from betanas.jobs.optimize import optimize as search
+from betanas.jobs.workers import search
 from betanas.study.loading import Overrides, load_definition
 
 
-def optimize(
+def optimize(  # noqa: PLR0913 - the options of the command
     study: str | Path,
     data: str | Path | None = None,
     overrides: Overrides = (),
@@ -20,6 +20,8 @@ def optimize(
     nproc_per_node: int | None = None,
     storage: str | None = None,
     progress: bool = True,
+    *,
+    workers: int | str = 1,
 ) -> LoadedStudy:
     """Starts a study, or goes on with it, until its target of trials is met.
 
@@ -37,6 +39,8 @@ def optimize(
         storage: Database URL; else ``BETANAS_STORAGE``, else the study file's, else
             ``sqlite:///storage/STUDY.db``.
         progress: Whether to show on stderr how it goes.
+        workers: Trials that are trained at the same time, each by a worker process with an equal
+            share of the cores or a GPU of its own; ``"auto"`` measures how many are worth it.
 
     Returns:
         The study.
@@ -50,5 +54,6 @@ def optimize(
     console = err if progress else Console(quiet=True, force_terminal=False)
     with quiet_optuna(), SearchProgress(console) as shown:
         reporter = tracked(definition, url, shown)
-        stored = search(definition, url, device, nproc_per_node, trials, reporter)
+        several = parse_workers(str(workers))
+        stored = search(definition, url, device, nproc_per_node, trials, reporter, workers=several)
     return LoadedStudy(definition, stored)

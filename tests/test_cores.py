@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from betanas.cores import available_cores, multiplies_bf16
+from betanas.cores import available_cores, core_shares, multiplies_bf16, pin
 
 PINNED = """
 import os
@@ -28,3 +28,21 @@ def test_bf16_is_known_as_torch_knows_it() -> None:
     torch = pytest.importorskip("torch")
     known = torch.cpu.get_capabilities()
     assert multiplies_bf16() == bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux pins processes")
+def test_shares_are_equal_disjoint_and_held_to() -> None:
+    mine = os.sched_getaffinity(0)
+    for workers in range(1, len(mine) + 1):
+        shares = core_shares(workers)
+        assert [len(share) for share in shares] == [len(mine) // workers] * workers
+        taken = [core for share in shares for core in share]
+        assert len(set(taken)) == len(taken)
+        assert mine.issuperset(taken)
+    try:
+        pin(core_shares(len(mine))[0])
+        assert available_cores() == 1
+        pin([])
+        assert available_cores() == 1, "nothing named, nothing changed"
+    finally:
+        os.sched_setaffinity(0, mine)

@@ -33,6 +33,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 RanksOption = Annotated[
     str, typer.Option(metavar="N|auto", help="Ranks that train one model together.")
 ]
+WorkersOption = Annotated[
+    str,
+    typer.Option(
+        metavar="N|auto",
+        help="Workers that train a trial each at the same time, on equal shares of the cores or a "
+        "GPU each; auto measures how many are worth it.",
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(
@@ -79,11 +87,20 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
 
 def parse_ranks(nproc_per_node: str) -> int | None:
     """A number of ranks; None for ``auto``."""
-    if nproc_per_node == "auto":
+    return _number_or_auto("--nproc-per-node", nproc_per_node)
+
+
+def parse_workers(workers: str) -> int | None:
+    """A number of workers; None for ``auto``."""
+    return _number_or_auto("--workers", workers)
+
+
+def _number_or_auto(option: str, text: str) -> int | None:
+    if text == "auto":
         return None
-    if not nproc_per_node.isdecimal() or int(nproc_per_node) < 1:
-        raise InputError(f"--nproc-per-node must be auto or >= 1, but got {nproc_per_node!r}")
-    return int(nproc_per_node)
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{option} must be auto or >= 1, but got {text!r}")
+    return int(text)
 
 
 def print_json(data: Any) -> None:

@@ -32,8 +32,7 @@ class SearchProgress:
         self._began = time.monotonic()
         self._recorded_here: list[TrialRecord] = []
         self._records: list[TrialRecord] = []
-        self._current: TrialRecord | None = None
-        self._news: dict[str, Any] = {}
+        self._running: dict[int, dict[str, Any]] = {}  # news of each trial
         self._placement = ""
         self._opening = 0
 
@@ -51,7 +50,7 @@ class SearchProgress:
 
     def begins(self, definition: StudyDefinition, stored: StoredStudy, opening: int) -> None:
         """Says what is known already, and starts the live panel."""
-        self._definition, self._opening = definition, opening
+        self._definition, self._stored, self._opening = definition, stored, opening
         self._records = stored.records()
         done = summarize(definition.name, self._records, definition.search.trials)
         verb = "goes on" if self._records else "begins"
@@ -66,24 +65,29 @@ class SearchProgress:
 
     def proposed(self, record: TrialRecord) -> None:
         """A training begins."""
-        self._current, self._news = record, {}
+        self._running[record.number] = {}
         self._refresh()
 
     def progress(self, news: dict[str, Any]) -> None:
-        """The training told of itself."""
+        """A training told of itself, or there is something to note."""
         if "note" in news:
             self._say(news["note"])
-        self._news |= news
         placement = news.get("placement")
         if placement is not None and placement != self._placement:
             self._placement = placement
             self._say(f"images: {placement}")
+        trial = self._running.get(news.get("trial", -1))
+        if trial is None:
+            return
+        trial |= news
+        if "gone" in news:
+            del self._running[news["trial"]]
         self._refresh()
 
     def recorded(self, record: TrialRecord) -> None:
         """A trial has ended."""
-        self._current = None
-        self._records = [r for r in self._records if r.number != record.number] + [record]
+        self._running.pop(record.number, None)
+        self._records = self._stored.records()  # others may work on the study, too
         self._recorded_here.append(record)
         self._say(self._line(record))
         self._refresh()
@@ -111,11 +115,13 @@ class SearchProgress:
             f"{record.train_seconds:.1f} s{star}"
         )
 
-    def _seconds_left(self, feasible: int, target: int) -> float | None:
+    def _rate(self) -> float:
+        """Trials a second that count and were trained here, since the search began."""
         here = sum(r.counts for r in self._recorded_here)
-        if not here:
-            return None
-        return (time.monotonic() - self._began) / here * max(target - feasible, 0)
+        return here / max(time.monotonic() - self._began, 1e-9)
+
+    def _seconds_left(self, feasible: int, target: int) -> float | None:
+        return max(target - feasible, 0) / self._rate() if self._rate() else None
 
     def _refresh(self) -> None:
         if self._live is None:
@@ -130,17 +136,17 @@ class SearchProgress:
         if best is not None:
             rows.add_row("best", per_cent(best.value), f"trial {best.number}")
         if left is not None:
-            rows.add_row("left", f"about {_duration(left)}", "")
-        parts: list[Any] = [rows]
-        if self._current is not None:
-            spent = float(self._news.get("spent", 0.0))
+            rate = f"{3600 * self._rate():.0f} trials an hour"
+            rows.add_row("left", f"about {_duration(left)}", rate)
+        for number, news in sorted(self._running.items()):
+            spent = float(news.get("spent", 0.0))
             rows.add_row(
-                f"trial {self._current.number}",
-                per_cent(self._news.get("best")),
-                f"epoch {self._news.get('epoch', 0):.1f}, {100 * (1 - spent):.0f} % of budget left",
+                f"trial {number}",
+                per_cent(news.get("best")),
+                f"epoch {news.get('epoch', 0):.1f}, {100 * (1 - spent):.0f} % of budget left",
+                ProgressBar(total=1.0, completed=spent, width=24),
             )
-            parts.append(ProgressBar(total=1.0, completed=spent, width=40))
-        self._live.update(Group(Text(), *parts))
+        self._live.update(Group(Text(), rows))
 
 
 class ConfirmProgress(SearchProgress):
@@ -148,7 +154,8 @@ class ConfirmProgress(SearchProgress):
 
     def begins(self, definition: StudyDefinition, stored: StoredStudy, opening: int) -> None:
         """Says what is about to happen."""
-        self._definition, self._opening, self._records = definition, opening, stored.records()
+        self._definition, self._stored, self._opening = definition, stored, opening
+        self._records = stored.records()
         self._live = None
         done = sum(r.is_replicate and r.state == "complete" for r in self._records)
         self._say(f"study {definition.name}: trains its best again, {done} trainings are done")

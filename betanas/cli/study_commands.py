@@ -18,10 +18,12 @@ from betanas.cli.options import (
     SetOption,
     StorageOption,
     StudyOption,
+    WorkersOption,
     ends_well,
     err,
     out,
     parse_ranks,
+    parse_workers,
     per_cent,
     print_json,
     say,
@@ -51,6 +53,7 @@ def optimize(
         int | None,
         typer.Option(help="Add so many trials of any kind, instead of working towards the target."),
     ] = None,
+    workers: WorkersOption = "1",
     nproc_per_node: RanksOption = "auto",
     device: DeviceOption = "auto",
     nnodes: Annotated[
@@ -86,7 +89,7 @@ def optimize(
 
     definition = load_definition(study, set_ or (), data)
     url = storage_url(definition, storage)
-    ranks = parse_ranks(nproc_per_node)
+    ranks, several = parse_ranks(nproc_per_node), parse_workers(workers)
     token = os.environ.get("BETANAS_TOKEN", "")
     node = Node.from_options(nnodes, rdzv_endpoint, node_rank, token)
     if widen:
@@ -105,35 +108,51 @@ def optimize(
         return
     import optuna
 
-    from betanas.analysis.status import observed_best
     from betanas.cli.progress import SearchProgress, tracked
-    from betanas.jobs.optimize import optimize as run
+    from betanas.jobs.workers import search
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with SearchProgress(err) as progress:
         reporter = tracked(definition, url, progress)
-        stored = run(definition, url, device, ranks, trials, reporter, node)
-    best = observed_best(stored.records())
-    same = f"--study {study}" + (f" --storage {storage}" if storage else "")
-    if best is not None:
-        say(
-            f"\nbest: trial {best.number} with {per_cent(best.value)} validation accuracy, "
-            f"{short(best.num_params)} parameters, {short(best.macs)} multiply-adds",
-            err,
-        )
-        if not as_json:
-            _print_trial(definition, stored, best.number)
-        say(
-            f"next: betanas best {same}\n"
-            f"      betanas describe {same} --trial {best.number}\n"
-            f"      betanas trials {same}\n"
-            f"      betanas dashboard {same}\n"
-            f"      betanas train --model {study}:best"
-            + "".join(f" --{k} {v}" for k, v in (("data", data), ("storage", storage)) if v),
-            err,
-        )
+        stored = search(definition, url, device, ranks, trials, reporter, node, several)
+    options = {"data": data, "storage": storage}
+    _say_best(definition, stored, study, options, architecture=not as_json)
     if as_json:
         print_json(_status(definition, stored))
+
+
+def _say_best(
+    definition: StudyDefinition,
+    stored: StoredStudy,
+    study: str,
+    options: dict[str, str | None],
+    *,
+    architecture: bool,
+) -> None:
+    """What a search has found, and what to do with it."""
+    from betanas.analysis.status import observed_best
+
+    best = observed_best(stored.records())
+    if best is None:
+        return
+    say(
+        f"\nbest: trial {best.number} with {per_cent(best.value)} validation accuracy, "
+        f"{short(best.num_params)} parameters, {short(best.macs)} multiply-adds",
+        err,
+    )
+    if architecture:
+        _print_trial(definition, stored, best.number)
+    storage = options["storage"]
+    same = f"--study {study}" + (f" --storage {storage}" if storage else "")
+    say(
+        f"next: betanas best {same}\n"
+        f"      betanas describe {same} --trial {best.number}\n"
+        f"      betanas trials {same}\n"
+        f"      betanas dashboard {same}\n"
+        f"      betanas train --model {study}:best"
+        + "".join(f" --{k} {v}" for k, v in options.items() if v),
+        err,
+    )
 
 
 @app.command(epilog=example("betanas status --study digits --json"))

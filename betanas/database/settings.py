@@ -32,6 +32,7 @@ class Settings:
         ranks: Processes that train each trial, on all machines together; None likewise.
         precision: What ``recipe.precision`` of a study on CPUs is; None on GPUs, and in a study
             older than this record.
+        cores: Processor cores of a worker of a study on CPUs when it began; None likewise.
         schema: Of this record.
     """
 
@@ -43,6 +44,7 @@ class Settings:
     device: str | None = None
     ranks: int | None = None
     precision: str | None = None
+    cores: int | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -89,6 +91,28 @@ def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: "Dev
             if devices.kind == "cpu"
             else None
         ),
+        cores=devices.cores if devices.kind == "cpu" else None,
+    )
+
+
+def other_cores(begun: Settings, fresh: Settings) -> str | None:
+    """What is to be said, once, of a worker that has other cores than those the study began with.
+
+    It is not refused: a recipe learns the same in so many steps, but a budget in seconds pays for
+    more or fewer of them.
+
+    Args:
+        begun: What was decided when the study began.
+        fresh: What would be decided if it began here and now.
+    """
+    if None in (begun.cores, fresh.cores, begun.meaning.get("budget.seconds")):
+        return None
+    if begun.cores == fresh.cores:
+        return None
+    return (
+        f"note: the study began with {_cores(begun.cores)} a worker, now it is "
+        f"{_cores(fresh.cores)}: {begun.meaning['budget.seconds']:g} s of training are not the "
+        "same as before; images_per_second of each trial tells by how much"
     )
 
 
@@ -146,6 +170,10 @@ def _trained_on(begun: Settings, records: Sequence[TrialRecord]) -> tuple[str | 
         if audit.get("ranks"):
             return "cpu" if audit["device"] == "cpu" else "cuda", audit["ranks"]
     return None, None
+
+
+def _cores(number: int | None) -> str:
+    return f"{number} {'core' if number == 1 else 'cores'}"
 
 
 def _shown(device: str, ranks: int | None) -> str:

@@ -107,6 +107,11 @@ class StoredStudy:
         stored.refuse_change(fresh)
         return stored
 
+    def disconnect(self) -> None:
+        """Closes all connections, which forks must not share; the next question opens others."""
+        self.database.remove_session()
+        self.database.engine.dispose()
+
     def refuse_change(self, fresh: Settings) -> None:
         """Raises StorageError, naming what differs, if the study has begun with another meaning."""
         refuse_change(self.study.study_name, self.settings, fresh, self.records())
@@ -244,9 +249,20 @@ class StoredStudy:
         return self._end(claimed, {"reason": reason}, TrialState.PRUNED, None)
 
     @patient
-    def finish(self, claimed: ClaimedTrial, result: TrainingResult) -> bool:
-        """Records a result, once; False if the trial was another worker's by then."""
-        facts = result.to_json()
+    def finish(
+        self,
+        claimed: ClaimedTrial,
+        result: TrainingResult,
+        circumstances: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Records a result, once; False if the trial was another worker's by then.
+
+        Args:
+            claimed: Which trial.
+            result: What it reached, or why nothing.
+            circumstances: More for the trial's audit, which the training itself did not know.
+        """
+        facts = result.to_json() | dict(circumstances or {})
         for key in ("value", "failure", "message", "stopped"):
             facts.pop(key)
         if result.stopped:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -26,15 +26,21 @@ class Devices:
         nproc_per_node: Ranks.
         memory_bytes: What a training step of one rank may plan with.
         nnodes: Machines that train together, each with so many ranks.
+        workers: Workers of one study that share this machine; the other figures are one worker's.
+        cores: Processor cores that the worker has.
     """
 
     kind: Literal["cpu", "cuda"]
     nproc_per_node: int
     memory_bytes: int
     nnodes: int = 1
+    workers: int = 1
+    cores: int = field(default_factory=available_cores)
 
 
-def find_devices(device: str, nproc_per_node: int | None, *, claim: bool = True) -> Devices:
+def find_devices(
+    device: str, nproc_per_node: int | None, *, claim: bool = True, workers: int = 1
+) -> Devices:
     """Resolves ``auto`` and checks that what was asked for is there.
 
     A GPU trains one search's trials at a time, since a budget in seconds would mean less on one
@@ -45,9 +51,28 @@ def find_devices(device: str, nproc_per_node: int | None, *, claim: bool = True)
         device: ``auto``, ``cpu``, ``cuda``, or GPUs by number: ``cuda:1`` or ``cuda:0,2``.
         nproc_per_node: Ranks; None for one a GPU, or one on a CPU.
         claim: Whether GPUs are claimed; False only looks.
+        workers: Workers that share this machine; this is one of them, pinned to its cores already.
 
     Raises:
         DeviceError: If there is no such device, or fewer devices than ranks.
+    """
+    indices = asked_gpus(device)
+    if indices:
+        return replace(_on_gpus(indices, nproc_per_node, claim=claim), workers=workers)
+    cores, ranks = available_cores(), nproc_per_node or 1
+    if ranks > cores:
+        raise DeviceError(
+            f"--nproc-per-node must be <= {cores}, the processor cores here, but got {ranks}"
+        )
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Devices("cpu", ranks, int(_CPU_SHARE * total / (ranks * workers)), workers=workers)
+
+
+def asked_gpus(device: str) -> list[int]:
+    """Numbers of the GPUs that ``device`` names, none for a CPU; only looks, and starts no CUDA.
+
+    Raises:
+        DeviceError: If there is no such device.
     """
     asked = _DEVICE.fullmatch(device)
     if asked is None:
@@ -60,22 +85,26 @@ def find_devices(device: str, nproc_per_node: int | None, *, claim: bool = True)
         raise DeviceError(
             f"--device {device}: torch finds no GPU here; use --device cpu, or install a driver"
         )
-    if device != "cpu" and gpus:
-        indices = list(range(gpus))
-        if asked["indices"]:
-            indices = [int(i) for i in asked["indices"].split(",")]
-            if max(indices) >= gpus or len(set(indices)) < len(indices):
-                raise DeviceError(
-                    f"--device {device} must name different GPUs below {gpus}, their number here"
-                )
-        return _on_gpus(indices, nproc_per_node, claim=claim)
-    cores, ranks = available_cores(), nproc_per_node or 1
-    if ranks > cores:
+    if device == "cpu" or not asked["indices"]:
+        return [] if device == "cpu" else list(range(gpus))
+    indices = [int(i) for i in asked["indices"].split(",")]
+    if max(indices) >= gpus or len(set(indices)) < len(indices):
         raise DeviceError(
-            f"--nproc-per-node must be <= {cores}, the processor cores here, but got {ranks}"
+            f"--device {device} must name different GPUs below {gpus}, their number here"
         )
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Devices("cpu", ranks, int(_CPU_SHARE * total / ranks))
+    return indices
+
+
+def most_workers(device: str, ranks: int) -> int:
+    """How many workers of so many ranks each this machine can hold, perhaps none.
+
+    Each rank has a GPU, or a processor core, for itself. It starts no CUDA.
+
+    Args:
+        device: As for ``find_devices``.
+        ranks: Of each worker, at least 1.
+    """
+    return (len(asked_gpus(device)) or available_cores()) // ranks
 
 
 def _on_gpus(indices: list[int], ranks: int | None, *, claim: bool) -> Devices:

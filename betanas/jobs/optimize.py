@@ -4,9 +4,8 @@ Any process may be killed at any line of this file; the next ``optimize`` goes o
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from betanas.data import DatasetFacts, describe_dataset
 from betanas.database.folders import cache_folder, trials_folder
 from betanas.database.leases import LostLeaseError
 from betanas.database.patience import patient
-from betanas.database.settings import new_settings
+from betanas.database.settings import Settings, new_settings, other_cores
 from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.database.waiting import wait_for_earlier_kernels
 from betanas.devices.find import Devices, find_devices
@@ -34,6 +33,19 @@ from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord, trial_seed
 
 MAX_FAILURES = 5  # trainings in a row that may fail before anything was learnt
+
+
+@dataclass(frozen=True)
+class Team:
+    """The workers of one study on this machine, as one of them sees them.
+
+    Attributes:
+        size: How many there are.
+        may_begin: Asked before each trial whether it is wanted; waits until that is known.
+    """
+
+    size: int
+    may_begin: Callable[[], bool]
 
 
 class Search:
@@ -68,8 +80,18 @@ class Search:
         )
         stored.study.pruner = PRUNERS[definition.search.pruner]()
 
-    def run(self, objective: Objective, more_trials: int | None) -> None:
+    def run(
+        self,
+        objective: Objective,
+        more_trials: int | None,
+        may_begin: Callable[[], bool] | None = None,
+    ) -> None:
         """Works until the study's target is met, or ``more_trials`` trials of any kind are added.
+
+        Args:
+            objective: What measures.
+            more_trials: None works towards ``search.trials``.
+            may_begin: Decides that instead, before each trial, for workers that share the rest.
 
         Raises:
             RunError: If trainings fail one after the other and none ever succeeded.
@@ -80,7 +102,11 @@ class Search:
             records = self._stored.records()
             if done:
                 self._check_failures(records)
-            if self._is_done(records, done, more_trials):
+            if may_begin is None:
+                ends = self._is_done(records, done, more_trials)
+            else:
+                ends = not may_begin()
+            if ends:
                 return
             claimed = self._stored.claim()
             try:
@@ -131,6 +157,47 @@ class Search:
             )
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A search that was checked, and may begin.
+
+    Attributes:
+        definition: The study file, as the study means it.
+        settings: What is decided if it begins here and now.
+        facts: Of its images.
+        stored: Its database, if it has begun.
+    """
+
+    definition: StudyDefinition
+    settings: Settings
+    facts: DatasetFacts
+    stored: StoredStudy | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the study's target is met."""
+        return self.stored is not None and self.stored.counted() >= self.definition.search.trials
+
+
+def prepare(definition: StudyDefinition, url: str, devices: Devices) -> Prepared:
+    """Finds out what can be known without a trainer; nothing begins by that.
+
+    Raises:
+        InputError: For data, database or limits that do not work.
+    """
+    facts = describe_dataset(definition.dataset)
+    fresh = new_settings(definition, facts, devices)
+    study_problem(definition, fresh).check_feasible()
+    try:
+        stored = StoredStudy.load(url, definition.name)
+    except NoStudyError:
+        return Prepared(definition, fresh, facts, None)
+    meant = definition.as_of(stored.settings.schema)
+    fresh = new_settings(meant, facts, devices)
+    stored.refuse_change(fresh)
+    return Prepared(meant, fresh, facts, stored)
+
+
 def optimize(
     definition: StudyDefinition,
     url: str,
@@ -139,8 +206,9 @@ def optimize(
     more_trials: int | None,
     reporter: Reporter,
     node: Node | None = None,
+    team: Team | None = None,
 ) -> StoredStudy:
-    """Starts a study, or goes on with it.
+    """Starts a study, or goes on with it, as one worker.
 
     Args:
         definition: The study file.
@@ -150,6 +218,8 @@ def optimize(
         more_trials: How many trials of any kind to add; None works towards ``search.trials``.
         reporter: Who is told how it goes.
         node: This node 0, if other machines train each trial with it.
+        team: The workers of this machine that this one belongs to; they add ``more_trials``
+            together.
 
     Raises:
         InputError: For data, device, database or limits that do not work; nothing has begun then.
@@ -158,23 +228,20 @@ def optimize(
     if more_trials is not None and more_trials < 1:
         raise InputError(f"--trials must be >= 1, but got {more_trials}")
     open_objective = find_objective(definition.objective.name)
-    devices = replace(find_devices(device, nproc_per_node), nnodes=node.nnodes if node else 1)
-    facts = describe_dataset(definition.dataset)
+    devices = find_devices(device, nproc_per_node, workers=team.size if team else 1)
+    devices = replace(devices, nnodes=node.nnodes if node else 1)
+    ready = prepare(definition, url, devices)
+    if ready.stored and not node and more_trials is None and ready.is_done:
+        return ready.stored
     if node:
-        open_objective = partial(_train_together, node=node, devices=devices, facts=facts)
-    fresh = new_settings(definition, facts, devices)
-    study_problem(definition, fresh).check_feasible()
-    folder, meant = trials_folder(url, definition.name), definition
-    with suppress(NoStudyError):  # what can be known of a study that has begun needs no trainer
-        stored = StoredStudy.load(url, definition.name)
-        meant = definition.as_of(stored.settings.schema)
-        fresh = new_settings(meant, facts, devices)
-        stored.refuse_change(fresh)
-        if not node and more_trials is None and stored.counted() >= definition.search.trials:
-            return stored
+        open_objective = partial(_train_together, node=node, devices=devices, facts=ready.facts)
+    folder, meant = trials_folder(url, definition.name), ready.definition
     with open_objective(meant, cache_folder(folder)) as objective:
-        stored = StoredStudy.begin(url, definition.name, fresh)
-        Search(meant, stored, devices, folder, reporter).run(objective, more_trials)
+        stored = StoredStudy.begin(url, definition.name, ready.settings)
+        search = Search(meant, stored, devices, folder, reporter)
+        if told := other_cores(stored.settings, ready.settings):
+            reporter.progress({"note": told})
+        search.run(objective, more_trials, team.may_begin if team else None)
     return stored
 
 

@@ -32,7 +32,10 @@ class Reporter(Protocol):
         """A kernel is about to be trained."""
 
     def progress(self, news: dict[str, Any]) -> None:
-        """The training told of itself: ``spent``, ``epoch``, ``best``, ..."""
+        """The training of ``trial`` told of itself: ``spent``, ``epoch``, ``best``, ...
+
+        Or it is ``gone`` with its worker, or there is a ``note`` for who watches.
+        """
 
     def recorded(self, record: TrialRecord) -> None:
         """A trial has ended and is in the database."""
@@ -110,10 +113,15 @@ class TrialRunner:
         else:
             self._reporter.proposed(self._stored.record(claimed.number))
             task = self._task(claimed.number, seed_of(architecture), architecture, parameters)
-            recorded = self._stored.finish(claimed, self._measure(claimed, task, objective))
+            result = self._measure(claimed, task, objective)
+            recorded = self._stored.finish(claimed, result, self._circumstances())
         if recorded:
             self._reporter.recorded(self._stored.record(claimed.number))
         return recorded
+
+    def _circumstances(self) -> dict[str, int]:
+        """What a trial's throughput depends on beside its network."""
+        return {"workers": self._devices.workers, "cores": self._devices.cores}
 
     def _task(
         self, number: int, seed: int, architecture: Architecture, parameters: Mapping[str, Any]
@@ -146,7 +154,7 @@ class TrialRunner:
 
         def follow(news: Mapping[str, Any]) -> None:
             nonlocal renewed
-            self._reporter.progress(dict(news))
+            self._reporter.progress({"trial": task.number, **news})
             if self._gives_up(claimed, task, news):
                 task.stop()
             if time.monotonic() - renewed > RENEWAL_SECONDS:
@@ -169,7 +177,7 @@ class TrialRunner:
                     "the trial is given back, and the same command goes on once that is mended"
                 )
             told = f"trial {task.number}: {result.failure}, {result.message}; it is tried again"
-            self._reporter.progress({"note": told})
+            self._reporter.progress({"trial": task.number, "note": told})
             claimed = self._stored.count_attempt(claimed)
         message = f"its processes were killed or hung {claimed.lease.attempts} times"
         return TrainingResult(None, Failure.KILLED, message)

@@ -6,6 +6,7 @@ and stands still for everything else.
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ from betanas.trial import STOP_FILE, Evaluation, TrainingResult, TrialTask
 
 # Steps that a GPU may have before it: enough to work on while the next batches are asked for.
 _QUEUED_STEPS = 8
+# Steps of a measurement that do not count: they allocate, and load what all others find loaded.
+_FIRST_STEPS = 2
 # A budget from which on it pays to try out a GPU's kernels.
 _LONG_SECONDS = 120.0
 # A checkpoint waits until it costs at most this share of the time since the last one.
@@ -169,6 +172,23 @@ class Training:
             self._news.tell_sometimes(
                 spent=min(progress, 1.0), epoch=clock.epochs, steps=clock.steps
             )
+
+    def pace(self, seconds: float, ready: Callable[[], object]) -> float:
+        """Images a second of these training steps, measured in place of a training.
+
+        Args:
+            seconds: How long to look; at least one step is made.
+            ready: Called before that, after first steps that take longer.
+        """
+        self._engine = self._prepared_engine()
+        for _ in range(_FIRST_STEPS):
+            self.step(0.5)
+        ready()
+        before, began, spent = self._clock.steps, time.perf_counter(), 0.0
+        while spent < seconds:
+            self.step(0.5)
+            spent = time.perf_counter() - began
+        return (self._clock.steps - before) * self._batches.per_step / spent
 
     def _agree(self) -> Wishes:
         """What all ranks do next."""

@@ -111,6 +111,14 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
         ("optimize", "--study", "digits", "--device", "cpu", "--nproc-per-node", "4096"),
         r"--nproc-per-node must be <= \d+, the processor cores here, but got 4096",
     ),
+    "no workers": (
+        ("optimize", "--study", "digits", "--workers", "0"),
+        r"--workers must be auto or >= 1, but got '0'",
+    ),
+    "more workers than cores": (
+        ("optimize", "--study", "digits", "--device", "cpu", "--workers", "4096"),
+        r"--workers must be <= \d+, for the processor cores here \(one each\), but got 4096",
+    ),
     "limit that nothing satisfies": (
         ("optimize", "--study", "digits", "--set", "limits.num_params=100"),
         r"no kernel is feasible: .*num_params rejects 100\.0%",

@@ -1,6 +1,7 @@
 """Studies in real databases: what is stored, what is refused, who may read meanwhile."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +14,7 @@ from remote_worker import NAME, SETTINGS, SPACE, RemoteWorker, recorded_kernel
 
 from betanas.architecture.complexity import Complexity
 from betanas.database.connect import sqlite_file
-from betanas.database.settings import SCHEMA, Settings
+from betanas.database.settings import SCHEMA, Settings, other_cores
 from betanas.database.stored import SETTINGS_KEY, StoredStudy
 from betanas.errors import InputError, StorageError
 from betanas.trial import Evaluation, Failure, TrainingResult, TrialRecord
@@ -123,6 +124,27 @@ def test_ranks_and_device_are_part_of_what_a_value_means(
     cure = "go on with --device cpu --nproc-per-node 2 .*or give the study file another name"
     with pytest.raises(StorageError, match=f"trains with 2 ranks on cpu, and {refused} .*{cure}"):
         begin(url, other)
+
+
+@pytest.mark.parametrize(
+    ("meaning", "began", "now", "told"),
+    [
+        (TIMED, 2, 1, r"began with 2 cores a worker, now it is 1 core: 4 s of training are not"),
+        (TIMED, 2, 2, None),
+        (COUNTED, 2, 1, None),
+        (TIMED, None, 1, None),
+    ],
+)
+def test_other_cores_are_told_where_seconds_count_and_never_refused(
+    url: str, meaning: dict[str, object], began: int | None, now: int, told: str | None
+) -> None:
+    settings = replace(SETTINGS, meaning=meaning, device="cpu", ranks=1, cores=began)
+    begin(url, settings)
+    fresh = replace(settings, cores=now)
+    assert begin(url, fresh).settings == settings
+    found = other_cores(settings, fresh)
+    assert (found is None) == (told is None)
+    assert re.search(told or "", found or "")
 
 
 def test_an_old_study_goes_on_with_what_its_first_trial_was_trained_on(url: str) -> None:
