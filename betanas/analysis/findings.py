@@ -7,6 +7,7 @@ from typing import Any
 from betanas.analysis.clusters import Clustering
 from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import Replicates
+from betanas.analysis.front import Front
 from betanas.analysis.importance import Dependence
 from betanas.analysis.pareto import known_costs, pareto_front
 from betanas.analysis.scaling import ScaledCost
@@ -54,6 +55,7 @@ class Findings:
         outcomes: ``phase -> {outcome: count}``.
         scaling: The observed best kernel at other resolutions.
         confirmed: What trainings with other seeds say of the best; None if there are none.
+        front: Of several objectives; None with one.
         notes: What is missing or was simplified, and why.
     """
 
@@ -72,6 +74,7 @@ class Findings:
     outcomes: Mapping[str, Mapping[str, int]]
     scaling: Sequence[ScaledCost]
     confirmed: Confirmed | None = None
+    front: Front | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -138,6 +141,7 @@ class Findings:
             "scaling": [asdict(row) for row in self.scaling],
             "trials": [r.to_json() for r in self.records],
             "confirmed": self.confirmed.to_json() if self.confirmed else None,
+            **({"front": self.front.to_json()} if self.front else {}),
             "notes": list(self.notes),
         }
 

@@ -10,6 +10,7 @@ from betanas.analysis.clusters import Clustering
 from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import history_of
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
+from betanas.analysis.front import Front
 from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.architecture.layers import Architecture, Layer
 from betanas.search.recommend import Recommendation
@@ -80,6 +81,8 @@ def all_tables(findings: Findings) -> dict[str, Table]:
                 for point in zip(d.grid, d.mean, d.std, strict=True)
             ),
         )
+    if findings.front is not None:
+        tables |= front_tables(findings.front)
     if findings.confirmed is not None:
         tables |= confirmed_tables(findings.confirmed)
     if findings.quality is not None:
@@ -170,6 +173,20 @@ def pareto_table(records: Sequence[TrialRecord]) -> Table:
             for r in pareto_front(records, cost)
         ),
     )
+
+
+def front_tables(front: Front) -> dict[str, Table]:
+    """The trials that no other one beats, and how the hypervolume has grown."""
+    return {
+        "front": _table(
+            ("place", "trial", *front.objectives),
+            (
+                [place, r.number, *(r.values[name] for name in front.objectives)]
+                for place, r in enumerate(front.trials)
+            ),
+        ),
+        "hypervolume": _table(("trial", "hypervolume"), front.history),
+    }
 
 
 def replicates_table(findings: Findings) -> Table:

@@ -104,7 +104,7 @@ def optimize(
     same = f"--study {study}" + (f" --storage {storage}" if storage else "")
     if best is not None:
         say(
-            f"\nbest: trial {best.number} with {per_cent(best.value)} validation accuracy, "
+            f"\nbest: trial {best.number} with {per_cent(best.accuracy)} validation accuracy, "
             f"{short(best.num_params)} parameters, {short(best.macs)} multiply-adds",
             err,
         )
@@ -155,6 +155,10 @@ def status(
     if summary["best"]:
         best = summary["best"]
         say(f"best      {per_cent(best['value'])} (trial {best['number']})")
+    if "front" in summary:
+        numbers = ", ".join(str(point["number"]) for point in summary["front"])
+        say(f"front     {', '.join(summary['objectives'])}: trials {numbers}")
+        say(f"volume    {summary['hypervolume']:.4g} dominated by the front")
     if summary["replicates"]:
         say(f"repeated  {summary['replicates']} trainings with other seeds")
     _print_warnings(summary["warnings"])
@@ -195,12 +199,14 @@ def best(
     """Show the observed and the recommended best kernel."""
     definition, stored = load_begun(study, storage, set_)
     from betanas.analysis.status import observed_best
-    from betanas.cli.tables import print_kernels
+    from betanas.cli.tables import print_front, print_kernels
+    from betanas.jobs.front import front_of
     from betanas.jobs.recommend import recommended
 
     records = stored.records()
     observed = observed_best(records)
     believed = recommended(definition, stored.settings, records)
+    front = front_of(stored)
     if as_json:
         print_json(
             {
@@ -212,6 +218,7 @@ def best(
                     "parameters": dict(observed.parameters),
                 },
                 "recommended": believed.to_json() if believed else None,
+                **(front.to_json() if front else {}),
             }
         )
         return
@@ -228,6 +235,9 @@ def best(
             f"recommended  {per_cent(believed.predicted_value)} predicted, "
             f"standard deviation {per_cent(believed.predicted_std)}; {_quality(believed.quality)}"
         )
+    if front is not None:
+        print_front(out, front)
+        say(f"next         betanas train --model {study}:front:0 (to {len(front.trials) - 1})", err)
 
 
 @app.command(epilog=example("betanas dashboard --study digits --port 8080"))
@@ -294,8 +304,10 @@ def _check_port(host: str, port: int) -> None:
 
 def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:
     from betanas.analysis.status import summarize
+    from betanas.jobs.front import front_of
 
-    return summarize(definition.name, stored.records(), definition.search.trials)
+    records, target = stored.records(), definition.search.trials
+    return summarize(definition.name, records, target, front_of(stored))
 
 
 def _quality(quality: ModelQuality) -> str:

@@ -17,7 +17,7 @@ from betanas.errors import BetaNASError
 from betanas.search.problem import Problem
 from betanas.search.rules import Rules
 from betanas.search.situation import Situation
-from betanas.search.strategies import STRATEGIES, feasible_point
+from betanas.search.strategies import feasible_point, make_strategy
 from betanas.trial import Phase
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
     def __init__(self, problem: Problem[Rules], strategy: str = "gp") -> None:
         self._problem = problem
         self._phase = Phase(strategy)
-        self._strategy = STRATEGIES[strategy](problem.space, problem.seed)
+        self._strategy = make_strategy(strategy, problem)
 
     def phase(self, number: int) -> Phase:
         """Which phase a trial belongs to, by its number."""
