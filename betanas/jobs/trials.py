@@ -47,7 +47,7 @@ def trial_values(
     """A trial's values, in the order of the study's objectives.
 
     With ``objective.latency_weight`` the one value is the accuracy less the weighted logarithm of
-    the latency in milliseconds (Stamoulis et al., 2019, "Single-Path NAS", eq. 10).
+    the latency in milliseconds (the runtime loss of Stamoulis et al., 2019, "Single-Path NAS").
 
     Args:
         definition: The study file.

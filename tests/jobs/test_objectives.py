@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from typer.testing import CliRunner
 from faults import AcknowledgedLog, start_process
 from own_plugins import Empty, Mortal, Pyramid, Timed
+from typer.testing import CliRunner
 
 from betanas import objectives
 from betanas.analysis.front import Front
@@ -105,6 +105,7 @@ def test_a_search_for_a_front(tmp_path: Path) -> None:
     optunas = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path}/mine.db")
     assert {r.number for r in front.trials} <= {t.number for t in optunas.best_trials}
     assert optunas.metric_names == ["accuracy", "latency", "macs"]
+    assert len(optuna.visualization.plot_pareto_front(optunas).data) > 0
     assert front.trials[0].value == max(r.value for r in complete)
     assert [r.value for r in front.trials] == sorted((r.value for r in front.trials), reverse=True)
     status = summarize("mine", stored.records(), 14, front)

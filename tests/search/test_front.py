@@ -1,4 +1,4 @@
-"""Several objectives: dominance and hypervolume held against BoTorch's, strategies on real rules."""
+"""Several objectives: dominance and hypervolume held against BoTorch's, and the strategies."""
 
 from dataclasses import replace
 
