@@ -14,6 +14,7 @@ from betanas.analysis.front import Front
 from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.architecture.layers import Architecture, Layer
 from betanas.search.recommend import Recommendation
+from betanas.study.definition import LATENCY
 from betanas.trial import TrialRecord
 
 Cell = str | int | float | None
@@ -107,11 +108,16 @@ def _table(columns: tuple[str, ...], rows: Iterable[Sequence[Cell]]) -> Table:
 def trials_table(
     records: Sequence[TrialRecord], ranges: Mapping[str, tuple[float, float]]
 ) -> Table:
-    """All trials, a column a parameter."""
+    """All trials, a column a parameter; with the latency where it is an objective."""
+    timed = [LATENCY] if any(LATENCY in r.values for r in records) else []
     return _table(
-        (*TRIAL_COLUMNS, *ranges),
+        (*TRIAL_COLUMNS, *timed, *ranges),
         (
-            [*(getattr(r, c) for c in TRIAL_COLUMNS), *(r.parameters.get(p) for p in ranges)]
+            [
+                *(getattr(r, c) for c in TRIAL_COLUMNS),
+                *(r.values.get(name) for name in timed),
+                *(r.parameters.get(p) for p in ranges),
+            ]
             for r in records
         ),
     )

@@ -87,7 +87,8 @@ class HypervolumeImprovement:
         waiting = (
             inputs(pending, situation.rules.assess(pending).features) if len(pending) else None
         )
-        function = _improvement(models, inputs, observed, waiting, seed)
+        baseline = observed[: len(situation.kernels)]  # what has failed is on no front
+        function = _improvement(models, inputs, baseline, waiting, seed)
 
         def score(kernels: FloatArray, features: FloatArray) -> FloatArray:
             with torch.no_grad():
@@ -167,7 +168,7 @@ def _improvement(
     Args:
         models: One an objective that is measured.
         inputs: Knows the other objectives, and the reference point.
-        observed: Inputs of the measured kernels, ``n x (e + c + k)``.
+        observed: Inputs of the kernels that have values, ``n x (e + c + k)``.
         pending: Inputs of those in training, ``p x (e + c + k)``; None for none.
         seed: Of the posterior's samples.
     """

@@ -23,6 +23,7 @@ from betanas.errors import InputError, StorageError
 from betanas.jobs.confirm import Wanted, confirm
 from betanas.jobs.dashboard import attach_figures, open_artifacts, write_notes
 from betanas.jobs.front import front_of
+from betanas.jobs.load import load_study
 from betanas.jobs.model_names import find_model
 from betanas.jobs.optimize import optimize
 from betanas.jobs.report import analyse, write_report
@@ -159,6 +160,9 @@ def test_a_front_is_shown_confirmed_reported_and_trained(tmp_path: Path) -> None
     front = found_front(stored)
     name = f"{tmp_path}/mine.toml"
     model = find_model(f"{name}:front:1", 16, 10, url)
+    loaded = load_study(name, url)
+    assert [kernel.values for kernel in loaded.front()] == [r.values for r in front.trials]
+    assert "latency" in loaded.dataframe().columns
     assert model.parameters == front.trials[1].parameters
     with pytest.raises(InputError, match=f"must be a number below {len(front.trials)}, but got"):
         find_model(f"{name}:front:{len(front.trials)}", 16, 10, url)
