@@ -101,6 +101,7 @@ def optimize(
         reporter = tracked(definition, url, progress)
         stored = run(definition, url, device, ranks, trials, reporter, node)
     best = observed_best(stored.records())
+    which = "best" if len(stored.objectives) == 1 else "front:0"
     same = f"--study {study}" + (f" --storage {storage}" if storage else "")
     if best is not None:
         say(
@@ -115,7 +116,7 @@ def optimize(
             f"      betanas describe {same} --trial {best.number}\n"
             f"      betanas trials {same}\n"
             f"      betanas dashboard {same}\n"
-            f"      betanas train --model {study}:best"
+            f"      betanas train --model {study}:{which}"
             + "".join(f" --{k} {v}" for k, v in (("data", data), ("storage", storage)) if v),
             err,
         )

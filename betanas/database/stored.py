@@ -63,6 +63,7 @@ class StoredStudy:
         self.database = database
         self.study = study
         self.settings = settings
+        self.objectives = settings.objectives
         self._leases = Leases(database.engine)
         self._ended: dict[int, TrialRecord] = {}
 
@@ -296,11 +297,6 @@ class StoredStudy:
         """What Optuna has as the value of a trial that its pruner has stopped."""
         frozen = self.study._storage.get_trial(claimed.trial._trial_id)
         return () if frozen.last_step is None else (frozen.intermediate_values[frozen.last_step],)
-
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """Names of a trial's values, the accuracy first."""
-        return self.settings.objectives
 
     @property
     def reference(self) -> dict[str, float] | None:
