@@ -29,6 +29,10 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
         ("check", "../unknown.toml"),
         r"unknown\.toml: recipe\.learning_rat is not a key .*did you mean learning_rate\?",
     ),
+    "unknown objective": (
+        ("optimize", "--study", "digits", "--set", 'objectives=["accuracy", "speed"]'),
+        r"objectives must be among accuracy, latency, num_params, .*, but got 'speed'",
+    ),
     "no TOML": (("check", "../no-toml.toml"), r"no-toml\.toml is not valid TOML: .*line 1"),
     "no file": (("check", "nowhere.toml"), r"there is no study file nowhere\.toml; give a path"),
     "wrong override": (("check", "digits", "--set", "trials"), r"--set takes key=value"),
