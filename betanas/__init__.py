@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from betanas.objectives import Objective, register_objective
     from betanas.parameters import Choice, Integer, Real
     from betanas.search.architecture_space import Sampler, candidates_func, space
-    from betanas.trial import TrainingResult, TrialTask
+    from betanas.trial import TrainingResult, TrialLatency, TrialTask
 
 __all__ = [
     "Architecture",
@@ -35,6 +35,7 @@ __all__ = [
     "Real",
     "Sampler",
     "TrainingResult",
+    "TrialLatency",
     "TrialTask",
     "TrivialKernelError",
     "__version__",
@@ -61,7 +62,7 @@ _MODULES = {
     "betanas.objectives": ("Objective", "register_objective"),
     "betanas.parameters": ("Choice", "Integer", "Real"),
     "betanas.search.architecture_space": ("Sampler", "candidates_func", "space"),
-    "betanas.trial": ("TrainingResult", "TrialTask"),
+    "betanas.trial": ("TrainingResult", "TrialLatency", "TrialTask"),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 

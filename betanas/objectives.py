@@ -61,7 +61,9 @@ class Objective(ABC):
                 ``task.is_stopped`` then.
 
         Returns:
-            The value, more is better, with its audit; or why there is none.
+            The value, more is better, with its audit; or why there is none. Where ``task.latency``
+            asks for it, with the latency, too. A value that is not finite ends the worker, and
+            the trial is given back.
         """
 
 

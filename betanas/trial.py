@@ -12,7 +12,7 @@ from betanas.architecture.reference import Network, network_from_json
 from betanas.files import read_json
 from betanas.parameters import is_whole
 from betanas.study.definition import StudyDefinition
-from betanas.study.recipe import Budget, DatasetConfig, Recipe, kernel_of
+from betanas.study.recipe import Budget, DatasetConfig, LatencyConfig, Recipe, kernel_of
 
 TASK_FILE = "task.json"
 PROGRESS_FILE = "progress.jsonl"
@@ -38,6 +38,7 @@ class Phase(StrEnum):
     RANDOM = "random"
     CMAES = "cmaes"
     EVOLUTION = "evolution"
+    NSGA2 = "nsga2"
     CONFIRM = "confirm"
 
 
@@ -85,6 +86,7 @@ class TrialTask:
         keep_checkpoint: Whether the last checkpoint stays when the training is done.
         nnodes: Machines that train together, each with ``nproc_per_node`` ranks.
         keep_best: Whether the weights of the best evaluation stay, in ``best.pt``.
+        latency: How to measure the latency once the training is done; None does not.
     """
 
     number: int
@@ -102,6 +104,7 @@ class TrialTask:
     keep_checkpoint: bool = False
     nnodes: int = 1
     keep_best: bool = False
+    latency: LatencyConfig | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -125,14 +128,17 @@ class TrialTask:
             "dataset": self.dataset.model_dump(mode="json"),
             "recipe": self.recipe.model_dump(mode="json"),
             "budget": self.budget.model_dump(mode="json"),
+            "latency": None if self.latency is None else self.latency.model_dump(mode="json"),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuilds what ``to_json`` wrote."""
+        latency = data.get("latency")
         return cls(
             **{
                 **data,
+                "latency": None if latency is None else LatencyConfig.model_validate(latency),
                 "architecture": network_from_json(data["architecture"]),
                 "dataset": DatasetConfig.model_validate(data["dataset"]),
                 "recipe": Recipe.model_validate(data["recipe"]),
@@ -161,6 +167,27 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialLatency:
+    """How long the network takes to answer, measured on the device that has trained it.
+
+    Attributes:
+        p50_ms: Median of one forward pass, milliseconds.
+        p95_ms: What 95 of 100 passes stay below.
+        runs: Passes that were measured, after a warm-up.
+        batch_size: Images of one pass.
+        threads: Of a CPU.
+        device: The device's name.
+    """
+
+    p50_ms: float
+    p95_ms: float
+    runs: int = 1
+    batch_size: int = 1
+    threads: int = 1
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingResult:
     """What one training returns, audited: every second of it has a name.
 
@@ -176,7 +203,7 @@ class TrainingResult:
         data_wait_seconds: Part of it spent on gathering and augmenting images.
         evaluation_seconds: Time in evaluations.
         startup_seconds: From launch to the first training step.
-        other_seconds: What is left of the wall time: checkpoints, and the way out.
+        other_seconds: What is left of the wall time: checkpoints, the latency, and the way out.
         device: The device's name.
         ranks: Processes that trained together.
         placement: Where the images were, in words.
@@ -184,6 +211,7 @@ class TrainingResult:
         precision: In which numbers: ``float32``, ``tf32`` or ``bf16``.
         history: The evaluations.
         stopped: Whether it was told to stop before its budget was spent.
+        latency: Of the network; None if the task does not ask for it.
     """
 
     value: float | None
@@ -205,6 +233,7 @@ class TrainingResult:
     precision: str = ""
     history: tuple[Evaluation, ...] = ()
     stopped: bool = False
+    latency: TrialLatency | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal result."""
@@ -215,8 +244,9 @@ class TrainingResult:
         """Rebuilds what ``to_json`` wrote."""
         failure = data.get("failure")
         history = tuple(Evaluation(**e) for e in data.get("history", ()))
+        latency = TrialLatency(**data["latency"]) if data.get("latency") else None
         known = {**data, "failure": Failure(failure) if failure else None, "history": history}
-        return cls(**known)
+        return cls(**{**known, "latency": latency})
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +267,8 @@ class TrialRecord:
         train_seconds: Training time.
         epochs: Passes over the training images.
         audit: The other figures of ``TrainingResult``.
+        values: ``objective -> value`` of a study with several objectives, ``value`` among them:
+            ``latency`` in milliseconds; empty with one.
     """
 
     number: int
@@ -252,11 +284,18 @@ class TrialRecord:
     train_seconds: float | None = None
     epochs: float | None = None
     audit: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def kernel(self) -> dict[str, Any]:
         """The parameters that decide the architecture."""
         return kernel_of(self.parameters)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The validation top-1, also where the value weighs the latency against it."""
+        accuracy: float | None = self.audit.get("accuracy", self.value)
+        return accuracy
 
     @property
     def is_replicate(self) -> bool:
@@ -276,7 +315,8 @@ class TrialRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal record."""
-        return asdict(self)
+        plain = asdict(self)
+        return plain if self.values else {k: v for k, v in plain.items() if k != "values"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -289,7 +329,7 @@ class TrialRecord:
 COLUMNS = tuple(
     f.name
     for f in fields(TrialRecord)
-    if f.name not in ("number", "state", "value", "parameters", "audit")
+    if f.name not in ("number", "state", "value", "values", "parameters", "audit")
 )
 
 

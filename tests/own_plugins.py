@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ from betanas.architecture.family import Family, TrivialKernelError
 from betanas.architecture.layers import Architecture, Block, Layer
 from betanas.objectives import Objective, Tell
 from betanas.parameters import Choice, Integer, Real
-from betanas.trial import TrainingResult, TrialTask
+from betanas.trial import TrainingResult, TrialLatency, TrialTask
 
 
 class Pyramid(Family):
@@ -74,9 +75,43 @@ class Deadly(Size):
     number = 6
 
     def run(self, task: TrialTask, tell: Tell) -> TrainingResult:
+        self.die_once(task)
+        return super().run(task, tell)
+
+    @classmethod
+    def die_once(cls, task: TrialTask) -> None:
         mark = Path(task.folder) / "mark"
-        if task.number == self.number and not mark.exists():
+        if task.number == cls.number and not mark.exists():
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Timed(Size):
+    """Measures a latency too: wide networks are slow, and good."""
+
+    def run(self, task: TrialTask, tell: Tell) -> TrainingResult:
+        width = sum(y.out_channels for y in task.architecture.layers)
+        luck = task.seed % 1000 * 1e-5
+        tell({"spent": 0.5, "accuracy": 0.1, "best": 0.1})
+        latency = TrialLatency(0.1 * width * (1 + luck), 0.2 * width) if task.latency else None
+        return TrainingResult(width / (width + 50) + luck, latency=latency, epochs=1.0)
+
+
+class Mortal(Timed):
+    """Takes its worker down at one trial, once."""
+
+    def run(self, task: TrialTask, tell: Tell) -> TrainingResult:
+        Deadly.die_once(task)
         return super().run(task, tell)
+
+
+class Empty(Timed):
+    """Forgets the value of one trial, and the latency of the next, until that is mended."""
+
+    def run(self, task: TrialTask, tell: Tell) -> TrainingResult:
+        result = super().run(task, tell)
+        if (Path(task.cache).parent / f"mended {task.number}").exists():
+            return result
+        forgotten = {2: {"value": float("nan")}, 3: {"latency": None}}
+        return replace(result, **forgotten.get(task.number, {}))

@@ -7,6 +7,7 @@ from typing import Any
 from betanas.analysis.clusters import Clustering
 from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import Replicates
+from betanas.analysis.front import Front
 from betanas.analysis.importance import Dependence
 from betanas.analysis.pareto import known_costs, pareto_front
 from betanas.analysis.ranges import RangeAdvice
@@ -57,6 +58,7 @@ class Findings:
         scaling: The observed best kernel at other resolutions.
         range_advice: Where the best kernels press against an end of a range.
         confirmed: What trainings with other seeds say of the best; None if there are none.
+        front: Of several objectives; None with one.
         notes: What is missing or was simplified, and why.
     """
 
@@ -76,6 +78,7 @@ class Findings:
     scaling: Sequence[ScaledCost]
     range_advice: Sequence[RangeAdvice] = ()
     confirmed: Confirmed | None = None
+    front: Front | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -148,6 +151,7 @@ class Findings:
             "trials": [r.to_json() for r in self.records],
             "range_advice": [a.to_json() for a in self.range_advice],
             "confirmed": self.confirmed.to_json() if self.confirmed else None,
+            **({"front": self.front.to_json()} if self.front else {}),
             "notes": list(self.notes),
         }
 

@@ -28,6 +28,7 @@ from betanas.analysis.figures.clusters import (
 )
 from betanas.analysis.figures.confirmed import draw_confirmed
 from betanas.analysis.figures.costs import draw_pareto, draw_scaling
+from betanas.analysis.figures.front import draw_front, draw_hypervolume
 from betanas.analysis.figures.model import (
     draw_importance,
     draw_model_quality,
@@ -89,6 +90,9 @@ def draw_all(findings: Findings) -> dict[str, Figure]:
     if f.clustering is not None:
         figures["dendrogram"] = draw_dendrogram(f.clustering)
         figures["cluster_means"] = draw_cluster_means(f.clustering, f.parameters, recommended)
+    if f.front is not None:
+        figures["front"] = draw_front(f.front, complete_trials(f.records))
+        figures["hypervolume"] = draw_hypervolume(f.front)
     if f.confirmed is not None:
         figures["confirmed"] = draw_confirmed(f.confirmed)
     if f.quality is not None:

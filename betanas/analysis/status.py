@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from betanas.analysis.front import Front
 from betanas.trial import STOPPED_EARLY, TrialRecord
 
 STATES = ("complete", "pruned", "fail", "running", "waiting")
@@ -17,13 +18,16 @@ def observed_best(records: Sequence[TrialRecord]) -> TrialRecord | None:
     return max(complete, key=lambda r: (r.value or 0.0, -r.number), default=None)
 
 
-def summarize(name: str, records: Sequence[TrialRecord], target: int) -> dict[str, Any]:
+def summarize(
+    name: str, records: Sequence[TrialRecord], target: int, front: Front | None = None
+) -> dict[str, Any]:
     """Counts what has happened.
 
     Args:
         name: The study's.
         records: All its trials.
         target: Non-trivial trials that it works towards.
+        front: Of several objectives.
 
     Returns:
         The JSON of ``betanas status``.
@@ -42,6 +46,7 @@ def summarize(name: str, records: Sequence[TrialRecord], target: int) -> dict[st
         "replicates": sum(r.state == "complete" and r.is_replicate for r in records),
         "best": {"number": best.number, "value": best.value} if best else None,
         "warnings": [w for r in records for w in audit_warnings(r)],
+        **(front.to_json() if front else {}),
     }
 
 

@@ -10,9 +10,11 @@ from betanas.analysis.clusters import Cluster, Clustering
 from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import history_of
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
+from betanas.analysis.front import Front
 from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.architecture.layers import Architecture, Layer
 from betanas.search.recommend import Recommendation
+from betanas.study.definition import LATENCY
 from betanas.trial import TrialRecord
 
 Cell = str | int | float | None
@@ -80,6 +82,8 @@ def all_tables(findings: Findings) -> dict[str, Table]:
                 for value, mean, std in zip(d.values, d.mean, d.std, strict=True)
             ),
         )
+    if findings.front is not None:
+        tables |= front_tables(findings.front)
     if findings.confirmed is not None:
         tables |= confirmed_tables(findings.confirmed)
     if findings.quality is not None:
@@ -102,12 +106,17 @@ def _table(columns: tuple[str, ...], rows: Iterable[Sequence[Cell]]) -> Table:
 
 
 def trials_table(records: Sequence[TrialRecord], names: Iterable[str]) -> Table:
-    """All trials, a column for each of these parameters."""
+    """All trials, a column for each of these parameters; the latency where it is an objective."""
     names = tuple(names)
+    timed = [LATENCY] if any(LATENCY in r.values for r in records) else []
     return _table(
-        (*TRIAL_COLUMNS, *names),
+        (*TRIAL_COLUMNS, *timed, *names),
         (
-            [*(getattr(r, c) for c in TRIAL_COLUMNS), *(r.parameters.get(n) for n in names)]
+            [
+                *(getattr(r, c) for c in TRIAL_COLUMNS),
+                *(r.values.get(name) for name in timed),
+                *(r.parameters.get(n) for n in names),
+            ]
             for r in records
         ),
     )
@@ -177,6 +186,20 @@ def pareto_table(records: Sequence[TrialRecord]) -> Table:
             for r in pareto_front(records, cost)
         ),
     )
+
+
+def front_tables(front: Front) -> dict[str, Table]:
+    """The trials that no other one beats, and how the hypervolume has grown."""
+    return {
+        "front": _table(
+            ("place", "trial", *front.objectives),
+            (
+                [place, r.number, *(r.values[name] for name in front.objectives)]
+                for place, r in enumerate(front.trials)
+            ),
+        ),
+        "hypervolume": _table(("trial", "hypervolume"), front.history),
+    }
 
 
 def replicates_table(findings: Findings) -> Table:

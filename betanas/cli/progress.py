@@ -10,12 +10,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from betanas.analysis.front import find_front
 from betanas.analysis.status import observed_best, summarize
 from betanas.cli.options import err, per_cent, say, short
 from betanas.database.folders import trials_folder
 from betanas.database.stored import StoredStudy
 from betanas.jobs.tracking import Tracked, trackers
-from betanas.study.definition import StudyDefinition
+from betanas.study.definition import LATENCY, StudyDefinition
 from betanas.trial import REPEATS, SEED_INDEX, STOPPED_EARLY, TrialRecord
 
 
@@ -108,12 +109,20 @@ class SearchProgress:
             return f"{head} {cost}  stopped early after {record.train_seconds:.1f} s"
         if record.state == "fail":
             return f"{head} {cost}  failed: {record.reason} {record.audit.get('message', '')}"
-        best = observed_best(self._records)
-        star = " *best*" if best is not None and best.number == record.number else ""
+        if LATENCY in record.audit:
+            cost += f" {record.audit[LATENCY]['p50_ms']:.2f} ms"
         return (
             f"{head} {cost}  {per_cent(record.value):>8} in {record.epochs:.1f} epochs, "
-            f"{record.train_seconds:.1f} s{star}"
+            f"{record.train_seconds:.1f} s{self._star(record)}"
         )
+
+    def _star(self, record: TrialRecord) -> str:
+        """Says of a trial that it is the best so far, or on the front of several objectives."""
+        front = find_front(tuple(record.values), self._records)
+        if front is not None:
+            return " *front*" if record in front.trials else ""
+        best = observed_best(self._records)
+        return " *best*" if best is not None and best.number == record.number else ""
 
     def _rate(self) -> float:
         """Trials a second that count and were trained here, since the search began."""

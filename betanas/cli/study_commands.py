@@ -136,12 +136,13 @@ def _say_best(
     if best is None:
         return
     say(
-        f"\nbest: trial {best.number} with {per_cent(best.value)} validation accuracy, "
+        f"\nbest: trial {best.number} with {per_cent(best.accuracy)} validation accuracy, "
         f"{short(best.num_params)} parameters, {short(best.macs)} multiply-adds",
         err,
     )
     if architecture:
         _print_trial(definition, stored, best.number)
+    which = "best" if len(stored.objectives) == 1 else "front:0"
     storage = options["storage"]
     same = f"--study {study}" + (f" --storage {storage}" if storage else "")
     say(
@@ -149,7 +150,7 @@ def _say_best(
         f"      betanas describe {same} --trial {best.number}\n"
         f"      betanas trials {same}\n"
         f"      betanas dashboard {same}\n"
-        f"      betanas train --model {study}:best"
+        f"      betanas train --model {study}:{which}"
         + "".join(f" --{k} {v}" for k, v in options.items() if v),
         err,
     )
@@ -187,6 +188,10 @@ def status(
     if summary["best"]:
         best = summary["best"]
         say(f"best      {per_cent(best['value'])} (trial {best['number']})")
+    if "front" in summary:
+        numbers = ", ".join(str(point["number"]) for point in summary["front"])
+        say(f"front     {', '.join(summary['objectives'])}: trials {numbers}")
+        say(f"volume    {summary['hypervolume']:.4g} dominated by the front")
     if summary["replicates"]:
         say(f"repeated  {summary['replicates']} trainings with other seeds")
     _print_advice(study, storage, _advice(definition, stored), indent=10)
@@ -228,12 +233,14 @@ def best(
     """Show the observed and the recommended best kernel."""
     definition, stored = load_begun(study, storage, set_)
     from betanas.analysis.status import observed_best
-    from betanas.cli.tables import print_kernels
+    from betanas.cli.tables import print_front, print_kernels
+    from betanas.jobs.front import front_of
     from betanas.jobs.recommend import recommended
 
     records = stored.records()
     observed = observed_best(records)
     believed = recommended(definition, stored.settings, records)
+    front = front_of(stored)
     if as_json:
         print_json(
             {
@@ -246,6 +253,7 @@ def best(
                 },
                 "recommended": believed.to_json() if believed else None,
                 "range_advice": [a.to_json() for a in _advice(definition, stored)],
+                **(front.to_json() if front else {}),
             }
         )
         return
@@ -263,6 +271,9 @@ def best(
             f"standard deviation {per_cent(believed.predicted_std)}; {_quality(believed.quality)}"
         )
     _print_advice(study, storage, _advice(definition, stored), indent=13)
+    if front is not None:
+        print_front(out, front)
+        say(f"next         betanas train --model {study}:front:0 (to {len(front.trials) - 1})", err)
 
 
 @app.command(epilog=example("betanas dashboard --study digits --port 8080"))
@@ -347,8 +358,10 @@ def _widened(
 
 def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:
     from betanas.analysis.status import summarize
+    from betanas.jobs.front import front_of
 
-    summary = summarize(definition.name, stored.records(), definition.search.trials)
+    records, target = stored.records(), definition.search.trials
+    summary = summarize(definition.name, records, target, front_of(stored))
     return summary | {"range_advice": [a.to_json() for a in _advice(definition, stored)]}
 
 

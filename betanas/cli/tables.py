@@ -9,9 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from betanas.analysis.front import TITLES, Front
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture, Layer
 from betanas.cli.options import per_cent, short
+from betanas.study.definition import ACCURACY, LATENCY
 from betanas.trial import TrialRecord
 
 
@@ -120,6 +122,26 @@ def print_kernels(console: Console, kernels: Mapping[str, Mapping[str, Any]]) ->
     console.print(table)
 
 
+def print_front(console: Console, front: Front) -> None:
+    """The trials that no other one beats, a row each."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("front", "trial", *(TITLES[name] for name in front.objectives)):
+        table.add_column(name, justify="right")
+    for place, record in enumerate(front.trials):
+        shown = (shown_value(name, record.values[name]) for name in front.objectives)
+        table.add_row(str(place), str(record.number), *shown)
+    console.print(table)
+
+
+def shown_value(objective: str, value: float | None) -> str:
+    """A trial's value for one objective, as people read it."""
+    if value is None:
+        return "-"
+    if objective == ACCURACY:
+        return per_cent(value)
+    return f"{value:.2f}" if objective == LATENCY else short(int(value))
+
+
 _COLUMNS = (
     "number", "state", "phase", "value", "reason", "num_params", "macs", "activation_bytes",
     "fingerprint", "train_seconds", "epochs",
@@ -131,9 +153,11 @@ def trials_csv(records: Sequence[TrialRecord]) -> str:
     parameters = sorted({name for r in records for name in r.parameters}, key=str.lower)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *parameters])
+    latency = [LATENCY] if _have_latency(records) else []
+    writer.writerow([*_COLUMNS, *latency, *parameters])
     for record in records:
         row = [getattr(record, name) for name in _COLUMNS]
+        row += [record.values.get(name) for name in latency]
         writer.writerow(row + [record.parameters.get(name) for name in parameters])
     return text.getvalue()
 
@@ -141,19 +165,32 @@ def trials_csv(records: Sequence[TrialRecord]) -> str:
 def print_trials(console: Console, records: Sequence[TrialRecord]) -> None:
     """The trials, a row each."""
     table = Table(box=None, pad_edge=False)
+    timed = _have_latency(records)
+    weighed = any(ACCURACY in r.audit for r in records)
     for name in ("trial", "state", "phase", "accuracy", "params", "macs", "epochs", "seconds"):
         table.add_column(name, justify="left" if name in ("state", "phase") else "right")
+    if timed:
+        table.add_column(TITLES[LATENCY], justify="right")
+    if weighed:
+        table.add_column("value", justify="right")
     table.add_column("reason")
     for r in records:
         table.add_row(
             str(r.number),
             r.state,
             r.phase or "-",
-            per_cent(r.value),
+            per_cent(r.accuracy),
             short(r.num_params),
             short(r.macs),
             "-" if r.epochs is None else f"{r.epochs:.1f}",
             "-" if r.train_seconds is None else f"{r.train_seconds:.1f}",
+            *([shown_value(LATENCY, r.values.get(LATENCY))] if timed else []),
+            *(["-" if r.value is None else f"{r.value:.4f}"] if weighed else []),
             r.reason or "",
         )
     console.print(table)
+
+
+def _have_latency(records: Sequence[TrialRecord]) -> bool:
+    """Whether the latency is an objective; the others have columns anyway."""
+    return any(LATENCY in r.values for r in records)

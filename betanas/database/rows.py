@@ -131,20 +131,28 @@ def end_trial(
     trial_id: int,
     facts: Mapping[str, Any],
     state: TrialState,
-    value: float | None,
+    values: Sequence[float],
 ) -> bool:
-    """Ends a running trial in whole; False, and nothing is written, if it has ended already."""
+    """Ends a running trial in whole; False, and nothing is written, if it has ended already.
+
+    Args:
+        connection: In a transaction.
+        trial_id: The trial.
+        facts: User attributes.
+        state: How it has ended.
+        values: One an objective; empty for none.
+    """
     with Session(connection) as session:
         trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
         if trial.state != TrialState.RUNNING:
             return False
         trial.state = state
         trial.datetime_complete = datetime.now()  # noqa: DTZ005 - Optuna's, of local time
-        if value is not None:
+        for objective, value in enumerate(values):
             stored, kind = models.TrialValueModel.value_to_stored_repr(value)
             session.add(
                 models.TrialValueModel(
-                    trial_id=trial_id, objective=0, value=stored, value_type=kind
+                    trial_id=trial_id, objective=objective, value=stored, value_type=kind
                 )
             )
         session.flush()

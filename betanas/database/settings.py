@@ -54,6 +54,11 @@ class Settings:
             "meaning": dict(self.meaning),
         }
 
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of a trial's values, the accuracy first."""
+        return tuple((default_meaning(self.schema) | dict(self.meaning))["objectives"])
+
     def trained(self, recipe: Recipe, device: str) -> Recipe:
         """The recipe as the study trains it: ``auto`` is what it was when the study began.
 

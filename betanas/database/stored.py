@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Collection, Mapping
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -22,10 +23,12 @@ from betanas.database.patience import patient
 from betanas.database.rows import end_trial, put_attributes, put_parameters
 from betanas.database.settings import SCHEMA, Settings, refuse_change
 from betanas.errors import NoStudyError, StorageError, without_password
+from betanas.study.definition import ACCURACY
 from betanas.trial import COLUMNS, REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
 SETTINGS_KEY = "betanas"
 WORKER_KEY = "worker"
+REFERENCE = "betanas:reference"  # the point from which a front's hypervolume counts
 _SETUP_SECONDS = 30.0
 
 
@@ -60,6 +63,7 @@ class StoredStudy:
         self.database = database
         self.study = study
         self.settings = settings
+        self.objectives = settings.objectives
         self._leases = Leases(database.engine)
         self._ended: dict[int, TrialRecord] = {}
 
@@ -90,8 +94,9 @@ class StoredStudy:
         """
         database = open_database(url)
         with opening(parse_url(url)):
+            directions = ["maximize", *["minimize"] * (len(fresh.objectives) - 1)]
             study = optuna.create_study(
-                study_name=name, storage=database, direction="maximize", load_if_exists=True
+                study_name=name, storage=database, directions=directions, load_if_exists=True
             )
             leases = Leases(database.engine)
             deadline = time.monotonic() + _SETUP_SECONDS
@@ -100,6 +105,7 @@ class StoredStudy:
                     break
                 lease = leases.claim(f"setup/{study._study_id}")
                 if lease is not None or time.monotonic() > deadline:
+                    _check_directions(study, name, fresh)
                     study.set_user_attr(SETTINGS_KEY, fresh.to_json())
                     break
                 time.sleep(0.1)
@@ -246,54 +252,73 @@ class StoredStudy:
     @patient
     def reject(self, claimed: ClaimedTrial, reason: str) -> bool:
         """Records a trial that was not worth training, as ``finish`` does."""
-        return self._end(claimed, {"reason": reason}, TrialState.PRUNED, None)
+        return self._end(claimed, {"reason": reason}, TrialState.PRUNED)
 
     @patient
     def finish(
         self,
         claimed: ClaimedTrial,
         result: TrainingResult,
+        values: Sequence[float] | None = None,
         circumstances: Mapping[str, Any] | None = None,
     ) -> bool:
         """Records a result, once; False if the trial was another worker's by then.
 
         Args:
-            claimed: Which trial.
-            result: What it reached, or why nothing.
+            claimed: Whose.
+            result: What was measured.
+            values: One an objective; the result's own value if left out.
             circumstances: More for the trial's audit, which the training itself did not know.
         """
         facts = result.to_json() | dict(circumstances or {})
         for key in ("value", "failure", "message", "stopped"):
             facts.pop(key)
+        if result.latency is None:
+            facts.pop("latency")
         if result.stopped:
             last = self._last_accuracy(claimed)
             return self._end(claimed, facts | {"reason": STOPPED_EARLY}, TrialState.PRUNED, last)
         if result.value is not None and math.isfinite(result.value):
-            return self._end(claimed, facts, TrialState.COMPLETE, result.value)
+            values = (result.value,) if values is None else values
+            if values[0] != result.value:  # the accuracy is but a part of it
+                facts |= {ACCURACY: result.value}
+            return self._end(claimed, facts, TrialState.COMPLETE, values)
         facts |= {"reason": str(result.failure), "message": result.message}
-        return self._end(claimed, facts, TrialState.FAIL, None)
+        return self._end(claimed, facts, TrialState.FAIL)
 
     def _end(
         self,
         claimed: ClaimedTrial,
         facts: Mapping[str, Any],
         state: TrialState,
-        value: float | None,
+        values: Sequence[float] = (),
     ) -> bool:
         """Ends a trial in one transaction, in which the claim is checked too (fencing)."""
         try:
             with self._leases.bearing(claimed.lease) as connection:
-                if end_trial(connection, claimed.trial._trial_id, facts, state, value):
+                if end_trial(connection, claimed.trial._trial_id, facts, state, values):
                     return True
         except LostLeaseError:
             return False
         # An earlier try of ours was recorded although its answer was lost.
         return self.record(claimed.number).state == state.name.lower()
 
-    def _last_accuracy(self, claimed: ClaimedTrial) -> float | None:
+    def _last_accuracy(self, claimed: ClaimedTrial) -> tuple[float, ...]:
         """What Optuna has as the value of a trial that its pruner has stopped."""
         frozen = self.study._storage.get_trial(claimed.trial._trial_id)
-        return None if frozen.last_step is None else frozen.intermediate_values[frozen.last_step]
+        return () if frozen.last_step is None else (frozen.intermediate_values[frozen.last_step],)
+
+    @property
+    def reference(self) -> dict[str, float] | None:
+        """``objective -> value`` from which hypervolumes count; None before it is recorded."""
+        found: dict[str, float] | None = self.study.user_attrs.get(REFERENCE)
+        return found
+
+    @patient
+    def put_reference(self, point: Mapping[str, float]) -> None:
+        """Records from where hypervolumes count, for all workers and for good."""
+        if self.reference is None:
+            self.study.set_user_attr(REFERENCE, dict(point))
 
     @patient
     def record(self, number: int) -> TrialRecord:
@@ -313,18 +338,21 @@ class StoredStudy:
         ended = self._ended.get(frozen.number)
         if ended is not None:
             return ended
-        record = _record(frozen)
+        record = _record(frozen, self.objectives)
         if frozen.state.is_finished():
             self._ended[frozen.number] = record
         return record
 
 
-def _record(frozen: FrozenTrial) -> TrialRecord:
+def _record(frozen: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
     attributes = frozen.user_attrs
+    complete = frozen.state is TrialState.COMPLETE
+    values = frozen.values if complete else ()
     return TrialRecord(
         number=frozen.number,
         state=frozen.state.name.lower(),
-        value=frozen.value if frozen.state is TrialState.COMPLETE else None,
+        value=values[0] if complete else None,
+        values=dict(zip(objectives, values, strict=False)) if len(objectives) > 1 else {},
         parameters=dict(frozen.params),
         audit={key: value for key, value in attributes.items() if key not in COLUMNS},
         **{key: attributes.get(key) for key in COLUMNS},
@@ -344,6 +372,20 @@ def _read_settings(study: optuna.Study, name: str) -> Settings:
             f"this one reads {SCHEMA}); upgrade: pip install --upgrade betanas"
         )
     return Settings.from_json(data)
+
+
+def _check_directions(study: optuna.Study, name: str, fresh: Settings) -> None:
+    """Holds what an earlier attempt to begin a study has left against what it is to be now."""
+    if len(study.directions) != len(fresh.objectives):
+        raise StorageError(
+            f"study {name} was about to begin with {len(study.directions)} objectives, but its "
+            f"file has {', '.join(fresh.objectives)}; change them back, or give the study file "
+            "another name"
+        )
+    if len(fresh.objectives) > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna's names of objectives are experimental
+            study.set_metric_names(list(fresh.objectives))
 
 
 def _no_study(name: str, url: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from optuna.samplers import RandomSampler
 
 from betanas.analysis.clusters import complete_trials
+from betanas.analysis.front import find_front
 from betanas.architecture.layers import Architecture
 from betanas.data import describe_dataset
 from betanas.database.folders import cache_folder, trials_folder
@@ -39,7 +40,8 @@ class Wanted:
     """What to train again.
 
     Attributes:
-        top: How many of the best trials; equal networks count once.
+        top: How many of the best trials, of several objectives those on the Pareto front; equal
+            networks count once.
         seeds: How often each is trained again.
         largest: In what the reference model is the largest; ``none`` for no reference.
     """
@@ -75,7 +77,9 @@ def plan_replicates(
             "that it opens with, whose numbers a confirmation must not take; go on with betanas "
             "optimize first"
         )
-    best = [r for r in complete_trials(records) if problem.space.holds(r.parameters)]
+    found = find_front(problem.objectives, records)
+    first = complete_trials(records) if found is None else found.trials
+    best = [r for r in first if problem.space.holds(r.parameters)]
     if not best:
         raise InputError("the study has no complete trial that could be confirmed")
     chosen: dict[object, TrialRecord] = {}

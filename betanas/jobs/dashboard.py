@@ -19,6 +19,7 @@ from betanas.analysis.evidence import history_of, outcomes_by_phase
 from betanas.analysis.figures.architecture import draw_architecture
 from betanas.analysis.figures.clusters import draw_cluster_means, draw_dendrogram
 from betanas.analysis.figures.costs import draw_pareto
+from betanas.analysis.figures.front import draw_front
 from betanas.analysis.figures.search import (
     draw_history,
     draw_outcomes,
@@ -33,6 +34,7 @@ from betanas.database.connect import sqlite_file
 from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, KernelError
+from betanas.jobs.front import front_of
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord, whole
 
@@ -217,6 +219,9 @@ def _figures(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Call
         found["parallel coordinates.png"] = lambda: draw_parallel_coordinates(records, parameters)
     if best is not None:
         found["pareto.png"] = lambda: draw_pareto(records)
+    front = front_of(stored)
+    if front is not None:
+        found["front.png"] = lambda: draw_front(front, complete_trials(records))
     if any(history_of(r) for r in complete_trials(records)):
         found["trainings.png"] = lambda: draw_training(records)
     try:

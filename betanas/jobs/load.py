@@ -92,6 +92,13 @@ class LoadedStudy:
         record = observed_best(self.records())
         return None if record is None else self._chosen(record)
 
+    def front(self) -> list[ChosenKernel]:
+        """The trials that no other one beats, by falling accuracy; none with one objective."""
+        from betanas.jobs.front import front_of  # noqa: PLC0415 - import stays light
+
+        front = front_of(self.stored)
+        return [] if front is None else [self._chosen(r) for r in front.trials]
+
     def trial(self, number: int) -> ChosenKernel:
         """One trial by its number; raises InputError if there is none, or it has no kernel yet."""
         records = self.records()

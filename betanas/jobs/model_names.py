@@ -13,15 +13,18 @@ from betanas.architecture.families import family_names, published_members
 from betanas.architecture.reference import Network, ReferenceModel
 from betanas.data import describe_dataset
 from betanas.errors import InputError
+from betanas.jobs.front import front_of
 from betanas.jobs.load import LoadedStudy, load_study
 from betanas.jobs.train import Plan, TrainOptions, training_recipe
 from betanas.models.network import reference_names
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import check_study, load_definition
 from betanas.study.recipe import kernel_of
+from betanas.trial import TrialRecord
 
 _RESOLUTION = 224
-_SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>[^:@/]+))?(?:@(?P<resolution>\d+))?")
+_FRONT = "front:"
+_SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>(?:front:)?[^:@/]+))?(?:@(?P<resolution>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,10 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
     """Finds a model, and how it is to be trained.
 
     Args:
-        model: ``STUDY:best``, ``STUDY:recommended`` or ``STUDY:NUMBER`` with a study's name or
-            file, which then gives data set, recipe and resolution; the name of a
-            family's published kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
+        model: ``STUDY:best``, ``STUDY:recommended``, ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
+            place on its Pareto front, from 0, by falling accuracy) with a study's name or file,
+            which then gives data set, recipe and resolution; the name of a family's published
+            kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
         options: What else was asked for; it goes before what the study says.
 
     Raises:
@@ -109,7 +113,7 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         close = difflib.get_close_matches(name, [*published, *names], n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise InputError(
-            "a model must be STUDY:best, STUDY:recommended, STUDY:NUMBER, "
+            "a model must be STUDY:best, STUDY:recommended, STUDY:NUMBER, STUDY:front:PLACE, "
             f"{', '.join(published)} or a name of torchvision's such as mobilenet_v2, "
             f"but got {model!r}{hint}"
         )
@@ -137,9 +141,12 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
         record = observed_best(records)
         if record is None:
             raise InputError(f"study {study} has no complete trial yet")
+    elif which.startswith(_FRONT):
+        record = _on_front(study, which.removeprefix(_FRONT), opened)
     elif not which.isdecimal() or int(which) >= len(records):
         raise InputError(
-            f"{study}:TRIAL must be best, recommended or a number below {len(records)}, "
+            f"{study}:TRIAL must be best, recommended, front:PLACE or a number below "
+            f"{len(records)}, "
             f"but got {which!r}"
         )
     else:
@@ -147,6 +154,22 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
     if not record.parameters:
         raise InputError(f"trial {which} of study {study} has no kernel yet")
     return f"{Path(study).stem} trial {record.number}", dict(record.parameters)
+
+
+def _on_front(study: str, place: str, opened: LoadedStudy) -> TrialRecord:
+    """A trial on the Pareto front, by its place."""
+    front = front_of(opened.stored)
+    if front is None:
+        told = len(opened.stored.objectives)
+        raise InputError(
+            f"{study}:front:{place} takes a study with several objectives and a complete trial, "
+            f"but it has {told} {'objective' if told == 1 else 'objectives'}"
+        )
+    if not place.isdecimal() or int(place) >= len(front.trials):
+        raise InputError(
+            f"{study}:front:PLACE must be a number below {len(front.trials)}, but got {place!r}"
+        )
+    return front.trials[int(place)]
 
 
 def _without_study(options: TrainOptions) -> StudyDefinition:

@@ -20,6 +20,7 @@ from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.database.waiting import wait_for_earlier_kernels
 from betanas.devices.find import Devices, find_devices
 from betanas.errors import InputError, NoStudyError, RunError
+from betanas.jobs.front import note_reference
 from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.launcher.leading import LeadingTrainer
 from betanas.launcher.link import introduction
@@ -73,10 +74,17 @@ class Search:
         self._reporter = reporter
         self._problem = study_problem(definition, stored.settings)
         search = definition.search
-        acquisition = search.acquisition if search.sampler == "botorch" else None
+        takes = search.sampler == "botorch" and len(definition.objectives) == 1
+        acquisition = search.acquisition if takes else None
         self._sampler = KernelSampler(self._problem, search.sampler, acquisition)
         self._runner = TrialRunner(
-            definition, stored, self._problem, devices, folder, reporter, prunes=True
+            definition,
+            stored,
+            self._problem,
+            devices,
+            folder,
+            reporter,
+            prunes=len(stored.objectives) == 1,  # Optuna prunes no other studies
         )
         stored.study.pruner = PRUNERS[definition.search.pruner]()
 
@@ -140,6 +148,7 @@ class Search:
             return known
         if self._sampler.learns(claimed.number):
             wait_for_earlier_kernels(self._stored, claimed, space.names)
+            note_reference(self._stored)
         proposed, trouble = patient(self._sampler.propose)(self._stored.study, claimed.frozen)
         kernel: dict[str, Any] = proposed | known
         facts = {FALLBACK: trouble} if trouble else {}

@@ -46,6 +46,7 @@ from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
 from betanas.files import make_folder, write_whole
+from betanas.jobs.front import front_of
 from betanas.jobs.recommend import recommended
 from betanas.parameters import Choice, Parameter
 from betanas.search.plan import StudyProblem, study_problem
@@ -71,7 +72,11 @@ def analyse(
         top: How many of the best trials to cluster.
         clusters: Into how many clusters.
     """
-    return analyse_records(definition, stored.settings, stored.records(), top, clusters)
+    found = analyse_records(definition, stored.settings, stored.records(), top, clusters)
+    front = front_of(stored)
+    if front is None:
+        return found
+    return replace(found, front=front, summary={**found.summary, **front.to_json()})
 
 
 def analyse_records(

@@ -217,6 +217,9 @@ def _costs(record: TrialRecord) -> Iterator[tuple[str, float]]:
         value = getattr(record, name)
         if value is not None:
             yield name, float(value)
+    latency = record.audit.get("latency")
+    if latency:
+        yield "latency_ms", float(latency["p50_ms"])
 
 
 def _parts(metrics: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -1,22 +1,25 @@
 """One claimed trial from its kernel to its record, on whatever objective measures it."""
 
 import errno
+import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture
 from betanas.architecture.limits import Rejection
 from betanas.database.folders import cache_folder
 from betanas.database.leases import RENEWAL_SECONDS
 from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.devices.find import Devices
-from betanas.errors import RunError
+from betanas.errors import InputError, RunError
 from betanas.objectives import Objective
 from betanas.search.plan import StudyProblem
 from betanas.search.pruning import percent_spent
-from betanas.study.definition import StudyDefinition
+from betanas.study.definition import ACCURACY, LATENCY, StudyDefinition
 from betanas.trial import Failure, Phase, TrainingResult, TrialRecord, TrialTask, left_result
 
 MAX_ATTEMPTS = 3  # workers that one kernel may take down before it is given up
@@ -39,6 +42,46 @@ class Reporter(Protocol):
 
     def recorded(self, record: TrialRecord) -> None:
         """A trial has ended and is in the database."""
+
+
+def trial_values(
+    definition: StudyDefinition, number: int, result: TrainingResult, costs: Complexity
+) -> tuple[float, ...] | None:
+    """A trial's values, in the order of the study's objectives.
+
+    With ``objective.latency_weight`` the one value is the accuracy less the weighted logarithm of
+    the latency in milliseconds (the runtime loss of Stamoulis et al., 2019, "Single-Path NAS").
+
+    Args:
+        definition: The study file.
+        number: The trial's, for the message.
+        result: What was measured.
+        costs: What was counted.
+
+    Returns:
+        None for a trial that has failed or was stopped.
+
+    Raises:
+        InputError: If the objective has left out a value, or it is not finite.
+    """
+    if result.failure is not None or result.stopped:
+        return None
+    found: dict[str, float | None] = {ACCURACY: result.value, **asdict(costs)}
+    found[LATENCY] = None if result.latency is None else result.latency.p50_ms
+    wanted = [*definition.objectives, *([LATENCY] if definition.measured_latency else [])]
+    values = {name: found[name] for name in wanted}
+    for name, value in values.items():
+        positive = name != LATENCY or (value or 0.0) > 0
+        if value is None or not math.isfinite(value) or not positive:
+            raise InputError(
+                f"objective.name = {definition.objective.name} must return a finite {name} or a "
+                f"failure, but got {value} for trial {number}; the trial is given back, and the "
+                "same command goes on once that is mended"
+            )
+    known = {name: float(value) for name, value in values.items() if value is not None}
+    if weight := definition.objective.latency_weight:
+        return (known[ACCURACY] - weight * math.log(known[LATENCY]),)
+    return tuple(known[name] for name in definition.objectives)
 
 
 class TrialRunner:
@@ -114,7 +157,10 @@ class TrialRunner:
             self._reporter.proposed(self._stored.record(claimed.number))
             task = self._task(claimed.number, seed_of(architecture), architecture, parameters)
             result = self._measure(claimed, task, objective)
-            recorded = self._stored.finish(claimed, result, self._circumstances())
+            values = trial_values(
+                self._definition, claimed.number, result, verdicts.complexities.row(0)
+            )
+            recorded = self._stored.finish(claimed, result, values, self._circumstances())
         if recorded:
             self._reporter.recorded(self._stored.record(claimed.number))
         return recorded
@@ -141,6 +187,7 @@ class TrialRunner:
             device=self._devices.kind,
             folder=str(self._folder / f"{number:05d}"),
             cache=str(cache_folder(self._folder)),
+            latency=self._definition.measured_latency,
         )
 
     def _measure(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from betanas.architecture.layers import IMAGE_CHANNELS, Architecture
-from betanas.models.network import build_model
+from betanas.architecture.layers import IMAGE_CHANNELS
+from betanas.architecture.reference import Network
+from betanas.models.network import build_network
 
 _WARM_UP_RUNS, _WARM_UP_SECONDS = 3, 0.2
 _LEAST_RUNS, _MOST_RUNS, _SECONDS = 15, 300, 1.0
@@ -21,29 +22,35 @@ class Latency:
         seconds: Median over the runs.
         low: Lower quartile.
         high: Upper quartile.
+        p95: What 95 of 100 runs stay below.
         runs: How many were measured.
     """
 
     seconds: float
     low: float
     high: float
+    p95: float
     runs: int
 
 
-def measure_latency(architecture: Architecture, batch: int, device: str) -> Latency:
+def measure_latency(
+    architecture: Network, batch: int, device: str, beat: Callable[[], None] = lambda: None
+) -> Latency:
     """Times float32 inference of a network with fresh weights, channels last, without a compiler.
 
     Args:
         architecture: The network.
         batch: Images of one pass.
         device: ``cpu`` or ``cuda``; a CPU works with torch's number of threads.
+        beat: Called before each pass.
     """
     side = architecture.resolution
-    model = build_model(architecture).to(device).to(memory_format=torch.channels_last).eval()
+    model = build_network(architecture).to(device).to(memory_format=torch.channels_last).eval()
     images = torch.randn(batch, IMAGE_CHANNELS, side, side, device=device)
     images = images.to(memory_format=torch.channels_last)
 
     def once() -> float:
+        beat()
         began = time.perf_counter()
         model(images)
         if device != "cpu":
@@ -53,8 +60,9 @@ def measure_latency(architecture: Architecture, batch: int, device: str) -> Late
     with torch.inference_mode():
         _repeat(once, _WARM_UP_RUNS, _WARM_UP_SECONDS)
         taken = torch.tensor(_repeat(once, _LEAST_RUNS, _SECONDS), dtype=torch.float64)
-    low, middle, high = torch.quantile(taken, torch.tensor([0.25, 0.5, 0.75]).double()).tolist()
-    return Latency(middle, low, high, len(taken))
+    shares = torch.tensor([0.25, 0.5, 0.75, 0.95]).double()
+    low, middle, high, p95 = torch.quantile(taken, shares).tolist()
+    return Latency(middle, low, high, p95, len(taken))
 
 
 def _repeat(once: Callable[[], float], runs: int, seconds: float) -> list[float]:

@@ -29,4 +29,12 @@ def planned_problem(
     space, search = Space(definition.searched), definition.search
     rules = ArchitectureRules(space, feasibility)
     start = tuple(tuple(space.vector(kernel).tolist()) for kernel in definition.start)
-    return Problem(space, rules, search.seed, search.sobol_trials, search.min_feasible, start)
+    return Problem(
+        space,
+        rules,
+        search.seed,
+        search.sobol_trials,
+        search.min_feasible,
+        start,
+        definition.objectives,
+    )

@@ -33,6 +33,8 @@ class Problem(Generic[R_co]):
         sobol_trials: Points of the first phase in any case.
         min_feasible: It goes on until so many of its points are feasible.
         start: Kernels before the first point, each ``d``; they are rejected like any others.
+        objectives: Names of a trial's values, the accuracy first: that is to rise, all others, of
+            which the rules know some (``Rules.costs``), to fall.
     """
 
     space: Space
@@ -41,6 +43,7 @@ class Problem(Generic[R_co]):
     sobol_trials: int
     min_feasible: int
     start: tuple[tuple[float, ...], ...] = ()
+    objectives: tuple[str, ...] = ("accuracy",)
 
     def sobol_points(self, first: int, number: int) -> FloatArray:
         """Kernels ``first`` to ``first + number - 1`` of the sequence, ``number x d``."""

@@ -45,6 +45,10 @@ class Rules(ABC):
     def identity(self, kernel: FloatArray) -> Hashable:
         """Equal for two kernels, ``d``, of which only one is worth training."""
 
+    def costs(self, kernels: FloatArray) -> Mapping[str, FloatArray]:
+        """What is known of n kernels, ``n x d``, without a trial: ``name -> n`` values > 0."""
+        return {}
+
     def tightened(self, out_of_memory: FloatArray, complete: FloatArray) -> Self:
         """Rules that have learnt from kernels, ``n x d``, that ran out of memory or did not."""
         return self
@@ -95,6 +99,14 @@ class ArchitectureRules(Rules):
             feasible = feasible & (needed < self.memory_below)
         features = [np.log(np.maximum(c, 1)) for c in (costs.num_params, costs.macs)]
         return Assessment(feasible, np.column_stack([*features, verdicts.features]))
+
+    def costs(self, kernels: FloatArray) -> Mapping[str, FloatArray]:
+        """Parameters, multiply-adds and activations of n kernels, ``n x d``."""
+        costs = self.check(kernels).complexities
+        return {
+            name: np.maximum(getattr(costs, name), 1).astype(np.float64)
+            for name in ("num_params", "macs", "activation_bytes")
+        }
 
     def identity(self, kernel: FloatArray) -> Hashable:
         """The architecture's fingerprint, and all else that is searched beside it."""

@@ -48,7 +48,7 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
     ) -> None:
         self._problem = problem
         self._phase = Phase(strategy) if isinstance(strategy, str) else Phase.BOTORCH
-        self._strategy = make_strategy(strategy, problem.space, problem.seed, acquisition)
+        self._strategy = make_strategy(strategy, problem, acquisition)
 
     def phase(self, number: int) -> Phase:
         """Which phase a trial belongs to, by its number."""

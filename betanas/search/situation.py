@@ -10,6 +10,8 @@ from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from betanas.arrays import FloatArray
+from betanas.database.stored import REFERENCE
+from betanas.search.front import as_points, ranks, reference_point
 from betanas.search.problem import Problem
 from betanas.search.rules import Rules
 from betanas.search.space import Space
@@ -57,9 +59,9 @@ def _expected(trial: FrozenTrial, complete: Sequence[FrozenTrial]) -> tuple[floa
     """Value at the budget's end, and its deviation, from what complete trials gained."""
     share = max(trial.intermediate_values)
     gains = [
-        t.value - t.intermediate_values[share]
+        t.values[0] - t.intermediate_values[share]
         for t in complete
-        if t.value is not None and share in t.intermediate_values
+        if share in t.intermediate_values
     ]
     if len(gains) < _LEAST_GAINS:
         return np.nan, np.nan
@@ -109,7 +111,7 @@ class Situation:
         def having(state: TrialState) -> list[FrozenTrial]:
             return [t for t in others if t.state == state]
 
-        complete = [t for t in having(TrialState.COMPLETE) if np.isfinite(t.values[0])]
+        complete = [t for t in having(TrialState.COMPLETE) if np.isfinite(t.values).all()]
         failed = having(TrialState.FAIL)
         memory = [t for t in failed if t.user_attrs.get("reason") == Failure.OUT_OF_MEMORY]
         rules = problem.rules.tightened(vectors(memory), vectors(complete))
@@ -149,8 +151,29 @@ class Situation:
 
     @cached_property
     def values(self) -> FloatArray:
-        """Of the complete trials, ``n``."""
-        return np.array([t.value for t in self.complete], dtype=np.float64)
+        """Of the complete trials, ``n``: of several objectives the first, the accuracy."""
+        return np.array([t.values[0] for t in self.complete], dtype=np.float64)
+
+    @cached_property
+    def points(self) -> FloatArray:
+        """All objectives of the complete trials, ``n x q``, as ``front.py`` sees them."""
+        values = [t.values for t in self.complete]
+        return as_points(np.array(values, dtype=np.float64).reshape(len(values), -1))
+
+    @cached_property
+    def merits(self) -> FloatArray:
+        """By which complete trials are compared, ``n``: values, or how near the front they are."""
+        return self.values if len(self.problem.objectives) == 1 else -ranks(self.points)
+
+    @cached_property
+    def reference(self) -> FloatArray:
+        """Where hypervolumes count from, ``q``: as recorded, else by the opening's trials."""
+        noted = self.study.user_attrs.get(REFERENCE)
+        if noted is not None:
+            values = [noted[name] for name in self.problem.objectives]
+            return np.asarray(as_points(np.array([values], dtype=np.float64))[0])
+        first = [t.number < self.problem.opening_length for t in self.complete]
+        return reference_point(self.points[first] if any(first) else self.points)
 
     @cached_property
     def known(self) -> set[Hashable]:

@@ -1,5 +1,8 @@
 """The strategies behind ``search.sampler``: all of them propose feasible kernels only.
 
+Of several objectives, ``gp`` and ``botorch`` are one: BoTorch's expected hypervolume improvement
+over our feasible kernels (``front_strategy.py``).
+
 ``gp`` is ours, ``botorch`` is BoTorch's model and acquisition functions with our maximiser. ``tpe``
 and ``cmaes`` are Optuna's, asked again until a kernel is feasible; ``random`` draws among the
 feasible, and ``evolution`` mutates the best of the latest. So a comparison on a user's own data is
@@ -11,7 +14,10 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
-from optuna.samplers import BaseSampler, CmaEsSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, TPESampler
+from optuna.storages import InMemoryStorage
+from optuna.study import Study
+from optuna.trial import TrialState, create_trial
 
 from betanas.arrays import FloatArray
 from betanas.errors import InputError
@@ -20,7 +26,10 @@ from betanas.search.acquisition import feasible_pool, keep_feasible, moved_insid
 from betanas.search.acquisitions import Acquisition
 from betanas.search.botorch_strategy import BoTorchStrategy
 from betanas.search.candidates import CandidatesFunction, CandidatesStrategy
+from betanas.search.front_strategy import HypervolumeImprovement
+from betanas.search.problem import Problem
 from betanas.search.proposal import Evidence, Proposer
+from betanas.search.rules import Rules
 from betanas.search.situation import Situation
 from betanas.search.space import Space
 from betanas.trial import Phase
@@ -28,6 +37,7 @@ from betanas.trial import Phase
 _LEAST_OBSERVATIONS = 2  # for a Gaussian process
 _MOST_DRAWS = 32  # of one of Optuna's samplers, before its draw is moved into the feasible set
 _POPULATION = 32  # latest complete trials that evolution chooses parents from
+_LEAST_POPULATION = 4
 _TOURNAMENT = 8
 _MUTATION = 0.1  # standard deviation, share of a range
 
@@ -130,7 +140,7 @@ class Evolution:
         own = [t.user_attrs.get("phase") != Phase.CONFIRM for t in situation.complete]
         latest = np.flatnonzero(own)[-_POPULATION:]
         chosen = rng.choice(latest, size=min(_TOURNAMENT, len(latest)), replace=False)
-        parent = situation.kernels[chosen[np.argmax(situation.values[chosen])]]
+        parent = situation.kernels[chosen[np.argmax(situation.merits[chosen])]]
         free = np.zeros(len(self._space.names), dtype=bool)
         free[self._space.free] = True
         parents = np.repeat(parent[None, :], 1024, axis=0)
@@ -142,6 +152,55 @@ class Evolution:
             if situation.rules.identity(mutant) not in situation.known:
                 return np.asarray(mutant), ""
         return None, "none of 1,024 mutants is feasible and new"
+
+
+class NSGA2:
+    """``nsga2``: Optuna's NSGA-II, whose first generation are the trials that open the study.
+
+    Optuna's own counts generations in attributes of the trials that it has proposed itself. Here
+    the complete trials are dealt out to generations by number, so that the opening counts and
+    nothing but the database is remembered (Deb et al., 2002, "A Fast and Elitist Multiobjective
+    Genetic Algorithm: NSGA-II").
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+
+    def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
+        """The first feasible and new child of the last whole generation."""
+        space, complete = self._space, situation.complete
+        opening = sum(t.number < situation.problem.opening_length for t in complete)
+        population = max(_LEAST_POPULATION, min(_POPULATION, opening))
+        if len(complete) < population:
+            return None, f"{len(complete)} complete trials are too few for a generation"
+        sampler = NSGAIISampler(population_size=population, seed=int(rng.integers(2**31)))
+        storage, searched = InMemoryStorage(), space.searched
+        key = sampler._get_generation_key()  # noqa: SLF001 - it has no public name
+        directions = situation.study.directions
+        study_id = storage.create_new_study(directions, "generations")
+        generations = Study("generations", storage)
+        for place, t in enumerate(complete):
+            generations.add_trial(
+                create_trial(
+                    state=TrialState.COMPLETE,
+                    params={name: t.params[name] for name in searched},
+                    distributions=searched,
+                    values=t.values,
+                    system_attrs={key: place // population},
+                )
+            )
+        child = storage.get_trial(storage.create_new_trial(study_id))
+        for _ in range(_MOST_DRAWS):
+            drawn = sampler.sample_relative(generations, child, searched)
+            # What it leaves out has mutated: it is drawn anew.
+            fresh = space.kernel(space.kernels(rng.random((1, len(space.names))))[0])
+            kernel = _completed(space, {name: fresh[name] for name in searched} | drawn)
+            feasible = situation.rules.assess(kernel[None, :]).feasible[0]
+            if feasible and situation.rules.identity(kernel) not in situation.known:
+                return kernel, ""
+        return moved_inside(
+            space, situation.rules, situation.kernels, kernel, situation.known
+        ), ""
 
 
 def _completed(space: Space, drawn: dict[str, Any]) -> FloatArray:
@@ -184,34 +243,43 @@ STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
     "random": Random,
     "cmaes": _cmaes,
     "evolution": Evolution,
+    "nsga2": NSGA2,
 }
+_OF_SEVERAL = STRATEGIES | {"gp": HypervolumeImprovement, "botorch": HypervolumeImprovement}
 
 
 def make_strategy(
     strategy: str | CandidatesFunction,
-    space: Space,
-    seed: int,
+    problem: Problem[Rules],
     acquisition: Acquisition | None = None,
 ) -> Strategy:
     """What proposes in a study.
 
     Args:
         strategy: A name of ``STRATEGIES``, or a ``candidates_func`` of ``BoTorchSampler``.
-        space: The ranges.
-        seed: The study's.
+        problem: What is searched, by how many objectives.
         acquisition: Of ``botorch``: a name of ``acquisitions.ACQUISITIONS``, or what makes one.
 
     Raises:
-        InputError: For an unknown acquisition, or one beside another strategy.
+        InputError: For an unknown acquisition, or one beside another strategy; for a strategy whose
+            optional dependency is not installed, or that cannot search the problem.
     """
+    space, seed, several = problem.space, problem.seed, len(problem.objectives) > 1
     if acquisition is not None and strategy != "botorch":
         other = strategy if isinstance(strategy, str) else "a candidates_func"
         raise InputError(f"acquisition is of the strategy botorch, but the strategy is {other}")
+    if several and (acquisition is not None or not isinstance(strategy, str)):
+        raise InputError(
+            "several objectives are searched by expected hypervolume improvement; leave out the "
+            "acquisition or candidates_func, or give one objective"
+        )
+    if several and strategy == "cmaes":
+        raise InputError("search.sampler = cmaes searches one objective; take gp, tpe or nsga2")
     if not isinstance(strategy, str):
         return CandidatesStrategy(space, strategy)
     if acquisition is not None:
         return BoTorchStrategy(space, seed, acquisition)
-    return STRATEGIES[strategy](space, seed)
+    return (_OF_SEVERAL if several else STRATEGIES)[strategy](space, seed)
 
 
 def feasible_point(situation: Situation, seed: int) -> FloatArray:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     Field,
@@ -23,6 +23,7 @@ from betanas.study.recipe import (
     SEARCHABLE,
     Budget,
     DatasetConfig,
+    LatencyConfig,
     Positive,
     Recipe,
     RecipeRange,
@@ -37,6 +38,9 @@ _FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
 
 
 MemoryLimit = Positive | Literal["auto", "none"]
+
+ObjectiveName = Literal["accuracy", "latency", "num_params", "macs", "activation_bytes"]
+ACCURACY, LATENCY = "accuracy", "latency"  # what a trial measures; the others are counted
 
 
 class ScaledLimits(Section):
@@ -62,7 +66,7 @@ MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to co
 class SearchConfig(Section):
     """How the study chooses kernels, and when it is done."""
 
-    sampler: Literal["gp", "botorch", "tpe", "random", "cmaes", "evolution"] = "gp"
+    sampler: Literal["gp", "botorch", "tpe", "random", "cmaes", "evolution", "nsga2"] = "gp"
     acquisition: Literal["qLogNEI", "qLogEI", "LogEI", "LogPI", "UCB"] = "qLogNEI"
     pruner: Literal["none", "median"] = "none"
     sobol_trials: Annotated[int, Field(ge=1)] = 100
@@ -86,6 +90,7 @@ class ObjectiveConfig(Section):
     """What a trial's value is."""
 
     name: str = "train"
+    latency_weight: Annotated[float, Field(ge=0)] = 0.0
 
 
 class StorageConfig(Section):
@@ -108,6 +113,8 @@ class StudyDefinition(Section):
         name: The file's stem: the study's name in its database.
         family: Which family's kernels to search.
         resolution: Input side of the networks in pixels.
+        objectives: Names of a trial's values, the accuracy first: that is to rise, all others to
+            fall.
         parameters: ``name -> (low, high)``, or options, in the family's order; low = high, or one
             option, fixes a parameter.
         dataset: Section ``[dataset]``.
@@ -117,6 +124,7 @@ class StudyDefinition(Section):
         limits: Section ``[limits]``.
         search: Section ``[search]``.
         objective: Section ``[objective]``.
+        latency: Section ``[latency]``.
         storage: Section ``[storage]``.
         track: Section ``[track]``.
     """
@@ -124,6 +132,7 @@ class StudyDefinition(Section):
     name: str
     family: str
     resolution: Annotated[int, Field(ge=16, le=4096)]
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(strict=False)] = (ACCURACY,)
     parameters: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     dataset: DatasetConfig
     recipe: Recipe = Recipe()
@@ -132,6 +141,7 @@ class StudyDefinition(Section):
     limits: LimitsConfig = LimitsConfig()
     search: SearchConfig = SearchConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    latency: LatencyConfig = LatencyConfig()
     storage: StorageConfig = StorageConfig()
     track: TrackConfig = TrackConfig()
 
@@ -167,6 +177,42 @@ class StudyDefinition(Section):
                 f"search.pruner = {self.search.pruner} compares trials at equal shares of their "
                 f"budget: recipe.evaluations must be >= {MIN_EVALUATIONS}, but got "
                 f"{self.recipe.evaluations}"
+            )
+        return self
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _are_listed(cls, given: Any) -> Any:
+        known = ", ".join(get_args(ObjectiveName))
+        if not isinstance(given, list | tuple):
+            raise ValueError(f"must be a list of {known}, but got {given!r}")  # noqa: TRY004
+        if unknown := [name for name in given if name not in get_args(ObjectiveName)]:
+            raise ValueError(f"must be among {known}, but got {unknown[0]!r}")
+        if list(given[:1]) != [ACCURACY] or len(set(given)) < len(given):
+            raise ValueError(
+                f"must name accuracy first and each objective once, but got {', '.join(given)}"
+            )
+        return given
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> Self:
+        if len(self.objectives) == 1:
+            return self
+        several = f"objectives = {', '.join(self.objectives)}"
+        if self.search.pruner != "none":
+            raise ValueError(
+                f"search.pruner must be none with {several}, but got {self.search.pruner}: Optuna "
+                "prunes trials of one objective only"
+            )
+        if self.search.sampler == "cmaes":
+            raise ValueError(
+                f"search.sampler = cmaes searches one objective, but got {several}; take gp, "
+                "botorch, tpe, nsga2, evolution or random"
+            )
+        if self.objective.latency_weight:
+            raise ValueError(
+                f"objective.latency_weight puts the latency into one value, but got {several}; "
+                "leave out the one or the other"
             )
         return self
 
@@ -222,6 +268,12 @@ class StudyDefinition(Section):
             for key, r in self.recipe_ranges.items()
         }
         return [dict(self.search_family.members[name]) | beside for name in self.search.start]
+
+    @property
+    def measured_latency(self) -> LatencyConfig | None:
+        """How a trial is to measure its latency; None where nothing asks for it."""
+        wanted = LATENCY in self.objectives or self.objective.latency_weight > 0
+        return self.latency if wanted else None
 
     @property
     def search_family(self) -> Family:
@@ -304,6 +356,8 @@ def default_meaning(schema: int) -> dict[str, Any]:
             "limits": LimitsConfig().model_dump(mode="json"),
             "search": SearchConfig().model_dump(mode="json"),
             "objective": ObjectiveConfig().model_dump(mode="json"),
+            "objectives": [ACCURACY],
+            "latency": LatencyConfig().model_dump(mode="json"),
         }
     )
 

@@ -178,6 +178,13 @@ def beside_kernel(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {n: value for n, value in parameters.items() if n.startswith(RECIPE_PREFIX)}
 
 
+class LatencyConfig(Section):
+    """How a trial's latency is measured, where an objective asks for it."""
+
+    batch_size: Annotated[int, Field(gt=0)] = 1
+    threads: Annotated[int, Field(gt=0)] = 1
+
+
 BudgetUnit = Literal["seconds", "steps", "epochs", "images"]
 _BUDGET_UNITS: tuple[BudgetUnit, ...] = ("seconds", "steps", "epochs", "images")
 

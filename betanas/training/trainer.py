@@ -37,6 +37,7 @@ from betanas.training.heartbeat import Heartbeat
 from betanas.training.progress import NewsWriter
 from betanas.training.recipe import Precision, build_optimizer, parallel
 from betanas.training.schedule import LearningRate
+from betanas.training.speed import trial_latency
 from betanas.trial import STOP_FILE, Evaluation, TrainingResult, TrialTask
 
 # Steps that a GPU may have before it: enough to work on while the next batches are asked for.
@@ -327,6 +328,8 @@ class Training:
 
     def _result(self, startup_seconds: float) -> TrainingResult:
         clock = self._clock
+        wanted = None if self._stopped else self._task.latency
+        latency = wanted and trial_latency(self._task, wanted, self._ranks, self._beat)
         named = startup_seconds + clock.seconds + self._evaluation_seconds - self._restored_seconds
         return TrainingResult(
             value=max(e.accuracy for e in self._history),
@@ -346,4 +349,5 @@ class Training:
             precision=self._precision.name,
             history=tuple(self._history),
             stopped=self._stopped,
+            latency=latency,
         )

@@ -37,6 +37,10 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
         ("check", "digits", "--set", "search.acquisition=UCB"),
         r"search\.acquisition = UCB is of search\.sampler = botorch, but the sampler is gp; leave",
     ),
+    "unknown objective": (
+        ("optimize", "--study", "digits", "--set", 'objectives=["accuracy", "speed"]'),
+        r"objectives must be among accuracy, latency, num_params, .*, but got 'speed'",
+    ),
     "no TOML": (("check", "../no-toml.toml"), r"no-toml\.toml is not valid TOML: .*line 1"),
     "no file": (("check", "nowhere.toml"), r"there is no study file nowhere\.toml; give a path"),
     "wrong override": (("check", "digits", "--set", "trials"), r"--set takes key=value"),

@@ -205,6 +205,38 @@ WRONG = [
         GOOD + "[limits.scaled]\nnum_params = 1\n",
         "limits.scaled.resolution is required, but is not given",
     ),
+    # objectives
+    (
+        'objectives = ["accuracy", "speed"]\n' + GOOD,
+        "objectives must be among accuracy, latency, num_params, macs, activation_bytes, but got",
+    ),
+    ('objectives = "latency"\n' + GOOD, "objectives must be a list of accuracy, latency, num_par"),
+    (
+        'objectives = ["latency", "accuracy"]\n' + GOOD,
+        "objectives must name accuracy first and each objective once, but got latency, accuracy",
+    ),
+    ("objectives = []\n" + GOOD, "objectives must name accuracy first and each objective once"),
+    (
+        'objectives = ["accuracy", "macs", "macs"]\n' + GOOD,
+        "objectives must name accuracy first and each objective once, but got accuracy, macs, macs",
+    ),
+    (
+        'objectives = ["accuracy", "macs"]\n' + GOOD + '[search]\npruner = "median"\n',
+        "search.pruner must be none with objectives = accuracy, macs, but got median: Optuna pr",
+    ),
+    (
+        'objectives = ["accuracy", "macs"]\n' + GOOD + '[search]\nsampler = "cmaes"\n',
+        "search.sampler = cmaes searches one objective, but got objectives = accuracy, macs; take",
+    ),
+    (
+        'objectives = ["accuracy", "macs"]\n' + GOOD + "[objective]\nlatency_weight = 0.1\n",
+        "objective.latency_weight puts the latency into one value, but got objectives = accuracy,",
+    ),
+    (
+        GOOD + "[objective]\nlatency_weight = -1.0\n",
+        "objective.latency_weight must be >= 0, but got",
+    ),
+    (GOOD + "[latency]\nthreads = 0\n", "latency.threads must be > 0, but got 0"),
     # ranges
     (
         GOOD + "[parameters]\nk = [5, 2]\n",

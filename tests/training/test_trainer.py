@@ -1,5 +1,6 @@
 """Whole trainings in real processes: budgets, seeds and ranks."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from trainings import TaskMaker, learnt
 from betanas.devices.ranks import Ranks
 from betanas.images.placement import TrainingImages
 from betanas.launcher.client import TrainerServer
+from betanas.study.recipe import LatencyConfig
 from betanas.training.trainer import Training
-from betanas.trial import STOP_FILE
+from betanas.trial import STOP_FILE, TrainingResult, TrialTask
 
 STEPS_PER_EPOCH = 16  # of 64 images
 
@@ -178,3 +180,22 @@ def test_a_budget_in_seconds_is_overshot_by_one_step_at_most(make_task: TaskMake
         e.train_seconds for e in result.history
     )
     assert result.history[-1].train_seconds == pytest.approx(result.train_seconds, abs=1e-3)
+
+
+def test_the_latency_is_measured_outside_of_the_budget(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    wanted = LatencyConfig(batch_size=2, threads=1)
+    for ranks in (1, 2):
+        task = make_task(budget={"steps": 4}, ranks=ranks, latency=wanted, name=f"{ranks}")
+        assert TrialTask.from_json(json.loads(json.dumps(task.to_json()))) == task
+        result = server.run(task)
+        found = result.latency
+        assert found is not None
+        assert 0 < found.p50_ms <= found.p95_ms
+        assert (found.batch_size, found.threads, found.device) == (2, 1, "cpu")
+        assert found.runs >= 15
+        assert result.steps == 4
+        assert result.other_seconds > found.runs * found.p50_ms / 2000
+        assert TrainingResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+    assert server.run(make_task(budget={"steps": 4})).latency is None

@@ -29,7 +29,7 @@ _TITLES = {
 }
 
 
-def _fit_log_axis(axes: Axes, which: str) -> None:
+def fit_log_axis(axes: Axes, which: str) -> None:
     """A log axis with a few labels, also where it spans less than a decade."""
     from matplotlib.ticker import LogLocator  # noqa: PLC0415 - beside its only use
 
@@ -77,7 +77,7 @@ def draw_pareto(records: Sequence[TrialRecord]) -> Figure:
         )  # fmt: skip
         if priced:
             axes.set_xscale("log")
-            _fit_log_axis(axes, "x")
+            fit_log_axis(axes, "x")
         axes.set_xlabel(_title(records, cost))
         per_cent_axis(axes)
         if i:
@@ -109,7 +109,7 @@ def draw_scaling(rows: Sequence[ScaledCost], resolution: int) -> Figure:
         axes.plot([row.resolution for row in known], numbers, color=colour)
         if title != "layers" and numbers:
             axes.set_yscale("log")
-            _fit_log_axis(axes, "y")
+            fit_log_axis(axes, "y")
         elif numbers:
             whole_numbers(axes, "y")
         axes.set_title(title, pad=4)
