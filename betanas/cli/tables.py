@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from betanas.architecture.cells import CellNetwork
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture, Layer
 from betanas.cli.options import per_cent, short
@@ -33,6 +34,7 @@ def architecture_json(architecture: Architecture, complexity: Complexity) -> dic
         }
         for y in architecture.layers
     ]
+    cell = {"cell": str(architecture.cell)} if isinstance(architecture, CellNetwork) else {}
     return {
         "resolution": architecture.resolution,
         "num_classes": architecture.num_classes,
@@ -42,6 +44,7 @@ def architecture_json(architecture: Architecture, complexity: Complexity) -> dic
         "activation_bytes": complexity.activation_bytes,
         "latent_channels": architecture.latent_channels,
         "fingerprint": architecture.fingerprint,
+        **cell,
     }
 
 
@@ -97,6 +100,8 @@ def print_architecture(
             str(len(row.layers)),
         )
     console.print(table)
+    if isinstance(architecture, CellNetwork):
+        console.print(f"CELL {architecture.cell}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"R={architecture.resolution}, {architecture.num_classes} classes, "
         f"latent {architecture.latent_channels}: {complexity.num_params:,} parameters, "

@@ -125,13 +125,13 @@ def test_ranges_of_the_parameters() -> None:
     assert set(stated) == {name for family in betanets for name in family.names}
 
 
-def test_parameters_of_betamix() -> None:
-    rows = re.findall(
-        r"^\| betamix `(\w+)` \| (.+?) \| (.+?) \|", text_of("[parameters]"), re.MULTILINE
-    )
+@pytest.mark.parametrize("family", ["betamix", "nasbench201"])
+def test_parameters_of_other_families(family: str) -> None:
+    pattern = rf"^\| {family} `(\w+)` \| (.+?) \| (.+?) \|"
+    rows = re.findall(pattern, text_of("[parameters]"), re.MULTILINE)
     stated = {name: (shown, meaning) for name, shown, meaning in rows}
-    assert list(stated) == list(FAMILIES["betamix"].names)
-    for p in FAMILIES["betamix"].parameters:
+    assert list(stated) == list(FAMILIES[family].names)
+    for p in FAMILIES[family].parameters:
         assert stated[p.name] == (_shown(p.range), p.meaning)
 
 
