@@ -72,8 +72,15 @@ def _train(definition: StudyDefinition, cache: Path) -> Objective:
     return made
 
 
+def _table(definition: StudyDefinition, cache: Path) -> Objective:
+    """``table``: results that are known."""
+    made: Objective = import_module("betanas.measures.table").TableObjective(definition, cache)
+    return made
+
+
+_BUILT_IN = {"train": _train, "table": _table}
 _REGISTRY: Registry[Callable[[StudyDefinition, Path], Objective]] = Registry(
-    "objective.name", GROUP, {"train": _train}, lambda make: make
+    "objective.name", GROUP, _BUILT_IN, lambda make: make
 )
 
 

@@ -159,9 +159,7 @@ def test_a_study_narrows_the_familys_parameters(tmp_path: Path) -> None:
 
 
 def test_families_are_found_registered_and_refused_by_name() -> None:
-    with pytest.raises(
-        InputError, match="one of betanet2, .* nasbench201, pyramid, but"
-    ):
+    with pytest.raises(InputError, match=r"one of betanet2, .* nasbench201, pyramid, but"):
         find_family("pyramids")
     assert isinstance(find_family("pyramid"), Pyramid)
     Pyramid.name = "betanet2"
@@ -272,7 +270,7 @@ def test_train_trains_an_own_family(tmp_path: Path) -> None:
 def test_an_unknown_objective_is_refused_and_another_one_is_another_study(tmp_path: Path) -> None:
     unknown = STUDY.replace('"size"', '"sizes"')
     with pytest.raises(
-        InputError, match=r"objective.name must be one of train, size, deadly.*sizes"
+        InputError, match=r"objective.name must be one of train, .*size, deadly.*sizes"
     ):
         search(tmp_path, unknown)
     assert not (tmp_path / "mine.db").exists()

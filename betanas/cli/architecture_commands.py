@@ -108,7 +108,8 @@ def check(
     find_objective(definition.objective.name)
     notes = []
     try:
-        classes = describe_dataset(definition.dataset).num_classes
+        reads_images = definition.objective.reads_images
+        classes = describe_dataset(definition.dataset, reads_images=reads_images).num_classes
     except DataError as error:
         classes = 100 if definition.dataset.name == "cifar100" else 10
         notes.append(f"{error}; {classes} classes assumed")

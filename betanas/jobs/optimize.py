@@ -157,7 +157,8 @@ def optimize(
         raise InputError(f"--trials must be >= 1, but got {more_trials}")
     open_objective = find_objective(definition.objective.name)
     devices = replace(find_devices(device, nproc_per_node), nnodes=node.nnodes if node else 1)
-    facts = describe_dataset(definition.dataset)
+    reads_images = definition.objective.reads_images
+    facts = describe_dataset(definition.dataset, reads_images=reads_images)
     if node:
         open_objective = partial(_train_together, node=node, devices=devices, facts=facts)
     fresh = new_settings(definition, facts, devices)

@@ -74,6 +74,20 @@ class ObjectiveConfig(Section):
     """What a trial's value is."""
 
     name: str = "train"
+    table: str | None = None
+
+    @model_validator(mode="after")
+    def _check_table(self) -> Self:
+        if self.table is not None and self.name != "table":
+            raise ValueError(
+                f"objective.table is read where objective.name is table, but got {self.name}"
+            )
+        return self
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the data set's images must be there."""
+        return self.name != "table"
 
 
 class StorageConfig(Section):
