@@ -103,8 +103,10 @@ def optimize(
     best = observed_best(stored.records())
     same = f"--study {study}" + (f" --storage {storage}" if storage else "")
     if best is not None:
+        objective = definition.objective.name
+        what = "validation accuracy" if objective in ("train", "table") else objective
         say(
-            f"\nbest: trial {best.number} with {per_cent(best.value)} validation accuracy, "
+            f"\nbest: trial {best.number} with {per_cent(best.value)} {what}, "
             f"{short(best.num_params)} parameters, {short(best.macs)} multiply-adds",
             err,
         )

@@ -87,7 +87,7 @@ class ObjectiveConfig(Section):
     @property
     def reads_images(self) -> bool:
         """Whether the data set's images must be there."""
-        return self.name != "table"
+        return self.name not in ("table", "synflow")
 
 
 class StorageConfig(Section):
