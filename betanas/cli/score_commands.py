@@ -25,6 +25,7 @@ from betanas.errors import InputError
 
 if TYPE_CHECKING:
     from betanas.jobs.score import Scored
+    from betanas.study.recipe import DatasetConfig
 
 
 @app.command(epilog=example("betanas score --study demo --number 30"))
@@ -79,7 +80,7 @@ def score(
 def _score_study(
     study: str,
     number: int | None,
-    images: object,
+    images: DatasetConfig | None,
     device: str,
     storage: str | None,
     set_: list[str] | None,
@@ -99,7 +100,12 @@ def _score_study(
 
 
 def _score_family(
-    family: str, number: int, resolution: int, classes: int, images: object, device: str
+    family: str,
+    number: int,
+    resolution: int,
+    classes: int,
+    images: DatasetConfig | None,
+    device: str,
 ) -> list[Scored]:
     from betanas.architecture.families import find_family
     from betanas.jobs.score import batches_of, score_family

@@ -68,13 +68,20 @@ class Scorer:
     def score(self, number: int, network: Architecture, value: float | None) -> Scored:
         """Builds a network with fresh weights and scores it."""
         model = fresh_network(network, trial_seed(self.seed, number), self.device)
-        found = (
-            naswot(model, (batch.to(self.device) for batch in self.batches)),
-            synflow(model, network.resolution),
-        )
+        batches = (batch.to(self.device) for batch in self.batches)
         costs = count(network, 1)
-        finite = (f if math.isfinite(f) else None for f in found)
-        return Scored(number, *finite, costs.num_params, costs.macs, value)
+        return Scored(
+            number,
+            _finite(naswot(model, batches)),
+            _finite(synflow(model, network.resolution)),
+            costs.num_params,
+            costs.macs,
+            value,
+        )
+
+
+def _finite(score: float) -> float | None:
+    return score if math.isfinite(score) else None
 
 
 Tell = Callable[[Scored], None]

@@ -66,7 +66,7 @@ def fresh_network(network: Network, seed: int, device: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_network(network)
-    return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(device).to(memory_format=torch.channels_last)
 
 
 def image_batches(images: TrainingImages, resolution: int, seed: int) -> list[Tensor]:
@@ -94,7 +94,7 @@ def image_batches(images: TrainingImages, resolution: int, seed: int) -> list[Te
     chosen = images.train[order[: BATCHES * number]]
     transform = EvalTransform(resolution, images.mean, images.std)
     cpu = torch.device("cpu")
-    return [transform(images.take(part, cpu)[0]) for part in chosen.split(number)]
+    return [transform(images.take(part, cpu)[0]) for part in torch.split(chosen, number)]
 
 
 def noise_batches(resolution: int, seed: int) -> list[Tensor]:

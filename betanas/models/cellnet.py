@@ -71,8 +71,9 @@ class Reduction(nn.Module):
             _relu_conv_norm(layer.in_channels, layer.out_channels, 3, layer.stride),
             _relu_conv_norm(layer.out_channels, layer.out_channels, 3),
         )
+        odd = layer.in_resolution % 2 == 1
         self.shortcut = nn.Sequential(
-            nn.AvgPool2d(layer.stride, ceil_mode=True),  # of odd sides, too
+            nn.AvgPool2d(layer.stride, ceil_mode=odd),  # rounds as the convolution does
             nn.Conv2d(layer.in_channels, layer.out_channels, 1, bias=False),
         )
 
