@@ -107,10 +107,12 @@ def _score_family(
     images: DatasetConfig | None,
     device: str,
 ) -> list[Scored]:
+    from betanas.architecture.decoding import check_resolution
     from betanas.architecture.families import find_family
     from betanas.jobs.score import batches_of, score_family
 
     chosen = find_family(family)
+    check_resolution(resolution)
     batches, note = batches_of(images, resolution, 0, Path("storage/cache"))
     if note:
         say(f"note: {note}", err)
