@@ -74,8 +74,27 @@ def _train(definition: StudyDefinition, cache: Path) -> Objective:
     return made
 
 
+def _table(definition: StudyDefinition, cache: Path) -> Objective:
+    """``table``: results that are known."""
+    made: Objective = import_module("betanas.measures.table").TableObjective(definition, cache)
+    return made
+
+
+def _naswot(definition: StudyDefinition, cache: Path) -> Objective:
+    """``naswot``: how an untrained network tells images apart."""
+    made: Objective = import_module("betanas.measures.scored").NaswotObjective(definition, cache)
+    return made
+
+
+def _synflow(definition: StudyDefinition, cache: Path) -> Objective:
+    """``synflow``: what reaches the logits of an untrained network."""
+    made: Objective = import_module("betanas.measures.scored").SynflowObjective(definition, cache)
+    return made
+
+
+_BUILT_IN = {"train": _train, "table": _table, "naswot": _naswot, "synflow": _synflow}
 _REGISTRY: Registry[Callable[[StudyDefinition, Path], Objective]] = Registry(
-    "objective.name", GROUP, {"train": _train}, lambda make: make
+    "objective.name", GROUP, _BUILT_IN, lambda make: make
 )
 
 

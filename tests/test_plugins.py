@@ -159,7 +159,7 @@ def test_a_study_narrows_the_familys_parameters(tmp_path: Path) -> None:
 
 
 def test_families_are_found_registered_and_refused_by_name() -> None:
-    with pytest.raises(InputError, match="one of betanet2, betanet3, betamix, pyramid, but"):
+    with pytest.raises(InputError, match=r"one of betanet2, .* nasbench201, pyramid, but"):
         find_family("pyramids")
     assert isinstance(find_family("pyramid"), Pyramid)
     Pyramid.name = "betanet2"
@@ -191,7 +191,7 @@ def test_an_installed_package_brings_plugins(
     assert find_objective("brought") is Size
     with pytest.raises(InputError, match="family broken of brought:missing cannot be loaded: Attr"):
         find_family("broken")
-    with pytest.raises(InputError, match="betamix, pyramid, brought, broken, but got 'none'"):
+    with pytest.raises(InputError, match="nasbench201, pyramid, brought, broken, but got 'none'"):
         find_family("none")
     assert study(tmp_path, STUDY.replace("pyramid", "brought"))[0].family == "brought"
 
@@ -270,7 +270,7 @@ def test_train_trains_an_own_family(tmp_path: Path) -> None:
 def test_an_unknown_objective_is_refused_and_another_one_is_another_study(tmp_path: Path) -> None:
     unknown = STUDY.replace('"size"', '"sizes"')
     with pytest.raises(
-        InputError, match=r"objective.name must be one of train, size, deadly.*sizes"
+        InputError, match=r"objective.name must be one of train, .*size, deadly.*sizes"
     ):
         search(tmp_path, unknown)
     assert not (tmp_path / "mine.db").exists()

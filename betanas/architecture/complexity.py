@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from betanas.architecture.cell_complexity import count_cells
+from betanas.architecture.cells import OPERATIONS, CellNetwork
 from betanas.architecture.layers import (
     ACTIVATIONS,
     Activation,
@@ -55,6 +57,11 @@ def count(architecture: Architecture, batch_size: int) -> Complexity:
         architecture: What to count.
         batch_size: Images of one training step on one device; scales ``activation_bytes`` only.
     """
+    if isinstance(architecture, CellNetwork):
+        operations = np.array([[OPERATIONS.index(o) for o in architecture.cell.operations]])
+        layers, classes = architecture.layers, architecture.num_classes
+        num_params, macs, saved = count_cells(operations, layers, classes, batch_size)
+        return Complexities(num_params, macs, FLOAT_BYTES * saved).row(0)
     table = LayerTable.of(architecture)
     return count_table(table, architecture.num_classes, batch_size).row(0)
 

@@ -48,11 +48,13 @@ class Family(ABC):
         name: What study files call it.
         parameters: The kernel's dimensions, in the order of its vectors.
         members: Published kernels by the names that ``--model`` may give, if any.
+        published_for: Resolution and classes of a family that is published for one data set.
     """
 
     name: str
     parameters: tuple[Parameter, ...]
     members: ClassVar[Mapping[str, Kernel]] = {}
+    published_for: ClassVar[tuple[int, int] | None] = None
 
     @abstractmethod
     def decode(self, parameters: Kernel, resolution: int, num_classes: int) -> Architecture:

@@ -33,6 +33,13 @@ class Block(StrEnum):
     """ResNet's basic block: two convolutions, and the input added before the last activation."""
     CNX = "CNX"
     """ConvNeXt's block with a batch norm: depthwise, 1x1 expansion, activation, 1x1 projection."""
+    CN = "CN"
+    """Convolution, batch norm: before cells."""
+    CELL = "CELL"
+    """A graph of operations (``cells.py``)."""
+    RED = "RED"
+    """Reduction between cells: ResNet's basic block of stride 2 with each ReLU before its
+    convolution, average pooling and a 1x1 convolution beside it."""
 
 
 class Activation(StrEnum):

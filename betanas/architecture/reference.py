@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from betanas.architecture.cells import CellNetwork
 from betanas.architecture.layers import Architecture
 
 
@@ -36,6 +37,8 @@ Network = Architecture | ReferenceModel
 
 def network_from_json(data: dict[str, Any]) -> Network:
     """Rebuilds what either's ``to_json`` wrote."""
+    if "cell" in data:
+        return CellNetwork.from_json(data)
     if "layers" in data:
         return Architecture.from_json(data)
     return ReferenceModel.from_json(data)

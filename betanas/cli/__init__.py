@@ -35,6 +35,7 @@ def commands() -> Typer:
         export_commands,
         model_commands,
         predict_commands,
+        score_commands,
         study_commands,
     )
     from betanas.cli.app import app

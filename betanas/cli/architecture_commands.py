@@ -64,6 +64,8 @@ def describe(
         chosen = find_family(family)
         if (parameters is None) == (not published):
             raise InputError("describe --family takes either --parameters JSON or --published")
+        own = chosen.published_for or (None, None)
+        resolution, classes = resolution or own[0], classes or own[1]
         if resolution is None or classes is None:
             raise InputError("describe --family needs --resolution and --classes")
         kernel = chosen.published if parameters is None else _parse_kernel(parameters)
@@ -106,7 +108,8 @@ def check(
     find_objective(definition.objective.name)
     notes = []
     try:
-        classes = describe_dataset(definition.dataset).num_classes
+        reads_images = definition.objective.reads_images
+        classes = describe_dataset(definition.dataset, reads_images=reads_images).num_classes
     except DataError as error:
         classes = 100 if definition.dataset.name == "cifar100" else 10
         notes.append(f"{error}; {classes} classes assumed")

@@ -109,8 +109,10 @@ def print_json(data: Any) -> None:
 
 
 def per_cent(value: float | None) -> str:
-    """An accuracy as people read it."""
-    return "-" if value is None else f"{100 * value:.2f} %"
+    """An accuracy as people read it; a value that cannot be one as it is."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if abs(value) <= 1 else f"{value:.2f}"
 
 
 def short(number: float | None) -> str:

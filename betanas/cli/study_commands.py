@@ -135,8 +135,10 @@ def _say_best(
     best = observed_best(stored.records())
     if best is None:
         return
+    objective = definition.objective.name
+    what = "validation accuracy" if objective in ("train", "table") else objective
     say(
-        f"\nbest: trial {best.number} with {per_cent(best.accuracy)} validation accuracy, "
+        f"\nbest: trial {best.number} with {per_cent(best.accuracy)} {what}, "
         f"{short(best.num_params)} parameters, {short(best.macs)} multiply-adds",
         err,
     )

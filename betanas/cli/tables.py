@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from betanas.analysis.front import TITLES, Front
+from betanas.architecture.cells import CellNetwork
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture, Layer
 from betanas.cli.options import per_cent, short
@@ -35,6 +36,7 @@ def architecture_json(architecture: Architecture, complexity: Complexity) -> dic
         }
         for y in architecture.layers
     ]
+    cell = {"cell": str(architecture.cell)} if isinstance(architecture, CellNetwork) else {}
     return {
         "resolution": architecture.resolution,
         "num_classes": architecture.num_classes,
@@ -44,6 +46,7 @@ def architecture_json(architecture: Architecture, complexity: Complexity) -> dic
         "activation_bytes": complexity.activation_bytes,
         "latent_channels": architecture.latent_channels,
         "fingerprint": architecture.fingerprint,
+        **cell,
     }
 
 
@@ -99,6 +102,8 @@ def print_architecture(
             str(len(row.layers)),
         )
     console.print(table)
+    if isinstance(architecture, CellNetwork):
+        console.print(f"CELL {architecture.cell}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"R={architecture.resolution}, {architecture.num_classes} classes, "
         f"latent {architecture.latent_channels}: {complexity.num_params:,} parameters, "

@@ -46,3 +46,6 @@ FASHION_MNIST = (
     "Bag",
     "Ankle boot",
 )
+
+# ImageNet's first 120 classes at 16x16 pixels (Chrabaszcz et al., 2017), by their numbers.
+IMAGENET16_120 = tuple(map(str, range(120)))

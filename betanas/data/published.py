@@ -104,9 +104,9 @@ def load_published(config: DatasetConfig, part: Literal["train", "test"]) -> Ima
     Raises:
         DataError: If the files are missing and may not or cannot be downloaded, or are damaged.
     """
+    check_ready(config)
     published = PUBLISHED[config.name]
     root = Path(config.root).expanduser()
-    check_ready(config)
     if not is_ready(config):
         _download(root, published)
     if published.files:
@@ -131,6 +131,11 @@ def is_ready(config: DatasetConfig) -> bool:
 
 def check_ready(config: DatasetConfig) -> None:
     """Raises DataError if a published data set is not there and may not be downloaded."""
+    if config.name not in PUBLISHED:
+        raise DataError(
+            f"dataset.name = {config.name} has recorded results only, which objective.name = table "
+            f"reads; for images choose one of {', '.join(PUBLISHED)}, digits or imagefolder"
+        )
     root = Path(config.root).expanduser()
     check_root(root, must_exist=False)
     if not config.download and not is_ready(config):

@@ -184,7 +184,9 @@ def confirm(
     problem = study_problem(definition, stored.settings)
     plan = plan_replicates(problem, stored.records(), wanted)
     devices = find_devices(device, nproc_per_node)
-    stored.refuse_change(new_settings(definition, describe_dataset(definition.dataset), devices))
+    reads_images = definition.objective.reads_images
+    facts = describe_dataset(definition.dataset, reads_images=reads_images)
+    stored.refuse_change(new_settings(definition, facts, devices))
     reporter.begins(definition, stored, problem.opening_length)
     if is_done(stored, plan):
         return

@@ -194,7 +194,8 @@ def prepare(definition: StudyDefinition, url: str, devices: Devices) -> Prepared
     Raises:
         InputError: For data, database or limits that do not work.
     """
-    facts = describe_dataset(definition.dataset)
+    reads_images = definition.objective.reads_images
+    facts = describe_dataset(definition.dataset, reads_images=reads_images)
     fresh = new_settings(definition, facts, devices)
     study_problem(definition, fresh).check_feasible()
     try:

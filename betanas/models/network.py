@@ -13,8 +13,10 @@ from torchvision import models
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 from torchvision.ops.stochastic_depth import StochasticDepth
 
+from betanas.architecture.cells import CellNetwork
 from betanas.architecture.layers import IMAGE_CHANNELS, Activation, Architecture, Block, Layer
 from betanas.architecture.reference import Network, ReferenceModel
+from betanas.models.cellnet import CellNet
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.SILU: nn.SiLU,
@@ -149,7 +151,7 @@ class BetaNet(nn.Module):
         return self.classifier(self.pool(self.latent(self.features(x))).flatten(1))  # type: ignore[no-any-return]
 
 
-def build_model(architecture: Architecture, num_classes: int | None = None) -> BetaNet:
+def build_model(architecture: Architecture, num_classes: int | None = None) -> BetaNet | CellNet:
     """Builds the network, with fresh weights from torch's global generator.
 
     Convolutions start as in torchvision's EfficientNet (He et al., 2015, fan-out), the linear layer
@@ -165,7 +167,12 @@ def build_model(architecture: Architecture, num_classes: int | None = None) -> B
         architecture: What to build.
         num_classes: Outputs; the architecture's own number if left out.
     """
-    model = BetaNet(architecture, num_classes or architecture.num_classes)
+    classes = num_classes or architecture.num_classes
+    model: BetaNet | CellNet = (
+        CellNet(architecture, classes)
+        if isinstance(architecture, CellNetwork)
+        else BetaNet(architecture, classes)
+    )
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")

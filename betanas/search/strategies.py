@@ -198,9 +198,9 @@ class NSGA2:
             feasible = situation.rules.assess(kernel[None, :]).feasible[0]
             if feasible and situation.rules.identity(kernel) not in situation.known:
                 return kernel, ""
-        return moved_inside(
-            space, situation.rules, situation.kernels, kernel, situation.known
-        ), ""
+        known, rules = situation.known, situation.rules
+        moved = moved_inside(space, rules, situation.kernels, kernel, known)
+        return moved, "nothing feasible and new lies near what Optuna's sampler drew"
 
 
 def _completed(space: Space, drawn: dict[str, Any]) -> FloatArray:

@@ -91,6 +91,20 @@ class ObjectiveConfig(Section):
 
     name: str = "train"
     latency_weight: Annotated[float, Field(ge=0)] = 0.0
+    table: str | None = None
+
+    @model_validator(mode="after")
+    def _check_table(self) -> Self:
+        if self.table is not None and self.name != "table":
+            raise ValueError(
+                f"objective.table is read where objective.name is table, but got {self.name}"
+            )
+        return self
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the data set's images must be there."""
+        return self.name not in ("table", "synflow")
 
 
 class StorageConfig(Section):

@@ -21,7 +21,7 @@ class Section(BaseModel):
 class DatasetConfig(Section):
     """Where the images are, and how many of them are held out for validation."""
 
-    name: Literal["digits", "cifar10", "cifar100", "fashion-mnist", "imagefolder"]
+    name: Literal["digits", "cifar10", "cifar100", "fashion-mnist", "imagefolder", "imagenet16-120"]
     root: str = "data"
     download: bool = False
     validation: Annotated[float, Field(gt=0)] = 0.1

@@ -111,3 +111,11 @@ def test_counts_have_units() -> None:
         "0", "7", "999", "8.86M", "2.5G", "1T",
     ]  # fmt: skip
     assert COSTS
+
+
+def test_cells_and_reductions_are_named() -> None:
+    family = FAMILIES["nasbench201"]
+    network = decode(family, family.published, 32, 10)
+    said = texts(to_svg(draw_architecture(network, {})))
+    for word in ("convolution", "cell", "reduction", "stride 2"):
+        assert word in said

@@ -76,3 +76,20 @@ def test_describe_a_trial(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (best["resolution"], best["num_classes"]) == (16, 10)
     third = invoke_json("describe", "--study", "mine.toml", "--trial", "3")
     assert third["fingerprint"] == rows[3]["fingerprint"]
+
+
+def test_describe_a_cell() -> None:
+    """With the resolution and the classes that the space is published for."""
+    kernel = {f"op{i}": "none" for i in range(6)} | {"op0": "nor_conv_3x3", "op4": "skip_connect"}
+    described = ("describe", "--family", "nasbench201", "--parameters")
+    found = invoke_json(*described, json.dumps(kernel))
+    assert found["cell"] == "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+    assert (found["resolution"], found["num_classes"]) == (32, 10)
+    assert found["num_params"] == 73_306 + sum(5 * (9 * c * c + 2 * c) for c in (16, 32, 64))
+    assert [y["block"] for y in found["layers"]].count("CELL") == 15
+    same = dict.fromkeys(kernel, "none") | {"op3": "nor_conv_3x3"}
+    other = invoke_json(*described, json.dumps(same), "--classes", "10")
+    assert other["fingerprint"] == found["fingerprint"]
+    larger = invoke_json(*described, json.dumps(kernel), "--resolution", "48", "--classes", "100")
+    assert larger["num_params"] == found["num_params"] + 90 * 65
+    assert larger["fingerprint"] != found["fingerprint"]

@@ -91,7 +91,7 @@ def _draw_bars(above: Axes, below: Axes, architecture: Architecture) -> None:
     )  # fmt: skip
     names = {
         "CNA": "convolution", "FMBC": "Fused-MBConv", "MBC": "MBConv", "RES": "residual",
-        "CNX": "ConvNeXt",
+        "CNX": "ConvNeXt", "CN": "convolution", "CELL": "cell", "RED": "reduction",
     }  # fmt: skip
     kinds = [kind for kind in names if any(layer.block == kind for layer in layers)]
     handles: list[object] = [Patch(color=BLOCK_COLOURS[k], label=names[k]) for k in kinds]

@@ -16,7 +16,10 @@ INK, MUTED, FAINT, PAPER = "#1c2128", "#59636e", "#d3dae2", "#ffffff"
 BLUE, ORANGE, GREEN, PURPLE, RED = "#2b6fdb", "#d9730e", "#23936a", "#8a60d1", "#cf394a"
 TEAL, PINK, OLIVE = "#12899e", "#c2458f", "#84811f"
 CLUSTER_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, TEAL, PINK, OLIVE, RED)
-BLOCK_COLOURS = {"CNA": MUTED, "FMBC": ORANGE, "MBC": BLUE, "RES": GREEN, "CNX": PURPLE}
+BLOCK_COLOURS = {
+    "CNA": MUTED, "FMBC": ORANGE, "MBC": BLUE, "RES": GREEN, "CNX": PURPLE, "CN": MUTED,
+    "CELL": TEAL, "RED": GREEN,
+}  # fmt: skip
 
 _VARIABLES = {
     INK: "ink", MUTED: "muted", FAINT: "faint", PAPER: "paper", BLUE: "blue", ORANGE: "orange",

@@ -1,0 +1,103 @@
+"""The objectives ``naswot`` and ``synflow``: scores of networks with fresh weights."""
+
+import math
+import time
+from abc import abstractmethod
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from betanas.architecture.reference import Network
+from betanas.errors import DataError
+from betanas.images.augment import EvalTransform
+from betanas.images.placement import TrainingImages
+from betanas.models.network import build_network
+from betanas.models.scores import naswot, synflow
+from betanas.objectives import Objective, Tell
+from betanas.trial import Failure, TrainingResult, TrialTask
+
+# As NASWOT is usually evaluated: batches of 128 images, and the mean of three of them.
+BATCH, BATCHES = 128, 3
+
+
+class ScoreObjective(Objective):
+    """A score of the network as it is before any training; the trial's seed draws its weights."""
+
+    def run(self, task: TrialTask, tell: Tell) -> TrainingResult:
+        """Builds the network and scores it; the time that takes counts as training time."""
+        began = time.monotonic()
+        value = self.score(fresh_network(task.architecture, task.seed, task.device), task)
+        seconds = time.monotonic() - began
+        if not math.isfinite(value):
+            why = f"the score is {value}: the network tells no images apart, or overflows"
+            return TrainingResult(None, Failure.DIVERGED, why, train_seconds=seconds)
+        return TrainingResult(value, train_seconds=seconds, device=task.device, ranks=1)
+
+    @abstractmethod
+    def score(self, model: nn.Module, task: TrialTask) -> float:
+        """The score of a network with fresh weights, on the task's device; more is better."""
+
+
+class SynflowObjective(ScoreObjective):
+    """``synflow``: no image is read."""
+
+    def score(self, model: nn.Module, task: TrialTask) -> float:
+        """See ``betanas.models.scores.synflow``."""
+        return synflow(model, task.architecture.resolution)
+
+
+class NaswotObjective(ScoreObjective):
+    """``naswot``: on the same images for all trials, which the study's seed draws."""
+
+    def __enter__(self) -> Self:
+        definition = self.definition
+        images = TrainingImages.load(definition.dataset, definition.resolution, self.cache)
+        self._batches = image_batches(images, definition.resolution, definition.search.seed)
+        return self
+
+    def score(self, model: nn.Module, task: TrialTask) -> float:
+        """See ``betanas.models.scores.naswot``."""
+        return naswot(model, (batch.to(task.device) for batch in self._batches))
+
+
+def fresh_network(network: Network, seed: int, device: str) -> nn.Module:
+    """Builds a network whose weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_network(network)
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def image_batches(images: TrainingImages, resolution: int, seed: int) -> list[Tensor]:
+    """Draws batches of training images, none of them twice, without augmentation.
+
+    Args:
+        images: Of a data set; its validation part is left out.
+        resolution: Input side of the networks in pixels.
+        seed: Draws them.
+
+    Returns:
+        3 batches of 128 normalised images, ``b x 3 x R x R``, or of fewer where there are not
+        so many.
+
+    Raises:
+        DataError: If there are fewer than 6 training images.
+    """
+    number = min(BATCH, len(images.train) // BATCHES)
+    if number < 2:
+        raise DataError(
+            f"naswot compares the images of {BATCHES} batches, but the data set has "
+            f"{len(images.train)} training images; give at least {2 * BATCHES}"
+        )
+    order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(seed))
+    chosen = images.train[order[: BATCHES * number]]
+    transform = EvalTransform(resolution, images.mean, images.std)
+    cpu = torch.device("cpu")
+    return [transform(images.take(part, cpu)[0]) for part in torch.split(chosen, number)]
+
+
+def noise_batches(resolution: int, seed: int) -> list[Tensor]:
+    """Normal noise in place of normalised images, 3 batches of ``128 x 3 x R x R``."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(BATCH, 3, resolution, resolution, generator=generator) for _ in range(3)]

@@ -1,0 +1,99 @@
+"""Scores of networks with fresh weights: how good a network may become, guessed without training.
+
+NASWOT: Mellor et al., 2021, "Neural Architecture Search without Training", equation 2. SynFlow:
+Tanaka et al., 2020, "Pruning Neural Networks without Any Data by Iteratively Conserving Synaptic
+Flow", summed over a network by Abdelfattah et al., 2021, "Zero-Cost Proxies for Lightweight NAS".
+More is better in both, and both grow with the network: hold them against ``num_params``.
+"""
+
+import math
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from betanas.architecture.layers import IMAGE_CHANNELS
+
+# Their inputs' signs are a network's activation pattern; exact for ReLU, near for the smooth ones.
+NONLINEARITIES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish)
+
+
+@torch.no_grad()
+def naswot(model: nn.Module, batches: Iterable[Tensor]) -> float:
+    """Logarithm of the determinant of a kernel of activation patterns, mean over batches.
+
+    Two images' entry in the kernel counts the nonlinearities' inputs that are above 0 for both, or
+    for neither. Batch norms use the batch's statistics, stochastic depth and dropout are off.
+
+    Args:
+        model: Of normalised images; it stays as it is.
+        batches: ``b x 3 x R x R`` each, b >= 2, on the model's device; at least one.
+
+    Returns:
+        The score, natural logarithm; ``-inf`` where two images look the same to the network.
+    """
+    model = deepcopy(model).eval()
+    kernel = _PatternKernel()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
+        if isinstance(module, NONLINEARITIES):
+            module.register_forward_pre_hook(kernel.add)
+    scores = []
+    for images in batches:
+        kernel.clear(len(images))
+        model(images)
+        # numpy gives -inf for a singular kernel.
+        scores.append(float(np.linalg.slogdet(kernel.values.cpu().numpy()).logabsdet))
+    return math.fsum(scores) / len(scores)
+
+
+class _PatternKernel:
+    """Gathers the kernel while a batch passes, ``b x b`` in float64."""
+
+    def clear(self, images: int) -> None:
+        """Begins with another batch."""
+        self.values = torch.zeros(images, images, dtype=torch.float64)
+
+    def add(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Counts where the images agree about a nonlinearity's inputs."""
+        (x,) = inputs
+        # +1 and -1: their products sum to agreements less disagreements, exact below 2**24.
+        signs = (x > 0).flatten(1).to(torch.float32).mul_(2).sub_(1)
+        agree = (signs @ signs.T).double().add_(signs.shape[1]).div_(2)
+        self.values = self.values.to(agree.device) + agree
+
+
+def synflow(model: nn.Module, resolution: int) -> float:
+    """Logarithm of the sum of weight times gradient, all weights made positive, for an image of 1s.
+
+    Convolutions' and linear layers' weights count; batch norms are left out, all is in float64,
+    and the gradient is of the sum of the logits.
+
+    Args:
+        model: Of normalised images; it stays as it is.
+        resolution: Input side in pixels.
+
+    Returns:
+        The score, natural logarithm; ``-inf`` where nothing of the image reaches the logits,
+        ``inf`` where float64 cannot hold the sum.
+    """
+    model = deepcopy(model).double().eval()
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(parent, name, nn.Identity())
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.abs_()
+    ones = torch.ones(1, IMAGE_CHANNELS, resolution, resolution, dtype=torch.float64, device=device)
+    weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    gradients = torch.autograd.grad(model(ones).sum(), weights, materialize_grads=True)
+    terms = [(w.detach() * g).sum() for w, g in zip(weights, gradients, strict=True)]
+    flow = float(torch.stack(terms).sum())
+    return math.log(flow) if 0 < flow < math.inf else (math.inf if flow else -math.inf)

@@ -1,0 +1,82 @@
+"""Scores of untrained networks, by cases that a person can compute."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.ops.stochastic_depth import StochasticDepth
+
+from betanas.architecture.decoding import decode
+from betanas.architecture.families import FAMILIES
+from betanas.models.network import build_model
+from betanas.models.scores import naswot, synflow
+
+
+def signs(*patterns: str) -> torch.Tensor:
+    """A batch of one-pixel images with three channels, each above 0 or not."""
+    values = [[1.0 if mark == "+" else -1.0 for mark in pattern] for pattern in patterns]
+    return torch.tensor(values)[:, :, None, None]
+
+
+@pytest.mark.parametrize("nonlinearity", [nn.ReLU(), nn.ReLU(inplace=True), nn.SiLU(), nn.GELU()])
+def test_naswot_is_the_determinant_of_agreements(nonlinearity: nn.Module) -> None:
+    # Agreements 3 with themselves, 2 and 1 with each other.
+    kernel = [[3, 2, 1], [2, 3, 2], [1, 2, 3]]
+    expected = math.log(np.linalg.det(kernel))
+    assert naswot(nonlinearity, [signs("+++", "++-", "+--")]) == pytest.approx(expected)
+
+
+def test_naswot_sums_layers_and_averages_batches() -> None:
+    # The second nonlinearity sees -x: as many agreements again.
+    negate = nn.Conv2d(3, 3, 1, bias=False)
+    negate.weight.data = -torch.eye(3)[:, :, None, None]
+    model = nn.Sequential(nn.LeakyReLU(), negate, nn.LeakyReLU())
+    near, far = signs("+++", "++-"), signs("+++", "---")
+    # Determinants of [[6, 4], [4, 6]] and [[6, 0], [0, 6]].
+    assert naswot(model, [near]) == pytest.approx(math.log(20))
+    assert naswot(model, [near, far]) == pytest.approx((math.log(20) + math.log(36)) / 2)
+    assert naswot(model, [signs("+-+", "+-+")]) == -math.inf
+
+
+def test_naswot_normalises_with_the_batch_and_drops_nothing() -> None:
+    norm = nn.BatchNorm2d(3)
+    model = nn.Sequential(norm, StochasticDepth(0.9, "row"), nn.ReLU()).train()
+    images = signs("+++", "++-", "+--") + 100  # all above 0 without the norm
+    # Channels: the first is the mean of all images, which is not above it.
+    kernel = [[3, 2, 1], [2, 3, 2], [1, 2, 3]]
+    assert naswot(model, [images]) == pytest.approx(math.log(np.linalg.det(kernel)), abs=1e-6)
+    assert norm.running_mean is not None
+    assert torch.equal(norm.running_mean, torch.zeros(3))
+
+
+def test_synflow_of_a_chain_is_its_output_times_its_depth() -> None:
+    first, second = nn.Conv2d(3, 1, 2, bias=False), nn.Linear(1, 2, bias=False)
+    first.weight.data = torch.full((1, 3, 2, 2), -0.5)
+    second.weight.data = torch.tensor([[1.0], [-3.0]])
+    model = nn.Sequential(first, nn.BatchNorm2d(1), nn.ReLU(), nn.Flatten(), second)
+    # Ones give 12 * 0.5 = 6, then 6 * (1 + 3) = 24, and each of two layers passes on all of it.
+    assert synflow(model, 2) == pytest.approx(math.log(2 * 24))
+    assert torch.equal(second.weight.data, torch.tensor([[1.0], [-3.0]]))
+    assert second.weight.dtype == torch.float32
+
+
+def test_synflow_of_what_is_cut_off() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.Flatten(), nn.Linear(1, 2))
+    model[0].weight.data.zero_()
+    model[2].bias.data.zero_()
+    assert synflow(model, 1) == -math.inf
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_has_scores(family: str) -> None:
+    chosen = FAMILIES[family]
+    torch.manual_seed(0)
+    model = build_model(decode(chosen, chosen.published, 32, 10))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    scores = naswot(model, [images]), synflow(model, 32)
+    assert all(math.isfinite(score) for score in scores)
+    assert scores == (naswot(model, [images]), synflow(model, 32))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
