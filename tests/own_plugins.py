@@ -113,5 +113,5 @@ class Empty(Timed):
         result = super().run(task, tell)
         if (Path(task.cache).parent / f"mended {task.number}").exists():
             return result
-        forgotten = {2: {"value": float("nan")}, 3: {"latency": None}}
+        forgotten = {8: {"value": float("nan")}, 9: {"latency": None}}
         return replace(result, **forgotten.get(task.number, {}))

@@ -12,6 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -94,9 +95,12 @@ class StoredStudy:
         """
         database = open_database(url)
         with opening(parse_url(url)):
-            directions = ["maximize", *["minimize"] * (len(fresh.objectives) - 1)]
+            fall = [StudyDirection.MINIMIZE] * (len(fresh.objectives) - 1)
             study = optuna.create_study(
-                study_name=name, storage=database, directions=directions, load_if_exists=True
+                study_name=name,
+                storage=database,
+                directions=[StudyDirection.MAXIMIZE, *fall],
+                load_if_exists=True,
             )
             leases = Leases(database.engine)
             deadline = time.monotonic() + _SETUP_SECONDS
@@ -347,7 +351,7 @@ class StoredStudy:
 def _record(frozen: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
     attributes = frozen.user_attrs
     complete = frozen.state is TrialState.COMPLETE
-    values = frozen.values if complete else ()
+    values: Sequence[float] = frozen.values if complete else ()
     return TrialRecord(
         number=frozen.number,
         state=frozen.state.name.lower(),

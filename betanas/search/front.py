@@ -29,23 +29,24 @@ def as_values(point: FloatArray) -> FloatArray:
 
 def non_dominated(points: FloatArray) -> BoolArray:
     """Which of n points, ``n x q``, no other one beats: ``n``; of equal ones the first."""
-    found = np.zeros(len(points), dtype=bool)
-    for i, point in enumerate(points):
-        no_worse = (points >= point).all(axis=1)
-        better = no_worse & (points > point).any(axis=1)
-        found[i] = not better.any() and not no_worse[:i].any()
-    return found
+    _, first = np.unique(points, axis=0, return_index=True)
+    return np.isin(np.arange(len(points)), first) & _unbeaten(points)
+
+
+def _unbeaten(points: FloatArray) -> BoolArray:
+    """As ``non_dominated``, but all of equal ones."""
+    found = [
+        not ((points >= point).all(axis=1) & (points > point).any(axis=1)).any() for point in points
+    ]
+    return np.array(found, dtype=bool)
 
 
 def ranks(points: FloatArray) -> FloatArray:
     """Of n points, ``n x q``, how many fronts are above theirs, ``n`` (Deb et al., 2002)."""
-    found = np.zeros(len(points))
-    left = np.arange(len(points))
-    for rank in range(len(points)):
-        if len(left) == 0:
-            break
-        found[left] = rank
-        left = left[~non_dominated(points[left])]
+    found, left, rank = np.zeros(len(points)), np.arange(len(points)), 0
+    while len(left):
+        found[left], rank = rank, rank + 1
+        left = left[~_unbeaten(points[left])]
     return found
 
 

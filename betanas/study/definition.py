@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
     Field,
@@ -40,7 +40,9 @@ _FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
 MemoryLimit = Positive | Literal["auto", "none"]
 
 ObjectiveName = Literal["accuracy", "latency", "num_params", "macs", "activation_bytes"]
-ACCURACY, LATENCY = "accuracy", "latency"  # what a trial measures; the others are counted
+# What a trial measures; the others are counted.
+ACCURACY: Final = "accuracy"
+LATENCY: Final = "latency"
 
 
 class ScaledLimits(Section):

@@ -329,7 +329,7 @@ class Training:
     def _result(self, startup_seconds: float) -> TrainingResult:
         clock = self._clock
         wanted = None if self._stopped else self._task.latency
-        latency = wanted and trial_latency(self._task, wanted, self._ranks, self._beat)
+        latency = trial_latency(self._task, wanted, self._ranks, self._beat) if wanted else None
         named = startup_seconds + clock.seconds + self._evaluation_seconds - self._restored_seconds
         return TrainingResult(
             value=max(e.accuracy for e in self._history),

@@ -57,7 +57,7 @@ def test_a_single_point_has_a_reference_below_it() -> None:
 
 def test_ranks_peel_fronts_off() -> None:
     points = np.array([[0.0, 0.0], [2, 1], [1, 2], [1, 1], [2, 1]])
-    assert ranks(points).tolist() == [2, 0, 0, 1, 1]
+    assert ranks(points).tolist() == [2, 0, 0, 1, 0]
 
 
 def make_several(objectives: tuple[str, ...]) -> StudyProblem:
