@@ -151,7 +151,8 @@ def _best_mean(model: Model, observed: Tensor) -> Tensor:
     import torch
 
     with torch.no_grad():
-        return model.posterior(observed).mean.max()
+        best: Tensor = model.posterior(observed).mean.max()
+        return best
 
 
 def _sampler(seed: int) -> SobolQMCNormalSampler:
