@@ -26,6 +26,8 @@ def test_preset_fills_what_is_not_given() -> None:
     recipe = Recipe.model_validate({"preset": "fast", "schedule": "cosine"})
     assert recipe.schedule == "cosine"
     assert recipe.learning_rate == FAST_RECIPE["learning_rate"]
+    short = Recipe.model_validate({"preset": "short", "crop_scale": (0.5, 1.0)})
+    assert (short.learning_rate, short.crop_scale, short.evaluations) == (8e-3, (0.5, 1.0), 2)
     assert Recipe().learning_rate == 1e-3
     assert Recipe().schedule == "plateau"
 
