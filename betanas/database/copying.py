@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from betanas.database.connect import open_database, opening, parse_url
@@ -74,8 +74,14 @@ def _copy(trial: FrozenTrial, study: str, space: Mapping[str, BaseDistribution])
         datetime_start=trial.datetime_start or now,
         datetime_complete=trial.datetime_complete or now,
         params=trial.params,
-        distributions={n: space.get(n, own) for n, own in trial.distributions.items()},
+        distributions={n: _wider(own, space.get(n)) for n, own in trial.distributions.items()},
         user_attrs=facts if ended else facts | {"reason": UNFINISHED},
         system_attrs={},
         intermediate_values=trial.intermediate_values,
     )
+
+
+def _wider(own: BaseDistribution, wide: BaseDistribution | None) -> BaseDistribution:
+    """The new study's distribution, unless somebody else's trial means something else by a name."""
+    alike = type(wide) is type(own) and not isinstance(own, CategoricalDistribution)
+    return wide if wide is not None and alike else own

@@ -13,6 +13,7 @@ from betanas.analysis.importance import (
     shares,
 )
 from betanas.analysis.pareto import COSTS, cost_of, pareto_front
+from betanas.parameters import Real
 from betanas.trial import TrialRecord
 
 
@@ -69,11 +70,11 @@ def test_costs_that_were_not_measured_are_left_out(records) -> None:
 
 
 def test_partial_dependence_of_a_known_function() -> None:
-    ranges = {"a": (0.0, 2.0), "b": (1.0, 1.0), "c": (0.0, 1.0)}
+    parameters = (Real("a", 0, 2), Real("b", 1, 1), Real("c", 0, 1))
     kernels = np.random.default_rng(0).random((200, 3))
     kernels[:, 1] = 1
     a, c = partial_dependence(
-        lambda x: (3 * x[:, 0] + x[:, 1], np.full(len(x), 0.1)), kernels, ranges, points=5
+        lambda x: (3 * x[:, 0] + x[:, 1], np.full(len(x), 0.1)), kernels, parameters, points=5
     )
     assert (a.name, c.name) == ("a", "c")
     np.testing.assert_allclose(a.mean - a.mean[0], 3 * a.grid)
