@@ -7,9 +7,9 @@
 Each trial is one of the two or three recorded trainings of a cell, drawn by its seed, as in the
 objective ``table``. All of ours begin with the same 10 Sobol points. What counts is the regret of
 the trial that looks best: how far its cell's mean validation accuracy is below the highest mean of
-all 15,625 cells, in points; after so many trials, or so many hours of recorded training. ``rea`` is
-regularised evolution as Real et al. (2019) have it, population and tournament of 10, one edge a
-mutation, random beginning.
+all 15,625 cells, in points; after so many trials, or when they have spent the recorded time of so
+many trainings of a mean cell. ``rea`` is regularised evolution as Real et al. (2019) have it,
+population and tournament of 10, one edge a mutation, random beginning.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from betanas.trial import trial_seed
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet16-120": 120}
 SAMPLERS = ("random", "rea", "evolution", "tpe", "gp")
 OPENING = 10  # Sobol points
-AFTER, HOURS = (25, 50, 100), (10, 20, 40)
+AFTER = (25, 50, 100)
 Draw = Callable[[str, int], RecordedTraining]
 
 
@@ -106,32 +106,43 @@ def run_all(datasets: list[str], samplers: list[str], seeds: int, trials: int, p
         path.write_text(json.dumps(results))
 
 
-def regret_at(result: dict[str, list[float]], *, hours: float) -> float:
-    """The regret when so much recorded time is spent; of the first trial before that is over."""
-    behind = [
-        r for r, s in zip(result["regret"], result["seconds"], strict=True) if s <= 3600 * hours
-    ]
-    return behind[-1] if behind else result["regret"][0]
+def regret_at(result: dict[str, list[float]], seconds: float) -> float | None:
+    """The regret when so much recorded time is spent; None if the run did not take so long."""
+    pairs = zip(result["regret"], result["seconds"], strict=True)
+    behind = [regret for regret, spent in pairs if spent <= seconds]
+    return behind[-1] if behind and result["seconds"][-1] >= seconds else None
 
 
 def report(path: Path) -> None:
     """Median and quartiles of the regret, a row a data set and sampler."""
     results: dict[str, Any] = json.loads(path.read_text())
-    head = [f"after {n}" for n in AFTER] + [f"{h} h" for h in HOURS]
+    head = [f"after {n}" for n in AFTER] + [f"time of {n}" for n in AFTER]
     print("| data set | sampler | seeds | " + " | ".join(head) + " |")
     print("|---" * (3 + len(head)) + "|")
     for dataset in CLASSES:
+        table = recorded_trainings(dataset)
+        mean = statistics.fmean(own[0].train_seconds for own in table.values())
         for sampler in SAMPLERS:
             own = [r for key, r in results.items() if key.startswith(f"{dataset}|{sampler}|")]
             if not own:
                 continue
-            columns = [[r["regret"][n - 1] for r in own] for n in AFTER]
-            columns += [[regret_at(r, hours=h) for r in own] for h in HOURS]
-            shown = [
-                "{1:.3f} ({0:.2f} to {2:.2f})".format(*np.percentile(c, (25, 50, 75)))
-                for c in columns
-            ]
-            print(f"| {dataset} | {sampler} | {len(own)} | " + " | ".join(shown) + " |")
+            trials = len(own[0]["regret"])
+            columns = [[r["regret"][n - 1] if n <= trials else None for r in own] for n in AFTER]
+            columns += [[regret_at(r, n * mean) for r in own] for n in AFTER]
+            print(
+                f"| {dataset} | {sampler} | {len(own)} | "
+                + " | ".join(map(quartiles, columns))
+                + " |"
+            )
+
+
+def quartiles(values: list[float | None]) -> str:
+    """Median (lower to upper quartile), where all runs have a value."""
+    known = [v for v in values if v is not None]
+    if len(known) < len(values):
+        return "-"
+    low, middle, high = np.percentile(known, (25, 50, 75))
+    return f"{middle:.3f} ({low:.2f} to {high:.2f})"
 
 
 def score(cells: int, data: str, path: Path) -> None:

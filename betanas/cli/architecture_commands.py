@@ -161,7 +161,7 @@ def studies(as_json: JsonOption = False) -> None:
         return
     for d in found:
         say(
-            f"{d.name:<10} {d.family} at R={d.resolution} on {d.dataset.name}: "
+            f"{d.name:<22} {d.family} at R={d.resolution} on {d.dataset.name}: "
             f"{d.search.trials} trials of {d.budget.amount:g} {d.budget.unit}"
         )
 

@@ -16,6 +16,9 @@ def test_studies(tmp_path: Path) -> None:
         "cifar10",
         "demo",
         "digits",
+        "nasbench201-cifar10",
+        "nasbench201-cifar100",
+        "nasbench201-imagenet16",
         "pictures",
     ]
     assert found[0] == {
