@@ -268,9 +268,10 @@ def _run_worker(
     torch.set_num_threads(1)  # more do not survive a fork, if the controller has ever used them
     relay = _Relay(link)
     try:
-        work(relay, team=Team(size, relay.may_begin))
-    except BetaNASError as error:
-        relay.fails(error)
+        try:
+            work(relay, team=Team(size, relay.may_begin))
+        except BetaNASError as error:
+            relay.fails(error)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
 

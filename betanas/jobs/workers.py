@@ -16,7 +16,6 @@ from betanas.errors import DeviceError, InputError
 from betanas.jobs.crew import Crew
 from betanas.jobs.optimize import Prepared, optimize, prepare
 from betanas.jobs.trials import Reporter
-from betanas.launcher.pace import Pace
 from betanas.launcher.rendezvous import Node
 from betanas.search.plan import StudyProblem, study_problem
 from betanas.study.definition import StudyDefinition
@@ -116,6 +115,9 @@ def _on_cores(
                 f"{ready.definition.objective.name} is none; give a number up to {most}"
             )
         return workers
+    # What trains takes seconds to import, and a single worker leaves it to its trainer process.
+    from betanas.launcher.pace import Pace  # noqa: PLC0415
+
     pace = Pace(_typical_task(ready, url))
     if workers is None:
         workers = worthwhile(pace.alone, most)

@@ -63,6 +63,9 @@ class Launch:
     def config(self) -> LaunchConfig:
         """The same in torchrun's words."""
         on_gpu = self.device == "cuda"
+        # A rank on its own meets nobody: torchrun's c10d would have it wait up to 0.3 s for that.
+        alone = self.nproc_per_node == self.nnodes == 1
+        met = {"rank": 0} if alone else {"is_host": self.meeting.node_rank == 0}
         known = {f.name for f in fields(LaunchConfig)}
         newer: dict[str, Any] = {"shutdown_timeout": 5} if "shutdown_timeout" in known else {}
         return LaunchConfig(
@@ -70,9 +73,9 @@ class Launch:
             max_nodes=self.nnodes,
             nproc_per_node=self.nproc_per_node,
             run_id=self.meeting.run_id,
-            rdzv_backend="c10d",
+            rdzv_backend="static" if alone else "c10d",
             rdzv_endpoint=self.meeting.endpoint,
-            rdzv_configs={"is_host": self.meeting.node_rank == 0},
+            rdzv_configs=met,
             local_addr=self.meeting.address,
             max_restarts=0,
             monitor_interval=0.05,
