@@ -65,7 +65,7 @@ class Launch:
         on_gpu = self.device == "cuda"
         # A rank on its own meets nobody: torchrun's c10d would have it wait up to 0.3 s for that.
         alone = self.nproc_per_node == self.nnodes == 1
-        met = {"rank": 0} if alone else {"is_host": self.meeting.node_rank == 0}
+        met: dict[str, Any] = {"rank": 0} if alone else {"is_host": self.meeting.node_rank == 0}
         known = {f.name for f in fields(LaunchConfig)}
         newer: dict[str, Any] = {"shutdown_timeout": 5} if "shutdown_timeout" in known else {}
         return LaunchConfig(
