@@ -62,10 +62,13 @@ class _PatternKernel:
     def add(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Counts where the images agree about a nonlinearity's inputs."""
         (x,) = inputs
-        # +1 and -1: their products sum to agreements less disagreements, exact below 2**24.
-        signs = (x > 0).flatten(1).to(torch.float32).mul_(2).sub_(1)
-        agree = (signs @ signs.T).double().add_(signs.shape[1]).div_(2)
-        self.values = self.values.to(agree.device) + agree
+        if x.dim() == 4:  # in the order of ``channels_last`` there is less to copy
+            x = x.permute(0, 2, 3, 1)
+        above = (x > 0).flatten(1).to(torch.float32)
+        both = (above @ above.T).double()  # whole numbers, exact below 2**24
+        own = both.diagonal()
+        neither = above.shape[1] - own[:, None] - own + both
+        self.values = self.values.to(both.device) + both + neither
 
 
 def synflow(model: nn.Module, resolution: int) -> float:
