@@ -24,12 +24,18 @@ def loaded(folder: Path, *overrides: str, data: str | None = None) -> StudyDefin
     return load_definition(written(folder, GOOD), overrides, data)
 
 
+BUILT_IN = [
+    "betanet2", "betanet3", "cifar10", "demo", "digits",
+    "nasbench201-cifar10", "nasbench201-cifar100", "nasbench201-imagenet16", "pictures",
+]  # fmt: skip
+
+
 # -- finding ------------------------------------------------------------------------------------
 
 
 def test_built_in_studies_load() -> None:
     names = [path.stem for path in built_in_studies()]
-    assert names == ["betanet2", "betanet3", "cifar10", "demo", "digits", "pictures"]
+    assert names == BUILT_IN
     for name in names:
         definition = load_definition(name)
         assert definition.name == name
@@ -54,7 +60,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_unknown_studies(tmp_path: Path) -> None:
-    known = "betanet2, betanet3, cifar10, demo, digits, pictures"
+    known = ", ".join(BUILT_IN)
     with pytest.raises(StudyFileError, match=f"no study 'digitz': built-in are {known}, .*digits?"):
         load_definition("digitz")
     with pytest.raises(StudyFileError) as caught:
