@@ -82,7 +82,10 @@ class StoredStudy:
         try:
             with opening(parse_url(url)):
                 study = optuna.load_study(study_name=name, storage=database)
-                return cls(database, study, _read_settings(study, name))
+                # One without settings and trials is about to be begun by another worker.
+                if SETTINGS_KEY in study.user_attrs or study.get_trials(deepcopy=False):
+                    return cls(database, study, _read_settings(study, name))
+                raise NoStudyError(_no_study(name, url))
         except KeyError:
             raise NoStudyError(_no_study(name, url)) from None
 

@@ -16,7 +16,7 @@ from betanas.architecture.complexity import Complexity
 from betanas.database.connect import sqlite_file
 from betanas.database.settings import SCHEMA, Settings, other_cores
 from betanas.database.stored import SETTINGS_KEY, StoredStudy
-from betanas.errors import InputError, StorageError
+from betanas.errors import InputError, NoStudyError, StorageError
 from betanas.trial import Evaluation, Failure, TrainingResult, TrialRecord
 
 COSTS = Complexity(num_params=1234, macs=56789, activation_bytes=1_000_000)
@@ -188,6 +188,13 @@ def test_somebody_elses_study(url: str, open_study: Callable[[str], StoredStudy]
     optuna.create_study(study_name=NAME, storage=url).ask()
     with pytest.raises(StorageError, match="study mine that was not begun by betanas optimize"):
         open_study(url)
+
+
+def test_what_another_worker_is_about_to_begin_has_not_begun(url: str) -> None:
+    file_of(url).parent.mkdir(parents=True)
+    optuna.create_study(study_name=NAME, storage=url)
+    with pytest.raises(NoStudyError, match="has no study mine"):
+        StoredStudy.load(url, NAME)
 
 
 def test_no_such_study(url: str) -> None:
