@@ -209,7 +209,7 @@ def test_a_weight_puts_the_latency_into_the_value(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_missing_ends_the_worker_and_loses_nothing(tmp_path: Path) -> None:
-    text = STUDY.replace('"timed"', '"empty"').replace("nsga2", "random")
+    text = STUDY.replace('"timed"', '"empty"')
     url = f"sqlite:///{tmp_path}/mine.db"
     for number, lacks, got in ((8, "accuracy", "nan"), (9, "latency", "None")):
         rule = f"objective.name = empty must return a finite {lacks} or a failure, but got {got}"
