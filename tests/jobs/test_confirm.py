@@ -87,7 +87,7 @@ def test_a_study_in_its_sobol_phase_cannot_be_confirmed(tmp_path: Path) -> None:
     definition, url, _ = cheap_study(tmp_path, trials=5)
     stored = begun(definition, url)
     problem = study_problem(definition, stored.settings)
-    with pytest.raises(InputError, match="begun 5 of the 8 trials of its Sobol phase"):
+    with pytest.raises(InputError, match="begun 5 of the 8 trials that it opens with"):
         plan_replicates(problem, stored.records(), Wanted())
 
 

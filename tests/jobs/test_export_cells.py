@@ -39,4 +39,7 @@ def test_there_is_no_readable_source_of_cells(checkpoint: Path, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "torch-export", "safetensors"])
 def test_other_formats_answer_as_the_model(checkpoint: Path, tmp_path: Path, name: str) -> None:
-    assert export(checkpoint, name, tmp_path / "out").max_abs_error < 1e-4
+    # Fresh batch norms leave the logits in the hundreds.
+    with torch.inference_mode():
+        scale = read_trained(checkpoint).build()(torch.rand(8, 3, 18, 18)).abs().max().item()
+    assert export(checkpoint, name, tmp_path / "out").max_abs_error < 1e-5 * scale
