@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from betanas.architecture.cells import CellNetwork
 from betanas.architecture.reference import Network, ReferenceModel
 from betanas.errors import BetaNASError, InputError, RunError
 from betanas.files import sync
@@ -119,6 +120,11 @@ def _check_readable(name: str, checkpoint: Path, network: Network) -> None:
         raise InputError(
             f"--format {name} must get a network that BetaNAS decoded, but {checkpoint} is "
             f"torchvision's {network.name}; choose one of: {others}"
+        )
+    if isinstance(network, CellNetwork):
+        raise InputError(
+            f"--format {name} must get a chain of blocks, but {checkpoint} is a network of cells; "
+            f"choose one of: {others}"
         )
     if not is_uniform(network):
         raise InputError(
