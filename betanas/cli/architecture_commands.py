@@ -65,7 +65,8 @@ def describe(
         if (parameters is None) == (not published):
             raise InputError("describe --family takes either --parameters JSON or --published")
         own = chosen.published_for or (None, None)
-        resolution, classes = resolution or own[0], classes or own[1]
+        resolution = own[0] if resolution is None else resolution
+        classes = own[1] if classes is None else classes
         if resolution is None or classes is None:
             raise InputError("describe --family needs --resolution and --classes")
         kernel = chosen.published if parameters is None else _parse_kernel(parameters)

@@ -29,7 +29,17 @@ def loaded(folder: Path, *overrides: str, data: str | None = None) -> StudyDefin
 
 def test_built_in_studies_load() -> None:
     names = [path.stem for path in built_in_studies()]
-    assert names == ["betanet2", "betanet3", "cifar10", "demo", "digits", "pictures"]
+    assert names == [
+        "betanet2",
+        "betanet3",
+        "cifar10",
+        "demo",
+        "digits",
+        "nasbench201-cifar10",
+        "nasbench201-cifar100",
+        "nasbench201-imagenet16",
+        "pictures",
+    ]
     for name in names:
         definition = load_definition(name)
         assert definition.name == name
