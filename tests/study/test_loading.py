@@ -64,7 +64,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_unknown_studies(tmp_path: Path) -> None:
-    known = "betanet2, betanet3, cifar10, demo, digits, pictures"
+    known = ", ".join(path.stem for path in built_in_studies())
     with pytest.raises(StudyFileError, match=f"no study 'digitz': built-in are {known}, .*digits?"):
         load_definition("digitz")
     with pytest.raises(StudyFileError) as caught:
