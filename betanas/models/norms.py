@@ -68,7 +68,8 @@ class _SharedNormalisation(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        own = torch.stack(torch.var_mean(x, dim=(0, 2, 3), correction=0))
+        # In float32, as torch keeps them: x may be bf16.
+        own = torch.stack(torch.var_mean(x.float(), dim=(0, 2, 3), correction=0))
         all_ranks = [torch.empty_like(own) for _ in range(dist.get_world_size())]
         dist.all_gather(all_ranks, own)
         variances, means = torch.stack(all_ranks).unbind(1)
@@ -96,8 +97,12 @@ class _SharedNormalisation(torch.autograd.Function):
         slope = weight * inverse_std.square() * mean_dyx
         offset = slope * mean - weight * inverse_std * mean_dy
         channels = (1, -1, 1, 1)
-        dx.add_(offset.view(channels)).addcmul_(x, slope.view(channels), value=-1)
-        return dx, d_weight, d_bias, None
+        dx = (
+            dx.float()
+            .add_(offset.view(channels))
+            .addcmul_(x.float(), slope.view(channels), value=-1)
+        )
+        return dx.to(x.dtype), d_weight, d_bias, None
 
 
 @torch.no_grad()

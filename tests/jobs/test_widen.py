@@ -277,7 +277,7 @@ def test_a_wider_search_finds_what_lay_beyond(nowhere: Path, plugins: None) -> N
     narrow, log = load_definition("size.toml"), AcknowledgedLog(nowhere / "log")
     optimize(narrow, "sqlite:///storage/size.db", "cpu", 1, None, log)
     wide = load_definition(begin_wider("size.toml", narrow, None))
-    assert wide.ranges["width"] == (1, 16)
+    assert wide.ranges["width"] == (2, 16)  # half again of two octaves
     stored = optimize(wide, "sqlite:///storage/size-wide.db", "cpu", 1, 6, log)
     records = stored.records()
     new = [r for r in records if COPIED_FROM not in r.audit]

@@ -74,6 +74,23 @@ def test_two_runs_of_a_task_are_the_same(server: TrainerServer, make_task: TaskM
     assert learnt(first) != learnt(other)
 
 
+def test_ranks_share_norms_in_bf16(server: TrainerServer, make_task: TaskMaker) -> None:
+    shared = {"sync_batch_norm": True, "precision": "bf16", "evaluations": 1}
+    one, two = (
+        server.run(
+            make_task(
+                f"bf16-{n}",
+                budget={"steps": 60},
+                ranks=n,
+                recipe={**shared, "batch_size": 64 // n},
+            )
+        )
+        for n in (1, 2)
+    )
+    assert (two.ranks, two.precision) == (2, "bf16")
+    assert two.history[-1].train_loss == pytest.approx(one.history[-1].train_loss, rel=0.2)
+
+
 def test_ranks_do_not_change_what_is_learnt(server: TrainerServer, make_task: TaskMaker) -> None:
     """Batches, augmentation, mixing, dropped branches and norms are those of the whole step."""
     shared = {
@@ -87,6 +104,7 @@ def test_ranks_do_not_change_what_is_learnt(server: TrainerServer, make_task: Ta
         "gradient_compression": "none",
         "sync_batch_norm": True,
         "evaluations": 2,
+        "precision": "float32",
     }
     budget = {"epochs": 2}
     one, two = (
