@@ -115,11 +115,11 @@ class Recipe(Section):
         """In which numbers a model computes: ``float32``, ``tf32`` or ``bf16``.
 
         ``auto`` is bf16 on CPUs that multiply it by themselves, float32 on others: six plain 3x3
-        convolutions at R=32 on one core with AVX-512's made 3,667 instead of 2,608 images a second
-        (benchmarks/README.md). On GPUs it is the faster of the other two by the size of a rank's
-        batch. On an H100, graphed, 100 images a step: at R=32 TF32 made 76, bf16 59 thousand images
-        a second, at R=64 22 and 25, at R=224 3.1 and 4.9 (docs/gpu.md). Trying both in each trial
-        would cost it another second.
+        convolutions at R=32, on one core with AVX-512's, trained on 3,737 instead of 2,505 images a
+        second (benchmarks/README.md). On GPUs it is the faster of the other two by the size of a
+        rank's batch. On an H100, graphed, 100 images a step: at R=32 TF32 made 76, bf16 59 thousand
+        images a second, at R=64 22 and 25, at R=224 3.1 and 4.9 (docs/gpu.md). Trying both in each
+        trial would cost it another second.
 
         Args:
             device: ``cpu`` or ``cuda``; a GPU that has bf16.
