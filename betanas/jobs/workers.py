@@ -16,6 +16,7 @@ from betanas.errors import DeviceError, InputError
 from betanas.jobs.crew import Crew
 from betanas.jobs.optimize import Prepared, optimize, prepare
 from betanas.jobs.trials import Reporter
+from betanas.launcher.pace import Pace
 from betanas.launcher.rendezvous import Node
 from betanas.search.plan import StudyProblem, study_problem
 from betanas.study.definition import StudyDefinition
@@ -115,16 +116,14 @@ def _on_cores(
                 f"{ready.definition.objective.name} is none; give a number up to {most}"
             )
         return workers
-    # What trains takes seconds to import, and a single worker leaves it to its trainer process.
-    from betanas.launcher.pace import Pace  # noqa: PLC0415
-
-    pace = Pace(_typical_task(ready, url))
-    if workers is None:
-        workers = worthwhile(pace.alone, most)
+    with Pace(_typical_task(ready, url)) as pace:
+        if workers is None:
+            workers = worthwhile(pace.alone, most)
+        measured = (pace.alone(workers), pace.together(workers)) if workers > 1 else (None, None)
+    alone, together = measured
     if workers == 1:
         reporter.progress({"note": f"1 worker on {_cores(available_cores())}: more bring little"})
         return workers
-    alone, together = pace.alone(workers), pace.together(workers)
     told = f"{workers} workers with {_cores(available_cores() // workers)} each"
     if not alone or not together:
         reporter.progress({"note": f"{told}; what they cost each other could not be measured"})

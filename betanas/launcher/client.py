@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -135,6 +135,22 @@ class TrainerServer:
             return replace(result, other_seconds=time.time() - launched)
         after = max(0.0, time.time() - (folder / RESULT_FILE).stat().st_mtime)
         return replace(result, other_seconds=result.other_seconds + after)
+
+    def pace(
+        self, task: TrialTask, shares: Sequence[Sequence[int]], seconds: float, longest: float
+    ) -> list[float]:
+        """Images a second of processes that train at once, as ``measuring.measure`` has it.
+
+        Raises:
+            DataError: If the images cannot be loaded.
+            RunError: If the server has ended.
+        """
+        self.wait()
+        asked = {"task": task.to_json(), "shares": shares, "seconds": seconds, "longest": longest}
+        self._send({"do": "pace", **asked})
+        answer = self._answer(None) or {}
+        found: list[float] = answer.get("images_per_second", [])
+        return found
 
     def _start(self) -> None:
         environment = {

@@ -28,6 +28,7 @@ from betanas.devices.processes import die_with_parent
 from betanas.errors import BetaNASError
 from betanas.files import read_json
 from betanas.launcher.failures import conclude, write_result
+from betanas.launcher.measuring import measure
 from betanas.launcher.order import Order
 from betanas.launcher.rank import log_into, run_rank, shared_images
 from betanas.launcher.rendezvous import Rendezvous
@@ -137,10 +138,13 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            if request["do"] == "prepare":
-                answer = _prepare(request)
-            else:
-                answer, spare = _train(request, spare)
+            match request["do"]:
+                case "prepare":
+                    answer = _prepare(request)
+                case "pace":
+                    answer = _pace(request)
+                case _:
+                    answer, spare = _train(request, spare)
         except BetaNASError as error:
             answer = {"error": str(error)}
         answers.write(json.dumps(answer) + "\n")
@@ -150,6 +154,12 @@ def main() -> None:
 def _prepare(request: dict[str, Any]) -> dict[str, Any]:
     dataset = DatasetConfig.model_validate(request["dataset"])
     return {"images": len(shared_images(dataset, request["resolution"], request["cache"]))}
+
+
+def _pace(request: dict[str, Any]) -> dict[str, Any]:
+    task = TrialTask.from_json(request["task"])
+    found = measure(task, request["shares"], request["seconds"], request["longest"])
+    return {"images_per_second": found}
 
 
 def _train(request: dict[str, Any], spare: Agent | None) -> tuple[dict[str, Any], Agent | None]:
