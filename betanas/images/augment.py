@@ -15,7 +15,7 @@ triangle filter in the matrices this is its bilinear resize, antialiased where t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -69,6 +69,8 @@ class TrainAugment:
         flip: Whether half of the images are mirrored.
         crop_scale: Lowest and highest area of a crop as a share of the image's.
         crop_ratio: Lowest and highest width of a crop over its height.
+        crop_padding: Share of the image's side by which a crop may reach beyond each edge; what is
+            there is the image reflected.
 
     Raises:
         ValueError: A resolution, range or deviation that breaks its rule.
@@ -81,6 +83,7 @@ class TrainAugment:
     flip: bool = True
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_padding: float = 0.0
 
     def __post_init__(self) -> None:
         _check_output(self.resolution, self.std)
@@ -94,6 +97,8 @@ class TrainAugment:
             raise ValueError(
                 f"crop_ratio: 0 < low <= high must hold, but got (low={low:g}, high={high:g})"
             )
+        if not 0 <= self.crop_padding < 0.5:
+            raise ValueError(f"crop_padding must be in [0, 0.5), but got {self.crop_padding:g}")
 
     def draw(
         self, batch_size: int, image_size: tuple[int, int], generator: torch.Generator
@@ -109,7 +114,14 @@ class TrainAugment:
             generator: CPU generator.
         """
         operations = draw_operations(batch_size, generator)
-        boxes = draw_boxes(batch_size, image_size, self.crop_scale, self.crop_ratio, generator)
+        boxes = draw_boxes(
+            batch_size,
+            image_size,
+            self.crop_scale,
+            self.crop_ratio,
+            generator,
+            self._padding(image_size),
+        )
         flips = torch.rand(batch_size, generator=generator) < 0.5
         if not self.autoaugment:
             operations.fill_(IDENTITY)
@@ -141,7 +153,7 @@ class TrainAugment:
             ``n x 3 x H x W`` uint8.
         """
         _check_images(images)
-        _check_draws(images, draws)
+        _check_draws(images, draws, self._padding(images.shape[1:3]))
         planes = images.permute(0, 3, 1, 2).contiguous()
         return apply_operations(planes, draws.operations) if self.autoaugment else planes
 
@@ -150,14 +162,21 @@ class TrainAugment:
         """The second half: crop, flip, resize and normalise what ``operate`` returned."""
         device = planes.device
         boxes, flips = upload(draws.boxes.float(), device), upload(draws.flips, device)
-        output = _empty_output(planes, self.resolution)
+        side = self.resolution
+        down, across = self._padding(planes.shape[2:])
+        output = _empty_output(planes, side)
         scale = channel_scale(self.mean, self.std, device)
-        for part in _chunks(planes, self.resolution):
+        for part in _chunks(planes, side):
             top, left, height, width = boxes[part].unbind(1)
-            rows = resize_matrix(top, height, planes.shape[2], self.resolution)
-            columns = resize_matrix(left, width, planes.shape[3], self.resolution, flips[part])
+            rows = resize_matrix(top, height, planes.shape[2], side, padding=down)
+            columns = resize_matrix(left, width, planes.shape[3], side, flips[part], across)
             _resample(planes[part], rows, columns, scale, output[part])
         return output.permute(0, 3, 1, 2)
+
+    def _padding(self, image_size: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of pixels by which a crop may reach beyond the image."""
+        rows, columns = (round(self.crop_padding * side) for side in image_size)
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -216,6 +235,7 @@ def draw_boxes(
     scale: tuple[float, float],
     ratio: tuple[float, float],
     generator: torch.Generator,
+    padding: tuple[int, int] = (0, 0),
 ) -> Tensor:
     """Draws crops as torchvision's ``RandomResizedCrop`` does.
 
@@ -228,9 +248,11 @@ def draw_boxes(
         scale: Lowest and highest area as a share of the image's.
         ratio: Lowest and highest width over height.
         generator: CPU generator; it advances by the same amount whatever is drawn.
+        padding: Rows and columns by which a crop may lie beyond each edge.
 
     Returns:
-        ``n x 4`` int64 on the CPU: top, left, height, width, within the image.
+        ``n x 4`` int64 on the CPU: top, left, height, width, within the padded image; 0 is where
+        the image itself begins.
     """
     height, width = image_size
     tries = torch.rand(batch_size, CROP_TRIES, 2, generator=generator, dtype=torch.float64)
@@ -245,7 +267,8 @@ def draw_boxes(
     fits = ((sizes > 0) & (sizes <= bounds)).all(dim=2)
     first = fits.long().argmax(dim=1)
     size = sizes[torch.arange(batch_size), first]
-    corner = (place * (bounds - size + 1)).long()
+    beyond = torch.tensor(padding)
+    corner = (place * (bounds + 2 * beyond - size + 1)).long() - beyond
 
     central = torch.tensor(_central_size(image_size, ratio))
     found = fits.any(dim=1, keepdim=True)
@@ -264,7 +287,12 @@ def _central_size(image_size: tuple[int, int], ratio: tuple[float, float]) -> tu
 
 
 def resize_matrix(
-    start: Tensor, size: Tensor, length: int, resolution: int, mirrored: Tensor | None = None
+    start: Tensor,
+    size: Tensor,
+    length: int,
+    resolution: int,
+    mirrored: Tensor | None = None,
+    padding: int = 0,
 ) -> Tensor:
     """Weights that resize part of an axis: bilinear, antialiased where it shrinks.
 
@@ -278,6 +306,8 @@ def resize_matrix(
         length: Pixels ``L`` of the source axis.
         resolution: Pixels ``R`` of the result.
         mirrored: ``n`` bool, whether the result is reversed; None for never.
+        padding: Pixels beyond each end that a part may take in: those inside, reflected at the
+            last one.
 
     Returns:
         ``n x R x L`` float32, rows that sum to 1; exact 0 and 1 where ``size = R``.
@@ -289,12 +319,18 @@ def resize_matrix(
     start, size = start[:, None], size[:, None]
     scale = size / resolution
     centres = (target + 0.5) * scale + (start - 0.5)
-    pixels = torch.arange(length, dtype=torch.float32, device=start.device)
+    pixels = torch.arange(-padding, length + padding, dtype=torch.float32, device=start.device)
     weights = (pixels - centres[:, :, None]).abs_().div_(scale.clamp(min=1)[:, :, None])
     weights.neg_().add_(1).clamp_(min=0)
     inside = (pixels >= start) & (pixels < start + size)
     weights.mul_(inside[:, None])
-    return weights.div_(weights.sum(dim=2, keepdim=True))
+    weights.div_(weights.sum(dim=2, keepdim=True))
+    if not padding:
+        return weights
+    inner = weights[:, :, padding : padding + length]
+    inner[:, :, 1 : padding + 1] += weights[:, :, :padding].flip(2)
+    inner[:, :, length - 1 - padding : length - 1] += weights[:, :, padding + length :].flip(2)
+    return inner.contiguous()
 
 
 @dataclass(frozen=True)
@@ -381,14 +417,14 @@ def _check_images(images: Tensor) -> None:
         )
 
 
-def _check_draws(images: Tensor, draws: Draws) -> None:
+def _check_draws(images: Tensor, draws: Draws, padding: tuple[int, int]) -> None:
     if len(images) != len(draws):
         raise ValueError(
             f"as many draws as images must be given, but got {len(draws)} and {len(images)}"
         )
     height, width = images.shape[1:3]
     ends = draws.boxes[:, :2] + draws.boxes[:, 2:]
-    if (ends > torch.tensor([height, width])).any():
+    if (ends > torch.tensor([height, width]) + torch.tensor(padding)).any():
         raise ValueError(
             f"crops must lie within the images ({height} x {width}), "
             f"but these draws were made for larger ones"

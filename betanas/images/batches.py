@@ -62,6 +62,7 @@ class Batches:
             flip=recipe.flip,
             crop_scale=recipe.crop_scale,
             crop_ratio=recipe.crop_ratio,
+            crop_padding=recipe.crop_padding,
         )
         values = _MADE_VALUES_CPU if ranks.device.type == "cpu" else _MADE_VALUES_GPU
         made = values // (self.per_step * 3 * task.architecture.resolution**2)

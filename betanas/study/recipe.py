@@ -69,8 +69,9 @@ class Recipe(Section):
 
     preset: Literal["published", "fast", "short"] = "published"
     batch_size: Annotated[int, Field(ge=2)] = 100
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "muon"] = "adam"
     learning_rate: Positive = 1e-3
+    muon_learning_rate: Positive = 0.1
     betas: FractionPair = (0.9, 0.999)
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -88,6 +89,7 @@ class Recipe(Section):
     flip: bool = True
     crop_scale: FractionPair = (0.08, 1.0)
     crop_ratio: PositivePair = (3 / 4, 4 / 3)
+    crop_padding: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     mixup: Annotated[float, Field(ge=0)] = 0.0
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     gradient_compression: Literal["none", "fp16", "bf16"] = "none"
@@ -135,7 +137,7 @@ class Recipe(Section):
     @property
     def optimizer_slots(self) -> int:
         """Values that the optimiser keeps for each weight, with the average of the weights."""
-        slots = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 2}[self.optimizer]
+        slots = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 2, "muon": 2}[self.optimizer]
         return slots + (self.weight_average > 0)
 
     @field_validator("crop_scale", "crop_ratio")
@@ -150,7 +152,8 @@ class Recipe(Section):
 # Values that cost no memory, so that a network's feasibility does not depend on them; and how far
 # a wider range is advised to go. A study file may go further.
 SEARCHABLE = {
-    "learning_rate": (1e-6, 10.0), "momentum": (0.0, 1.0), "weight_decay": (0.0, 1.0),
+    "learning_rate": (1e-6, 10.0), "muon_learning_rate": (1e-6, 10.0), "momentum": (0.0, 1.0),
+    "weight_decay": (0.0, 1.0),
     "clip_gradient_norm": (0.0, 100.0), "label_smoothing": (0.0, 0.9), "warm_up": (0.0, 0.9),
     "plateau_factor": (0.01, 0.99), "decay_factor": (0.1, 1.0), "mixup": (0.0, 10.0),
     "cutmix": (0.0, 10.0),

@@ -9,11 +9,12 @@ from torch.nn.parallel import DistributedDataParallel
 from betanas.cores import multiplies_bf16
 from betanas.devices.ranks import Ranks
 from betanas.study.recipe import Recipe
+from betanas.training.muon import Muon
 
 _FP16_MOST = 2.0**15  # half of fp16's range: a sum of rounded shares stays inside
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, model: nn.Module) -> "torch.optim.Optimizer | Muon":
     """Builds the optimiser; weight decay spares norms and biases (all tensors of one dimension)."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     spared = [p for p in model.parameters() if p.ndim <= 1]
@@ -36,6 +37,8 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
             return torch.optim.RMSprop(
                 groups, recipe.learning_rate, momentum=recipe.momentum, foreach=True
             )
+        case "muon":
+            return Muon(recipe, model)
 
 
 class Precision:

@@ -9,6 +9,7 @@ import math
 import torch
 
 from betanas.study.recipe import Recipe
+from betanas.training.muon import Muon
 
 _ONE_CYCLE_WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 _START = 1 / 25  # of the peak, where it rises from (Smith and Topin, 2019; torch's default)
@@ -52,7 +53,7 @@ class LearningRate:
         plateau: What a ``plateau`` schedule remembers.
     """
 
-    def __init__(self, recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, recipe: Recipe, optimizer: torch.optim.Optimizer | Muon) -> None:
         self._recipe, self._optimizer = recipe, optimizer
         self.plateau = Plateau(recipe.plateau_factor, recipe.patience_epochs)
 
@@ -65,7 +66,7 @@ class LearningRate:
         """
         rate = self._recipe.learning_rate * self._factor(progress, epochs)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
 
     def after_evaluation(self, accuracy: float, epochs: float) -> None:
         """Lowers the rate of a ``plateau`` schedule where the accuracy has stopped rising."""

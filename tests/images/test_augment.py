@@ -271,3 +271,23 @@ def test_images_that_do_not_fit_are_refused() -> None:
         transform(noise(5), draws)
     with pytest.raises(ValueError, match=r"within the images \(9 x 9\)"):
         transform(noise(4, 9, 9), draws)
+
+
+def test_a_padded_crop_shows_the_image_shifted_and_reflected() -> None:
+    images = noise(64)
+    transform = train_augment(
+        autoaugment=False, flip=False, crop_scale=(1, 1), crop_ratio=(1, 1), crop_padding=0.125
+    )
+    draws = transform.draw(64, (32, 32), seeded())
+    assert set(draws.boxes[:, 0].tolist()) == set(range(-4, 5))
+    padded = torch.nn.functional.pad(normalized(images), (4, 4, 4, 4), mode="reflect")
+    for i, (top, left, height, width) in enumerate(draws.boxes.tolist()):
+        assert (height, width) == (32, 32)
+        expected = padded[i, :, top + 4 : top + 36, left + 4 : left + 36]
+        assert torch.equal(transform(images, draws)[i], expected)
+
+
+def test_crops_beyond_the_padding_are_refused() -> None:
+    transform = train_augment(crop_padding=0.125)
+    with pytest.raises(ValueError, match="crops must lie within"):
+        transform(noise(1), draws_of([(5, 0, 32, 32)], [False]))

@@ -202,7 +202,7 @@ def test_fractional_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "slots"), [("adam", 2), ("adamw", 2), ("sgd", 1), ("rmsprop", 2)]
+    ("optimizer", "slots"), [("adam", 2), ("adamw", 2), ("sgd", 1), ("rmsprop", 2), ("muon", 2)]
 )
 def test_optimizer_slots(optimizer: str, slots: int) -> None:
     assert Recipe.model_validate({"optimizer": optimizer}).optimizer_slots == slots

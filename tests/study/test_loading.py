@@ -318,7 +318,7 @@ WRONG = [
     (GOOD + "[recipe]\nlabel_smoothing = 1\n", "recipe.label_smoothing must be < 1, but got 1"),
     (
         GOOD + '[recipe]\noptimizer = "lion"\n',
-        "recipe.optimizer must be 'adam', 'adamw', 'sgd' or 'rmsprop', but got 'lion'",
+        "recipe.optimizer must be 'adam', 'adamw', 'sgd', 'rmsprop' or 'muon', but got 'lion'",
     ),
     (GOOD + "[limits]\nnum_params = 0\n", "limits.num_params must be > 0, but got 0"),
     (GOOD + "[limits]\nmemory_gib = -1\n", "limits.memory_gib must be > 0, but got -1"),

@@ -25,13 +25,15 @@ def parent_of(pid: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(("ranks", "optimizer"), [(1, "adam"), (2, "adam"), (1, "muon")])
 def test_interrupted_training_ends_in_the_same_weights(
-    server: TrainerServer, make_task: TaskMaker, ranks: int
+    server: TrainerServer, make_task: TaskMaker, ranks: int, optimizer: str
 ) -> None:
     recipe = {
         "preset": "fast",
+        "optimizer": optimizer,
         "autoaugment": True,
+        "crop_padding": 0.1,
         "mixup": 0.2,
         "weight_average": 0.9,
         "batch_size": 64 // ranks,

@@ -1,0 +1,73 @@
+"""Muon on convolutions, by torch's own optimiser on views of their weights."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from betanas.study.recipe import Recipe
+from betanas.training.muon import Muon
+from betanas.training.schedule import LearningRate
+
+RECIPE = Recipe.model_validate(
+    {"optimizer": "muon", "learning_rate": 0.01, "muon_learning_rate": 0.2, "schedule": "constant"}
+)
+
+
+def network(memory: torch.memory_format) -> nn.Sequential:
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 16, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
+    )  # fmt: skip
+    return model.to(memory_format=memory)  # type: ignore[call-overload, no-any-return]
+
+
+def learn(model: nn.Module, optimizer: Muon, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        weight.grad = None
+    model(torch.randn(8, 3, 9, 9, generator=generator)).square().mean().backward()
+    optimizer.step()
+
+
+def test_a_step_of_a_convolution_is_nearly_orthogonal() -> None:
+    model = network(torch.channels_last)
+    optimizer = Muon(RECIPE, model)
+    generator = torch.Generator().manual_seed(5)
+    for weight in model.parameters():
+        weight.grad = torch.randn(weight.shape, generator=generator)
+    before = [w.detach().clone() for w in model.parameters()]
+    optimizer.step()
+    after = [w.detach() for w in model.parameters()]
+    matrix = before[0].flatten(1)
+    matrix *= 8**0.5 / matrix.norm()  # 8 x 27, with the norm of an orthogonal matrix
+    turned = torch.linalg.svdvals(after[0].flatten(1) - matrix) / RECIPE.muon_learning_rate
+    assert 0.5 < turned.min() <= turned.max() < 1.4
+    for ours, was in zip(after[1:], before[1:], strict=True):  # a bias, norms, depthwise, linear
+        assert (ours - was).abs().max() == pytest.approx(RECIPE.learning_rate, rel=1e-3)
+
+
+def test_layouts_learn_alike() -> None:
+    models = [network(torch.channels_last), network(torch.contiguous_format)]
+    for model in models:
+        learn(model, Muon(RECIPE, model), 0)
+    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02)  # it computes in bf16
+
+
+def test_it_goes_on_from_its_state() -> None:
+    model, copy = network(torch.channels_last), network(torch.channels_last)
+    first = Muon(RECIPE, model)
+    learn(model, first, 0)
+    copy.load_state_dict(model.state_dict())
+    second = Muon(RECIPE, copy)
+    second.load_state_dict(deepcopy(first.state_dict()))
+    rate = LearningRate(RECIPE, second)
+    rate.before_step(0.5, 1.0)
+    assert [group["lr"] for group in second.param_groups] == pytest.approx([0.2, 0.01])
+    learn(model, first, 1)
+    learn(copy, second, 1)
+    for ours, theirs in zip(model.parameters(), copy.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
