@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from betanas.analysis.finals import Finals, finals_of
 from betanas.analysis.status import observed_best
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import family_names, published_members
 from betanas.architecture.reference import Network, ReferenceModel
 from betanas.data import describe_dataset
+from betanas.database.finals import Entrant
 from betanas.errors import InputError
 from betanas.jobs.front import front_of
 from betanas.jobs.load import LoadedStudy, load_study
@@ -23,7 +25,7 @@ from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord
 
 _RESOLUTION = 224
-_FRONT = "front:"
+_FRONT, _FINAL = "front:", "final"
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>(?:front:)?[^:@/]+))?(?:@(?P<resolution>\d+))?")
 
 
@@ -46,7 +48,8 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
     """Finds a model, and how it is to be trained.
 
     Args:
-        model: ``STUDY:best``, ``STUDY:recommended``, ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
+        model: ``STUDY:best``, ``STUDY:recommended``, ``STUDY:final`` (the winner of its finals,
+            trained as long as they are held for), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
             place on its Pareto front, from 0, by falling accuracy) with a study's name or file,
             which then gives data set, recipe and resolution; the name of a family's published
             kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
@@ -56,6 +59,8 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
         InputError: If there is no such model, or no data set to train it on.
     """
     study, which, _ = _parse(model)
+    if which == _FINAL:
+        options = replace(options, budget=_finals_budget(study, options.storage))
     definition = (
         load_definition(study, options.all_overrides(), options.data)
         if which
@@ -113,7 +118,8 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         close = difflib.get_close_matches(name, [*published, *names], n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise InputError(
-            "a model must be STUDY:best, STUDY:recommended, STUDY:NUMBER, STUDY:front:PLACE, "
+            "a model must be STUDY:best, STUDY:recommended, STUDY:final, STUDY:NUMBER, "
+            "STUDY:front:PLACE, "
             f"{', '.join(published)} or a name of torchvision's such as mobilenet_v2, "
             f"but got {model!r}{hint}"
         )
@@ -137,6 +143,9 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
         if found is None:
             raise InputError(f"study {study} has too few complete trials to recommend a kernel")
         return f"{study} recommended", dict(found.parameters)
+    if which == _FINAL:
+        winner = _winner(study, opened)[1]
+        return f"{Path(study).stem} final ({winner.title})", dict(winner.parameters)
     if which == "best":
         record = observed_best(records)
         if record is None:
@@ -145,7 +154,7 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
         record = _on_front(study, which.removeprefix(_FRONT), opened)
     elif not which.isdecimal() or int(which) >= len(records):
         raise InputError(
-            f"{study}:TRIAL must be best, recommended, front:PLACE or a number below "
+            f"{study}:TRIAL must be best, recommended, final, front:PLACE or a number below "
             f"{len(records)}, "
             f"but got {which!r}"
         )
@@ -154,6 +163,23 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
     if not record.parameters:
         raise InputError(f"trial {which} of study {study} has no kernel yet")
     return f"{Path(study).stem} trial {record.number}", dict(record.parameters)
+
+
+def _winner(study: str, opened: LoadedStudy) -> tuple[Finals, Entrant]:
+    """A study's finals, and who is ahead in them."""
+    found = finals_of(opened.stored)
+    if found is None or found.winner is None:
+        raise InputError(
+            f"study {study} has no finals with a value; hold them by betanas optimize --study "
+            f"{study} --finals TIME"
+        )
+    return found, found.winner
+
+
+def _finals_budget(study: str, storage: str | None) -> str:
+    """The budget that a study's finals are held for, as an override."""
+    plan = _winner(study, load_study(study, storage))[0].plan
+    return f"budget.{plan.unit}={plan.budget(-1).amount:.17g}"
 
 
 def _on_front(study: str, place: str, opened: LoadedStudy) -> TrialRecord:
