@@ -5,6 +5,7 @@ trained is written down before the first training, and every training when it en
 be killed at any line, the same command goes on, and several workers share the trainings.
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -50,10 +51,9 @@ def plan_rounds(
             anything, it is exceeded: one training of the last budget and three of a third of it.
         most: Networks that there are.
     """
-    amounts = [amount]
-    while amounts[-1] / ETA >= _LEAST * trial:
-        amounts.append(amounts[-1] / ETA)
-    rounded = [_rounded(unit, a) for a in amounts]
+    rounded = [amount]
+    while rounded[-1] / ETA >= _LEAST * trial:
+        rounded.append(_rounded(unit, rounded[-1] / ETA))
     most = min(most, MOST)
     for length in range(len(rounded), 0, -1):
         for first in range(most, max(ETA ** (length - 1), 2) - 1, -1):
@@ -71,7 +71,11 @@ def _halved(amounts: Sequence[float], first: int) -> tuple[Round, ...]:
 
 
 def _rounded(unit: BudgetUnit, amount: float) -> float:
-    return float(f"{amount:.3g}") if unit == "seconds" else float(max(1, round(amount)))
+    """No more than it is: three digits of a time, whole steps."""
+    if unit != "seconds":
+        return float(max(1, math.floor(amount)))
+    step = 10.0 ** (math.floor(math.log10(amount)) - 2)
+    return float(f"{step * math.floor(amount / step + 1e-9):.3g}")
 
 
 def choose_entrants(
