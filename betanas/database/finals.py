@@ -77,7 +77,8 @@ class FinalsPlan:
         unit: Of all amounts.
         trial_amount: Budget of the search's trials.
         share: What they may cost, of the search.
-        trials: How many trials counted when they began.
+        begun: How many trials the search had begun by then.
+        trained: How many of them counted.
         entrants: Who is trained in the first round.
         rounds: Of growing budgets; the last one's is what the winner is wanted for.
     """
@@ -85,7 +86,8 @@ class FinalsPlan:
     unit: BudgetUnit
     trial_amount: float
     share: float
-    trials: int
+    begun: int
+    trained: int
     entrants: tuple[Entrant, ...]
     rounds: tuple[Round, ...]
 

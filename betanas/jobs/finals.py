@@ -176,7 +176,7 @@ def make_plan(
         records: Its trials, of which one at least is complete.
     """
     budget = definition.budget
-    counted = sum(r.counts for r in records)
+    trained = sum(r.counts for r in records)
     found = recommended(definition, stored.settings, records)
     # The best size for a longer training has as many times the multiply-adds as the square root of
     # its cost (Hoffmann et al., 2022, "Training Compute-Optimal Large Language Models", table 2),
@@ -185,10 +185,11 @@ def make_plan(
     believed = dict(found.parameters) if found else None
     entrants = list(islice(choose_entrants(problem, records, believed, growth), MOST))
     share = definition.search.finals_share
-    total = share * counted * budget.amount
+    total = share * trained * budget.amount
     rounds = plan_rounds(budget.unit, wanted.amount, budget.amount, total, len(entrants))
     chosen = tuple(entrants[: rounds[0].networks])
-    return FinalsPlan(budget.unit, budget.amount, share, counted, chosen, rounds)
+    begun = _begun(records)
+    return FinalsPlan(budget.unit, budget.amount, share, begun, trained, chosen, rounds)
 
 
 def is_due(definition: StudyDefinition, stored: StoredStudy) -> bool:
@@ -196,16 +197,22 @@ def is_due(definition: StudyDefinition, stored: StoredStudy) -> bool:
     if definition.finals is None:
         return False
     found = finals_of(stored)
-    return found is None or not found.is_done or not _goes_on(definition, stored, found)
+    return found is None or not found.is_done or not _goes_on(definition, stored, found.plan)
 
 
-def _goes_on(definition: StudyDefinition, stored: StoredStudy, last: Finals) -> bool:
-    """Whether the last plan is what is wanted: for the same time, of the same trials."""
-    plan, wanted = last.plan, definition.finals
+def _goes_on(definition: StudyDefinition, stored: StoredStudy, plan: FinalsPlan) -> bool:
+    """Whether the last plan is what is wanted: for the same time, of the same trials.
+
+    What others were still at when it was made was begun before it, and changes nothing.
+    """
+    wanted = definition.finals
     asked = (definition.budget.unit, wanted and wanted.amount, definition.search.finals_share)
-    if (plan.unit, plan.amount, plan.share) != asked:
-        return False
-    return not last.is_done or plan.trials == stored.counted()
+    return (plan.unit, plan.amount, plan.share) == asked and plan.begun == _begun(stored.records())
+
+
+def _begun(records: Sequence[TrialRecord]) -> int:
+    """How many trials the search has begun."""
+    return sum(not r.is_replicate for r in records)
 
 
 def hold_finals(
@@ -238,7 +245,7 @@ def hold_finals(
         return
     finals = StoredFinals.begin(stored)
     plan = finals.agree(
-        lambda last: _goes_on(definition, stored, Finals(last, finals.trained())),
+        lambda last: _goes_on(definition, stored, last),
         lambda: make_plan(definition, wanted, stored, problem, stored.records()),
     )
     reporter.progress({"note": _announced(plan)})
@@ -297,7 +304,7 @@ def _announced(plan: FinalsPlan) -> str:
         + f" for {amount_text(plan.unit, r.amount)}"
         for i, r in enumerate(plan.rounds)
     ]
-    share = plan.cost / (plan.trials * plan.trial_amount) if plan.trials else 1.0
+    share = plan.cost / (plan.trained * plan.trial_amount)
     entrants = "; ".join(e.title for e in plan.entrants)
     return (
         f"finals: {', '.join(rounds)}; {amount_text(plan.unit, plan.cost)} of training in all, "

@@ -132,7 +132,7 @@ def made(values: list[list[float | None]]) -> Finals:
         Entrant(i, 1.0, "value", 0.5 + 0.01 * i, {"k": float(i)}, 100 + i) for i in range(6)
     )
     rounds = (Round(3.0, 6), Round(9.0, 2))
-    plan = FinalsPlan("epochs", 1.0, 0.5, 6, entrants, rounds)
+    plan = FinalsPlan("epochs", 1.0, 0.5, 8, 6, entrants, rounds)
     trained = {
         plan.training(which, e): TrialRecord(
             0, "fail" if value is None else "complete", "final", value
