@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from betanas.analysis.correlation import RankCorrelation, rank_correlation
-from betanas.database.finals import Entrant, FinalsPlan, StoredFinals
+from betanas.database.finals import BUDGET, Entrant, FinalsPlan, StoredFinals
 from betanas.database.stored import StoredStudy
 from betanas.study.amounts import amount_text
 from betanas.trial import TrialRecord
@@ -104,6 +104,14 @@ class Finals:
         return None if self.last is None else self.ranked(self.last)[0]
 
     @property
+    def won(self) -> tuple[Entrant, TrialRecord] | None:
+        """The winner, and its longest training."""
+        if self.last is None or self.winner is None:
+            return None
+        record = self.result(self.last, self.winner)
+        return None if record is None else (self.winner, record)
+
+    @property
     def correlations(self) -> list[BudgetCorrelation]:
         """Of every two budgets, the trials' own among them, that enough networks have both of."""
         amounts = [self.plan.trial_amount, *(r.amount for r in self.plan.rounds)]
@@ -127,19 +135,18 @@ class Finals:
 
     def to_json(self) -> dict[str, Any]:
         """The ``finals`` of every command that tells them."""
-        winner, last = self.winner, self.last
         told = None
-        if winner is not None and last is not None:
-            record = self.result(last, winner)
+        if (won := self.won) is not None:
+            winner, record = won
             told = {
                 "trial": winner.trial,
                 "widths": winner.widths,
                 "title": winner.title,
-                "amount": self.plan.rounds[last].amount,
-                "value": self.value(last, winner),
+                "amount": record.audit[BUDGET][self.plan.unit],
+                "value": record.value,
                 "search_value": winner.value,
-                "num_params": record.num_params if record else None,
-                "macs": winner.macs,
+                "num_params": record.num_params,
+                "macs": record.macs,
                 "parameters": dict(winner.parameters),
             }
         return {
@@ -177,17 +184,17 @@ class Finals:
             return amount_text(plan.unit, amount)
 
         found: list[str] = []
-        if self.winner is None or self.last is None:
+        if (won := self.won) is None:
             found.append(f"for {said(plan.amount)} of training: no training has a value yet")
         else:
-            value = self.value(self.last, self.winner) or 0.0
-            reached = said(plan.rounds[self.last].amount)
+            winner, record = won
             line = (
-                f"for {said(plan.amount)} of training: {self.winner.title}, "
-                f"{100 * value:.2f} % validation after {reached}"
+                f"for {said(plan.amount)} of training: {winner.title}, "
+                f"{100 * (record.value or 0.0):.2f} % validation after "
+                f"{said(record.audit[BUDGET][plan.unit])}"
             )
-            if self.winner.value is not None:
-                line += f" ({100 * self.winner.value:.2f} % after {said(plan.trial_amount)})"
+            if winner.value is not None:
+                line += f" ({100 * winner.value:.2f} % after {said(plan.trial_amount)})"
             found.append(line if self.is_done else f"{line}; the finals are not over")
         found += [
             f"rank correlation of {said(c.short)} with {said(c.long)}: {c.ranks.spearman:.2f} "

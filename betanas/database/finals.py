@@ -101,6 +101,11 @@ class FinalsPlan:
         """What all trainings take together."""
         return sum(r.amount * r.networks for r in self.rounds)
 
+    @property
+    def override(self) -> str:
+        """The last round's budget as ``key=value``."""
+        return f"budget.{self.unit}={self.amount:.17g}"
+
     def budget(self, which: int) -> Budget:
         """A round's budget."""
         amount = self.rounds[which].amount

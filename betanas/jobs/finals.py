@@ -60,7 +60,7 @@ def plan_rounds(
             found = _halved(rounded[:length], first)
             if sum(r.amount * r.networks for r in found) <= total:
                 return found
-    fewest = rounded[:2]
+    fewest = rounded[: min(most, 2)]
     return _halved(fewest, min(most, ETA if len(fewest) > 1 else 2))
 
 
@@ -308,5 +308,5 @@ def _announced(plan: FinalsPlan) -> str:
     entrants = "; ".join(e.title for e in plan.entrants)
     return (
         f"finals: {', '.join(rounds)}; {amount_text(plan.unit, plan.cost)} of training in all, "
-        f"{share:.2g} of the search's\nfinals: {entrants}"
+        f"{share:.2g} times the search's\nfinals: {entrants}"
     )

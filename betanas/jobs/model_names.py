@@ -13,7 +13,6 @@ from betanas.architecture.decoding import decode
 from betanas.architecture.families import family_names, published_members
 from betanas.architecture.reference import Network, ReferenceModel
 from betanas.data import describe_dataset
-from betanas.database.finals import Entrant
 from betanas.errors import InputError
 from betanas.jobs.front import front_of
 from betanas.jobs.load import LoadedStudy, load_study
@@ -60,7 +59,7 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
     """
     study, which, _ = _parse(model)
     if which == _FINAL:
-        options = replace(options, budget=_finals_budget(study, options.storage))
+        options = replace(options, budget=_finals(study, options.storage).plan.override)
     definition = (
         load_definition(study, options.all_overrides(), options.data)
         if which
@@ -144,8 +143,10 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
             raise InputError(f"study {study} has too few complete trials to recommend a kernel")
         return f"{study} recommended", dict(found.parameters)
     if which == _FINAL:
-        winner = _winner(study, opened)[1]
-        return f"{Path(study).stem} final ({winner.title})", dict(winner.parameters)
+        chosen = opened.final()
+        if chosen is None:
+            raise InputError(_no_finals(study))
+        return f"{Path(study).stem} final", dict(chosen.parameters)
     if which == "best":
         record = observed_best(records)
         if record is None:
@@ -165,21 +166,19 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
     return f"{Path(study).stem} trial {record.number}", dict(record.parameters)
 
 
-def _winner(study: str, opened: LoadedStudy) -> tuple[Finals, Entrant]:
-    """A study's finals, and who is ahead in them."""
-    found = finals_of(opened.stored)
+def _finals(study: str, storage: str | None) -> Finals:
+    """A study's finals, in which somebody is ahead."""
+    found = finals_of(load_study(study, storage).stored)
     if found is None or found.winner is None:
-        raise InputError(
-            f"study {study} has no finals with a value; hold them by betanas optimize --study "
-            f"{study} --finals TIME"
-        )
-    return found, found.winner
+        raise InputError(_no_finals(study))
+    return found
 
 
-def _finals_budget(study: str, storage: str | None) -> str:
-    """The budget that a study's finals are held for, as an override."""
-    plan = _winner(study, load_study(study, storage))[0].plan
-    return f"budget.{plan.unit}={plan.budget(-1).amount:.17g}"
+def _no_finals(study: str) -> str:
+    return (
+        f"study {study} has no finals with a value; hold them by betanas optimize --study {study} "
+        "--finals TIME"
+    )
 
 
 def _on_front(study: str, place: str, opened: LoadedStudy) -> TrialRecord:

@@ -256,10 +256,15 @@ class StudyDefinition(Section):
         except ValueError as error:
             raise ValueError(f"search.finals {error}") from None
         unit, amount = self.budget.unit, self.budget.amount
-        if found.unit != unit or found.amount <= amount:
+        if found.unit != unit:
             raise ValueError(
-                f"{asked} must be longer than a trial, which has budget.{unit} = {amount:g}, and "
-                f"in {unit} like it"
+                f"search.finals must be in {unit}, as the trials' budget.{unit} = {amount:g} is, "
+                f"but got {self.search.finals}"
+            )
+        if found.amount <= amount:
+            raise ValueError(
+                f"search.finals must be longer than a trial, which has budget.{unit} = "
+                f"{amount:g}, but got {self.search.finals}"
             )
         return self
 

@@ -10,10 +10,12 @@ from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, start_process,
 from faults import write_definition as write_cheap
 
 from betanas.analysis.finals import Finals, finals_of
-from betanas.database.finals import Entrant, FinalsPlan, Round, StoredFinals
+from betanas.cores import available_cores
+from betanas.database.finals import BUDGET, Entrant, FinalsPlan, Round, StoredFinals
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
 from betanas.jobs.finals import choose_entrants, hold_finals, is_due, make_plan, plan_rounds
+from betanas.jobs.load import load_study
 from betanas.jobs.model_names import plan_training
 from betanas.jobs.train import TrainOptions
 from betanas.search.plan import StudyProblem, planned_problem, study_problem
@@ -135,7 +137,11 @@ def made(values: list[list[float | None]]) -> Finals:
     plan = FinalsPlan("epochs", 1.0, 0.5, 8, 6, entrants, rounds)
     trained = {
         plan.training(which, e): TrialRecord(
-            0, "fail" if value is None else "complete", "final", value
+            0,
+            "fail" if value is None else "complete",
+            "final",
+            value,
+            audit={BUDGET: {"epochs": rounds[which].amount}},
         )
         for which, own in enumerate(values)
         for e, value in zip(entrants, own, strict=False)
@@ -295,11 +301,30 @@ def test_killed_and_started_again_it_trains_each_network_once(tmp_path: Path) ->
         TrainOptions(storage=f"sqlite:///{tmp_path}/storage/tiny.db"),
     )
     assert (found.budget.unit, found.budget.amount) == ("steps", 24)
-    assert dict(best["finals"]["winner"]["parameters"]).items()
+    final = load_study(
+        tmp_path / "tiny.toml", storage=f"sqlite:///{tmp_path}/storage/tiny.db"
+    ).final()
+    assert final is not None
+    assert final.parameters == best["finals"]["winner"]["parameters"]
+    assert final.value == best["finals"]["winner"]["value"]
+    assert final.architecture == found.network
     run(tmp_path, "report", *study, "--output", "report")
     assert "validation after 24 steps" in (tmp_path / "report" / "report.html").read_text()
     run(tmp_path, *command)  # there is nothing left to train
     assert len(finals.stored.records()) == len(after)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(available_cores() < 2, reason="two workers need two processor cores")
+def test_workers_of_one_command_hold_the_finals_together(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    two = ("--study", "tiny.toml", "--device", "cpu", "--workers", "2")
+    _, err = run(tmp_path, "optimize", *two, "--finals", "8steps")
+    told = run_json(tmp_path, "status", "--study", "tiny.toml")
+    assert told["finals"]["done"]
+    trainings = sum(r["networks"] for r in told["finals"]["rounds"])
+    assert sum(line.startswith("final ") for line in err.splitlines()) == trainings
+    assert err.count("of training in all") == 1
 
 
 def test_a_study_without_finals_has_no_final_model(tmp_path: Path) -> None:
