@@ -190,7 +190,7 @@ class Finals:
             winner, record = won
             line = (
                 f"for {said(plan.amount)} of training: {winner.title}, "
-                f"{100 * (record.value or 0.0):.2f} % validation after "
+                f"{100 * (record.accuracy or 0.0):.2f} % validation after "
                 f"{said(record.audit[BUDGET][plan.unit])}"
             )
             if winner.value is not None:

@@ -43,6 +43,25 @@ def parse_amount(said: str | float, unit: BudgetUnit) -> Budget:
     return Budget.model_validate({unit: number if unit == "seconds" else int(number)})
 
 
+def longer_budget(said: str | float, than: Budget) -> Budget:
+    """Reads how long a training is to be that is longer than others, in their unit.
+
+    Raises:
+        ValueError: If it is something else, beginning with "must be".
+    """
+    found, unit = parse_amount(said, than.unit), than.unit
+    if found.unit != unit:
+        raise ValueError(
+            f"must be in {unit}, as the trials' budget.{unit} = {than.amount:g} is, but got {said}"
+        )
+    if found.amount <= than.amount:
+        raise ValueError(
+            f"must be longer than a trial, which has budget.{unit} = {than.amount:g}, "
+            f"but got {said}"
+        )
+    return found
+
+
 def amount_text(unit: BudgetUnit, amount: float) -> str:
     """An amount as people read it: ``4 min``, ``26.7 s``, ``2,000 images``."""
     if unit != "seconds":

@@ -18,7 +18,7 @@ from betanas.architecture.families import find_family
 from betanas.architecture.family import Family
 from betanas.errors import InputError
 from betanas.parameters import Parameter, Real
-from betanas.study.amounts import parse_amount
+from betanas.study.amounts import longer_budget
 from betanas.study.recipe import (
     RECIPE_PREFIX,
     SEARCHABLE,
@@ -252,20 +252,9 @@ class StudyDefinition(Section):
                 f"{', '.join(self.objectives)}; leave it out, or take accuracy alone"
             )
         try:
-            found = parse_amount(self.search.finals, self.budget.unit)
+            longer_budget(self.search.finals, self.budget)
         except ValueError as error:
             raise ValueError(f"search.finals {error}") from None
-        unit, amount = self.budget.unit, self.budget.amount
-        if found.unit != unit:
-            raise ValueError(
-                f"search.finals must be in {unit}, as the trials' budget.{unit} = {amount:g} is, "
-                f"but got {self.search.finals}"
-            )
-        if found.amount <= amount:
-            raise ValueError(
-                f"search.finals must be longer than a trial, which has budget.{unit} = "
-                f"{amount:g}, but got {self.search.finals}"
-            )
         return self
 
     @field_validator("family")
@@ -317,7 +306,7 @@ class StudyDefinition(Section):
         """How long the network is to train that the finals look for; None without finals."""
         if self.search.finals in (None, "none"):
             return None
-        return parse_amount(self.search.finals, self.budget.unit)
+        return longer_budget(self.search.finals, self.budget)
 
     @property
     def start(self) -> list[dict[str, Any]]:

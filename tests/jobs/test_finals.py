@@ -9,9 +9,9 @@ from command import descendants, is_alive, run, run_json, start, wait_for, write
 from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, start_process, work
 from faults import write_definition as write_cheap
 
-from betanas.analysis.finals import Finals, finals_of
+from betanas.analysis.finals import finals_of
 from betanas.cores import available_cores
-from betanas.database.finals import BUDGET, Entrant, FinalsPlan, Round, StoredFinals
+from betanas.database.finals import Round, StoredFinals
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
 from betanas.jobs.finals import choose_entrants, hold_finals, is_due, make_plan, plan_rounds
@@ -125,59 +125,6 @@ def test_the_recommended_kernel_enters_and_one_that_was_trained_leads() -> None:
     assert (lead.trial, lead.why) == (7, "value")
 
 
-# -- what is found ------------------------------------------------------------------------------
-
-
-def made(values: list[list[float | None]]) -> Finals:
-    """Finals whose rounds have given these values, by the entrants' order."""
-    entrants = tuple(
-        Entrant(i, 1.0, "value", 0.5 + 0.01 * i, {"k": float(i)}, 100 + i) for i in range(6)
-    )
-    rounds = (Round(3.0, 6), Round(9.0, 2))
-    plan = FinalsPlan("epochs", 1.0, 0.5, 8, 6, entrants, rounds)
-    trained = {
-        plan.training(which, e): TrialRecord(
-            0,
-            "fail" if value is None else "complete",
-            "final",
-            value,
-            audit={BUDGET: {"epochs": rounds[which].amount}},
-        )
-        for which, own in enumerate(values)
-        for e, value in zip(entrants, own, strict=False)
-    }
-    return Finals(plan, trained)
-
-
-def test_a_round_waits_for_the_one_before_and_failures_drop_out() -> None:
-    begun = made([[0.1, 0.2, 0.3]])
-    assert begun.field(1) == ()
-    assert not begun.is_done
-    assert begun.winner is not None
-    assert begun.winner.trial == 2
-    assert "the finals are not over" in begun.lines()[0]
-    over = made([[0.6, None, 0.3, 0.4, 0.5, None]])
-    assert [e.trial for e in over.field(1)] == [0, 4]
-    assert not over.is_done
-    nobody = made([[None] * 6])
-    assert nobody.is_done
-    assert nobody.winner is None
-
-
-def test_rank_correlation_is_that_of_trials_with_longer_trainings() -> None:
-    found = made([[0.6, 0.5, 0.4, 0.3, 0.2, 0.1], [0.9, 0.8]])
-    assert found.is_done
-    (one,) = found.correlations  # of two networks in the last round there is none
-    assert (one.short, one.long, one.networks) == (1.0, 3.0, 6)
-    assert one.ranks.spearman == -1.0
-    assert found.lines()[0] == (
-        "for 9 epochs of training: trial 0, 90.00 % validation after 9 epochs "
-        "(50.00 % after 1 epoch)"
-    )
-    assert "rank correlation of 1 epoch with 3 epochs: -1.00" in found.lines()[1]
-    assert made([[0.6, 0.5, 0.4, 0.3, None, None]]).correlations == []
-
-
 # -- with a database and workers ----------------------------------------------------------------
 
 
@@ -261,7 +208,7 @@ def test_a_study_that_grows_has_other_finals_that_share_trainings(
 def test_killed_and_started_again_it_trains_each_network_once(tmp_path: Path) -> None:
     write_study(tmp_path)
     study = ("--study", "tiny.toml")
-    command = ("optimize", *study, "--finals", "24steps", "--set", "search.finals_share=5.0")
+    command = ("optimize", *study, "--finals", "24steps")
     process = start(tmp_path, *command)
     folders = tmp_path / "storage" / "tiny:finals"
     wait_for(lambda: len(list(folders.glob("*/agent.pid"))) > 1, seconds=200)
@@ -294,8 +241,9 @@ def test_killed_and_started_again_it_trains_each_network_once(tmp_path: Path) ->
 
     best = run_json(tmp_path, "best", *study)
     assert best["finals"] == told["finals"]
-    out, _ = run(tmp_path, "status", *study)
-    assert "for 24 steps of training: " in out
+    run(tmp_path, *command)  # there is nothing left to train
+    assert len(finals.stored.records()) == len(after)
+    assert run(tmp_path, "status", *study)[0].count("for 24 steps of training: ") == 1
     found = plan_training(
         f"{tmp_path}/tiny.toml:final",
         TrainOptions(storage=f"sqlite:///{tmp_path}/storage/tiny.db"),
@@ -308,10 +256,6 @@ def test_killed_and_started_again_it_trains_each_network_once(tmp_path: Path) ->
     assert final.parameters == best["finals"]["winner"]["parameters"]
     assert final.value == best["finals"]["winner"]["value"]
     assert final.architecture == found.network
-    run(tmp_path, "report", *study, "--output", "report")
-    assert "validation after 24 steps" in (tmp_path / "report" / "report.html").read_text()
-    run(tmp_path, *command)  # there is nothing left to train
-    assert len(finals.stored.records()) == len(after)
 
 
 @pytest.mark.slow
