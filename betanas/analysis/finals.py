@@ -1,8 +1,8 @@
 """What the finals have found: the best trained again for longer, by successive halving.
 
-The best of a short trial are small networks; with more time larger ones overtake them. The best
-1 / 3 of a round's networks are trained again, three times as long, up to the time that the winner
-is wanted for (Jamieson and Talwalkar, 2016, "Non-stochastic Best Arm Identification and
+The best of a short trial are small networks; with more time larger ones overtake them. A third of
+a round's networks are trained again, three times as long, up to the time that the winner is wanted
+for (Jamieson and Talwalkar, 2016, "Non-stochastic Best Arm Identification and
 Hyperparameter Optimization", algorithm 1).
 """
 
@@ -16,6 +16,7 @@ from betanas.database.stored import StoredStudy
 from betanas.study.amounts import amount_text
 from betanas.trial import TrialRecord
 
+LARGER = 1.3  # times the multiply-adds of another one
 MIN_NETWORKS = 5  # with two values, from which on their rank correlation is told
 
 
@@ -75,7 +76,21 @@ class Finals:
         before = self.field(which - 1)
         if not before or any(self.result(which - 1, e) is None for e in before):
             return ()
-        return self.ranked(which - 1)[: self.plan.rounds[which].networks]
+        return self._advancing(which - 1)[: self.plan.rounds[which].networks]
+
+    def _advancing(self, which: int) -> tuple[Entrant, ...]:
+        """Those of a round that have a value, in the order in which they may go on.
+
+        In turn the best, and the best of those larger than the leader: what is larger gains more
+        by more time, and would never get it by its value alone.
+        """
+        left = list(self.ranked(which))
+        order = left[:1]
+        larger = [e for e in left if e.macs >= LARGER * left[0].macs]
+        while left := [e for e in left if e not in order]:
+            behind = [e for e in larger if e in left]
+            order.append(behind[0] if behind and len(order) % 2 else left[0])
+        return tuple(order)
 
     def ranked(self, which: int) -> tuple[Entrant, ...]:
         """Those of a round that have a value, best first."""

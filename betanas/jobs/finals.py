@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from betanas.analysis.clusters import complete_trials
-from betanas.analysis.finals import Finals, finals_of
+from betanas.analysis.finals import LARGER, Finals, finals_of
 from betanas.architecture.layers import Architecture
 from betanas.database.finals import Entrant, FinalsPlan, Round, StoredFinals, finals_name
 from betanas.database.folders import trials_folder
@@ -34,7 +34,6 @@ from betanas.trial import Failure, Phase, TrialRecord
 ETA = 3  # times as long, and one in so many goes on; what Jamieson and Talwalkar's successors take
 MOST = 27  # networks of a first round
 _LEAST = 1.5  # times the trial's budget, below which a training tells what the trial has told
-_LARGER = 1.3  # times the multiply-adds of the one before, among the best of the larger ones
 _PAUSE_SECONDS = 0.5
 
 
@@ -138,7 +137,7 @@ def _larger(trials: Sequence[Entrant]) -> Iterator[Entrant]:
     """The best trial, the best of those larger than it, and so on."""
     size = trials[0].macs if trials else 0
     for e in trials:
-        if e.macs >= _LARGER * size:
+        if e.macs >= LARGER * size:
             size = e.macs
             yield Entrant(e.trial, e.widths, "size", e.value, e.parameters, e.macs)
 

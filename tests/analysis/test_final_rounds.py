@@ -12,12 +12,17 @@ from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord
 
 
-def made(values: list[list[float | None]]) -> Finals:
+def made(
+    values: list[list[float | None]],
+    macs: tuple[int, ...] = (100, 101, 102, 103, 104, 105),
+    second: int = 2,
+) -> Finals:
     """Finals whose rounds have given these values, by the entrants' order."""
     entrants = tuple(
-        Entrant(i, 1.0, "value", 0.5 + 0.01 * i, {"k": float(i)}, 100 + i) for i in range(6)
+        Entrant(i, 1.0, "value", 0.5 + 0.01 * i, {"k": float(i)}, size)
+        for i, size in enumerate(macs)
     )
-    rounds = (Round(3.0, 6), Round(9.0, 2))
+    rounds = (Round(3.0, 6), Round(9.0, second))
     plan = FinalsPlan("epochs", 1.0, 0.5, 8, 6, entrants, rounds)
     trained = {
         plan.training(which, e): TrialRecord(
@@ -46,6 +51,14 @@ def test_a_round_waits_for_the_one_before_and_failures_drop_out() -> None:
     nobody = made([[None] * 6])
     assert nobody.is_done
     assert nobody.winner is None
+
+
+def test_larger_networks_go_on_beside_the_best() -> None:
+    sizes = (100, 90, 120, 400, 500, 80)
+    values: list[list[float | None]] = [[0.6, 0.5, 0.4, 0.2, 0.3, 0.1]]
+    ahead = [e.trial for e in made(values, sizes, second=6).field(1)]
+    assert ahead == [0, 4, 1, 3, 2, 5]
+    assert [e.trial for e in made(values, sizes, second=1).field(1)] == [0]
 
 
 def test_rank_correlation_is_that_of_trials_with_longer_trainings() -> None:
