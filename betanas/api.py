@@ -8,7 +8,7 @@ from betanas.cli.options import err, parse_workers
 from betanas.cli.progress import SearchProgress, tracked
 from betanas.jobs.load import LoadedStudy, quiet_optuna, storage_url
 from betanas.jobs.workers import search
-from betanas.study.loading import Overrides, load_definition
+from betanas.study.loading import Overrides, finals_override, load_definition, override_lines
 
 
 def optimize(  # noqa: PLR0913 - the options of the command
@@ -22,6 +22,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     progress: bool = True,
     *,
     workers: int | str = 1,
+    finals: str | None = None,
 ) -> LoadedStudy:
     """Starts a study, or goes on with it, until its target of trials is met.
 
@@ -41,6 +42,8 @@ def optimize(  # noqa: PLR0913 - the options of the command
         progress: Whether to show on stderr how it goes.
         workers: Trials that are trained at the same time, each by a worker process with an equal
             share of the cores or a GPU of its own; ``"auto"`` measures how many are worth it.
+        finals: For how long the network is to be trained that is looked for, such as ``"15m"``: the
+            best are then trained again, ever longer up to that; ``search.finals`` if left out.
 
     Returns:
         The study.
@@ -49,7 +52,8 @@ def optimize(  # noqa: PLR0913 - the options of the command
         InputError: For a study, images, a device or a database that do not work.
         RunError: If no training succeeds.
     """
-    definition = load_definition(study, overrides, data)
+    asked = [*override_lines(overrides), *finals_override(finals)]
+    definition = load_definition(study, asked, data)
     url = storage_url(definition, storage)
     console = err if progress else Console(quiet=True, force_terminal=False)
     with quiet_optuna(), SearchProgress(console) as shown:

@@ -28,7 +28,10 @@ LARGEST = "largest"  # how the name of a kernel begins that no trial had
 
 
 class Phase(StrEnum):
-    """Which part of the search proposed a trial's kernel; ``confirm`` repeats others' trials."""
+    """Which part of the search proposed a trial's kernel.
+
+    ``confirm`` repeats others' trials, ``final`` trains the best of them for longer.
+    """
 
     START = "start"
     SOBOL = "sobol"
@@ -40,6 +43,7 @@ class Phase(StrEnum):
     EVOLUTION = "evolution"
     NSGA2 = "nsga2"
     CONFIRM = "confirm"
+    FINAL = "final"
 
 
 class Failure(StrEnum):
@@ -300,7 +304,7 @@ class TrialRecord:
     @property
     def is_replicate(self) -> bool:
         """Whether it repeats another training: no trial of the search, whatever it reaches."""
-        return self.phase == Phase.CONFIRM
+        return self.phase in (Phase.CONFIRM, Phase.FINAL)
 
     @property
     def counts(self) -> bool:

@@ -10,7 +10,7 @@ def plain_number(value: float, column: str) -> str:
     """A number of a table by what its column means."""
     if column in COUNTS:
         return short_count(value)
-    if column in ACCURACIES:
+    if column in ACCURACIES or column.startswith("value ("):
         return per_cent(value)
     if column == "latency_seconds":
         return f"{1000 * value:.2f} ms"

@@ -7,6 +7,7 @@ from typing import Any
 from betanas.analysis.clusters import Clustering
 from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import Replicates
+from betanas.analysis.finals import Finals
 from betanas.analysis.front import Front
 from betanas.analysis.importance import Dependence
 from betanas.analysis.pareto import known_costs, pareto_front
@@ -59,6 +60,7 @@ class Findings:
         range_advice: Where the best kernels press against an end of a range.
         confirmed: What trainings with other seeds say of the best; None if there are none.
         front: Of several objectives; None with one.
+        finals: What longer trainings of the best say; None if there are none.
         notes: What is missing or was simplified, and why.
     """
 
@@ -79,6 +81,7 @@ class Findings:
     range_advice: Sequence[RangeAdvice] = ()
     confirmed: Confirmed | None = None
     front: Front | None = None
+    finals: Finals | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -152,6 +155,7 @@ class Findings:
             "range_advice": [a.to_json() for a in self.range_advice],
             "confirmed": self.confirmed.to_json() if self.confirmed else None,
             **({"front": self.front.to_json()} if self.front else {}),
+            **({"finals": self.finals.to_json()} if self.finals else {}),
             "notes": list(self.notes),
         }
 

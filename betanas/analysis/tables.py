@@ -9,11 +9,13 @@ from typing import Any
 from betanas.analysis.clusters import Cluster, Clustering
 from betanas.analysis.confirmation import Confirmed
 from betanas.analysis.evidence import history_of
+from betanas.analysis.finals import Finals
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
 from betanas.analysis.front import Front
 from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.architecture.layers import Architecture, Layer
 from betanas.search.recommend import Recommendation
+from betanas.study.amounts import amount_text
 from betanas.study.definition import LATENCY
 from betanas.trial import TrialRecord
 
@@ -86,6 +88,8 @@ def all_tables(findings: Findings) -> dict[str, Table]:
         tables |= front_tables(findings.front)
     if findings.confirmed is not None:
         tables |= confirmed_tables(findings.confirmed)
+    if findings.finals is not None:
+        tables["finals"] = finals_table(findings.finals)
     if findings.quality is not None:
         quality = findings.quality
         tables["model_quality"] = _table(
@@ -239,6 +243,27 @@ def confirmed_tables(found: Confirmed) -> dict[str, Table]:
             ([d.better, d.other, d.mean, d.low, d.high, d.probability] for d in found.differences),
         ),
     }
+
+
+def finals_table(found: Finals) -> Table:
+    """The trainings of the finals: a row a network, a column a budget; those ahead come first."""
+    plan, rounds = found.plan, range(len(found.plan.rounds))
+    columns = (plan.trial_amount, *(r.amount for r in plan.rounds))
+    networks = {e.title: e for which in reversed(rounds) for e in found.ranked(which)}
+    networks |= {e.title: e for e in plan.entrants if e.title not in networks}
+    fields = [{e.title for e in found.field(which)} for which in rounds]
+    return _table(
+        ("network", "macs", *(f"value ({amount_text(plan.unit, a)})" for a in columns)),
+        (
+            [
+                title,
+                e.macs,
+                e.value,
+                *(found.value(which, e) if title in fields[which] else None for which in rounds),
+            ]
+            for title, e in networks.items()
+        ),
+    )
 
 
 def chances_table(found: Confirmed) -> Table:

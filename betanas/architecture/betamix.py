@@ -54,6 +54,7 @@ class BetaMix(TableFamily):
     """The family ``betamix``."""
 
     name = "betamix"
+    width_parameter = "G0"
     parameters = (
         Real("k", 1, 5, (1, 12), "log2 of the bound on the final resolution (exclusive)"),
         Real("K", 1, 5, (1, 16), "layers per contraction"),

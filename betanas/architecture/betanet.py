@@ -88,6 +88,7 @@ class BetaNet(TableFamily):
     """
 
     parameters: tuple[Real, ...]
+    width_parameter = "G0"
 
     @abstractmethod
     def width_profile(

@@ -49,12 +49,15 @@ class Family(ABC):
         parameters: The kernel's dimensions, in the order of its vectors.
         members: Published kernels by the names that ``--model`` may give, if any.
         published_for: Resolution and classes of a family that is published for one data set.
+        width_parameter: The parameter that all widths are proportional to, if there is one: the
+            finals then try the best networks wider, too.
     """
 
     name: str
     parameters: tuple[Parameter, ...]
     members: ClassVar[Mapping[str, Kernel]] = {}
     published_for: ClassVar[tuple[int, int] | None] = None
+    width_parameter: ClassVar[str | None] = None
 
     @abstractmethod
     def decode(self, parameters: Kernel, resolution: int, num_classes: int) -> Architecture:

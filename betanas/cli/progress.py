@@ -13,11 +13,13 @@ from rich.text import Text
 from betanas.analysis.front import find_front
 from betanas.analysis.status import observed_best, summarize
 from betanas.cli.options import err, per_cent, say, short
+from betanas.database.finals import BUDGET
 from betanas.database.folders import trials_folder
 from betanas.database.stored import StoredStudy
 from betanas.jobs.tracking import Tracked, trackers
+from betanas.study.amounts import amount_text
 from betanas.study.definition import LATENCY, StudyDefinition
-from betanas.trial import REPEATS, SEED_INDEX, STOPPED_EARLY, TrialRecord
+from betanas.trial import REPEATS, SEED_INDEX, STOPPED_EARLY, Phase, TrialRecord
 
 
 class SearchProgress:
@@ -66,7 +68,8 @@ class SearchProgress:
 
     def proposed(self, record: TrialRecord) -> None:
         """A training begins."""
-        self._running[record.number] = {}
+        what = "final" if record.phase == Phase.FINAL else "trial"
+        self._running[record.number] = {"title": f"{what} {record.number}"}
         self._refresh()
 
     def progress(self, news: dict[str, Any]) -> None:
@@ -98,7 +101,10 @@ class SearchProgress:
 
     def _line(self, record: TrialRecord) -> str:
         head = f"trial {record.number:>4} {record.phase or '-':<6}"
-        if record.is_replicate:
+        if record.phase == Phase.FINAL:
+            ((unit, amount),) = record.audit[BUDGET].items()
+            head = f"final {record.number:>4} {record.audit[REPEATS]}, {amount_text(unit, amount)}:"
+        elif record.is_replicate:
             repeats = record.audit.get(REPEATS)
             what = f"trial {repeats}" if isinstance(repeats, int) else repeats
             head += f" {what}, seed {record.audit.get(SEED_INDEX)}:"
@@ -118,6 +124,8 @@ class SearchProgress:
 
     def _star(self, record: TrialRecord) -> str:
         """Says of a trial that it is the best so far, or on the front of several objectives."""
+        if record.is_replicate:
+            return ""
         front = find_front(tuple(record.values), self._records)
         if front is not None:
             return " *front*" if record in front.trials else ""
@@ -147,10 +155,10 @@ class SearchProgress:
         if left is not None:
             rate = f"{3600 * self._rate():.0f} trials an hour"
             rows.add_row("left", f"about {_duration(left)}", rate)
-        for number, news in sorted(self._running.items()):
+        for _, news in sorted(self._running.items()):
             spent = float(news.get("spent", 0.0))
             rows.add_row(
-                f"trial {number}",
+                str(news["title"]),
                 per_cent(news.get("best")),
                 f"epoch {news.get('epoch', 0):.1f}, {100 * (1 - spent):.0f} % of budget left",
                 ProgressBar(total=1.0, completed=spent, width=24),

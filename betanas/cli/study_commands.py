@@ -33,6 +33,8 @@ from betanas.errors import InputError
 from betanas.jobs.load import storage_url
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from betanas.analysis.ranges import RangeAdvice
     from betanas.database.stored import StoredStudy
     from betanas.launcher.rendezvous import Node
@@ -77,6 +79,14 @@ def optimize(
             "study STUDY-wide with the trials so far, and writes its file.",
         ),
     ] = False,
+    finals: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Then train the best again, for ever longer up to this, such as 15m: which "
+            "network is the best for so long a training? Short for --set search.finals=TIME.",
+        ),
+    ] = None,
     storage: StorageOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -85,15 +95,16 @@ def optimize(
     import os
 
     from betanas.launcher.rendezvous import Node
-    from betanas.study.loading import load_definition
+    from betanas.study.loading import finals_override, load_definition
 
-    definition = load_definition(study, set_ or (), data)
+    set_ = [*(set_ or ()), *finals_override(finals)]
+    definition = load_definition(study, set_, data)
     url = storage_url(definition, storage)
     ranks, several = parse_ranks(nproc_per_node), parse_workers(workers)
     token = os.environ.get("BETANAS_TOKEN", "")
     node = Node.from_options(nnodes, rdzv_endpoint, node_rank, token)
     if widen:
-        definition, study = _widened(study, definition, storage, node)
+        definition, study = _widened(study, definition, storage, node, finals)
         url = storage_url(definition, storage)
     if node is not None:  # a connection that ends is told of in one line, not in torch's thirty
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -144,7 +155,9 @@ def _say_best(
     )
     if architecture:
         _print_trial(definition, stored, best.number)
+    found = _print_finals(stored, err)
     which = "best" if len(stored.objectives) == 1 else "front:0"
+    which = "final" if found else which
     storage = options["storage"]
     same = f"--study {study}" + (f" --storage {storage}" if storage else "")
     say(
@@ -196,6 +209,7 @@ def status(
         say(f"volume    {summary['hypervolume']:.4g} dominated by the front")
     if summary["replicates"]:
         say(f"repeated  {summary['replicates']} trainings with other seeds")
+    _print_finals(stored, out, indent=10)
     _print_advice(study, storage, _advice(definition, stored), indent=10)
     _print_warnings(summary["warnings"])
 
@@ -234,6 +248,7 @@ def best(
 ) -> None:
     """Show the observed and the recommended best kernel."""
     definition, stored = load_begun(study, storage, set_)
+    from betanas.analysis.finals import finals_of
     from betanas.analysis.status import observed_best
     from betanas.cli.tables import print_front, print_kernels
     from betanas.jobs.front import front_of
@@ -242,7 +257,7 @@ def best(
     records = stored.records()
     observed = observed_best(records)
     believed = recommended(definition, stored.settings, records)
-    front = front_of(stored)
+    front, finals = front_of(stored), finals_of(stored)
     if as_json:
         print_json(
             {
@@ -256,6 +271,7 @@ def best(
                 "recommended": believed.to_json() if believed else None,
                 "range_advice": [a.to_json() for a in _advice(definition, stored)],
                 **(front.to_json() if front else {}),
+                **({"finals": finals.to_json()} if finals else {}),
             }
         )
         return
@@ -265,6 +281,8 @@ def best(
     columns = {f"observed (trial {observed.number})": observed.parameters}
     if believed is not None:
         columns["recommended"] = believed.parameters
+    if finals is not None and finals.winner is not None:
+        columns["final"] = finals.winner.parameters
     print_kernels(out, columns)
     say(f"observed     {per_cent(observed.value)}")
     if believed is not None:
@@ -272,6 +290,7 @@ def best(
             f"recommended  {per_cent(believed.predicted_value)} predicted, "
             f"standard deviation {per_cent(believed.predicted_std)}; {_quality(believed.quality)}"
         )
+    _print_finals(stored, out, indent=13)
     _print_advice(study, storage, _advice(definition, stored), indent=13)
     if front is not None:
         print_front(out, front)
@@ -341,12 +360,16 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _widened(
-    study: str, definition: StudyDefinition, storage: str | None, node: Node | None
+    study: str,
+    definition: StudyDefinition,
+    storage: str | None,
+    node: Node | None,
+    finals: str | None,
 ) -> tuple[StudyDefinition, str]:
     """The study of wider ranges, and its file."""
     from betanas.jobs.load import quiet_optuna
     from betanas.jobs.widen import begin_wider
-    from betanas.study.loading import load_definition
+    from betanas.study.loading import finals_override, load_definition
 
     if node is not None:
         raise InputError(
@@ -355,16 +378,19 @@ def _widened(
     with quiet_optuna():
         file = begin_wider(study, definition, storage)
     say(f"{file} has the wider ranges: from now on, --study {file}", err)
-    return load_definition(file), str(file)
+    return load_definition(file, finals_override(finals)), str(file)
 
 
 def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:
+    from betanas.analysis.finals import finals_of
     from betanas.analysis.status import summarize
     from betanas.jobs.front import front_of
 
     records, target = stored.records(), definition.search.trials
     summary = summarize(definition.name, records, target, front_of(stored))
-    return summary | {"range_advice": [a.to_json() for a in _advice(definition, stored)]}
+    finals = finals_of(stored)
+    told = {"finals": finals.to_json()} if finals else {}
+    return summary | told | {"range_advice": [a.to_json() for a in _advice(definition, stored)]}
 
 
 def _advice(definition: StudyDefinition, stored: StoredStudy) -> list[RangeAdvice]:
@@ -405,6 +431,16 @@ def _print_trial(definition: StudyDefinition, stored: StoredStudy, number: int) 
     )
     images = definition.recipe.batch_size
     print_architecture(out, architecture, count(architecture, images), images)
+
+
+def _print_finals(stored: StoredStudy, console: Console, indent: int = 8) -> bool:
+    """What a study's finals say, a line each, behind a label; false if it has none."""
+    from betanas.analysis.finals import finals_of
+
+    found = finals_of(stored)
+    for line in found.lines() if found else ():
+        say(f"{'finals':<{indent}}{line}", console)
+    return found is not None and found.winner is not None
 
 
 def _print_warnings(warnings: list[str]) -> None:

@@ -19,6 +19,8 @@ from betanas.database.patience import patient
 from betanas.database.stored import WORKER_KEY, ClaimedTrial, StoredStudy
 from betanas.trial import REPEATS, SEED_INDEX, Phase
 
+SUPERSEDED = "superseded"  # the reason of a trial that another worker has begun as well
+
 
 @dataclass(frozen=True)
 class Replicate:
@@ -54,14 +56,45 @@ def claim_replicate(
     Returns:
         None if it has ended, or another worker is at it.
     """
+    return claim_known(
+        stored,
+        f"confirm/{stored.study._study_id}/{replicate.repeats}/{replicate.seed_index}",
+        {REPEATS: replicate.repeats, SEED_INDEX: replicate.seed_index},
+        {"phase": str(Phase.CONFIRM)},
+        {name: replicate.parameters[name] for name in space},
+        space,
+    )
+
+
+def claim_known(
+    stored: StoredStudy,
+    resource: str,
+    marks: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    space: Mapping[str, BaseDistribution],
+) -> ClaimedTrial | None:
+    """Begins a trial whose kernel is known before it, or takes it over from a worker that is gone.
+
+    Args:
+        stored: The study.
+        resource: What the lease is of.
+        marks: User attributes by which the trial is known: there is one of them at most.
+        facts: Its other user attributes.
+        parameters: What is trained.
+        space: The study's parameters.
+
+    Returns:
+        None if it has ended, or another worker is at it.
+    """
     study, leases = stored.study, Leases(stored.database.engine)
-    found = _trial(study, replicate)
+    found = _trial(study, marks)
     if found is not None and found.state.is_finished():
         return None
-    lease = leases.claim(f"confirm/{study._study_id}/{replicate.repeats}/{replicate.seed_index}")
+    lease = leases.claim(resource)
     if lease is None:
         return None
-    found = _trial(study, replicate)  # by the worker that held the lease until now, perhaps
+    found = _trial(study, marks)  # by the worker that held the lease until now, perhaps
     if found is not None and found.state.is_finished():
         leases.release(lease)
         return None
@@ -69,14 +102,9 @@ def claim_replicate(
         return ClaimedTrial(optuna.Trial(study, found._trial_id), lease)
     begun = optuna.trial.create_trial(
         state=TrialState.RUNNING,
-        params={name: replicate.parameters[name] for name in space},
+        params=dict(parameters),
         distributions=dict(space),
-        user_attrs={
-            "phase": str(Phase.CONFIRM),
-            REPEATS: replicate.repeats,
-            SEED_INDEX: replicate.seed_index,
-            WORKER_KEY: current_worker(),
-        },
+        user_attrs={**facts, **marks, WORKER_KEY: current_worker()},
     )
     trial_id = study._storage.create_new_trial(study._study_id, template_trial=begun)
     claimed = ClaimedTrial(optuna.Trial(study, trial_id), lease)
@@ -84,15 +112,14 @@ def claim_replicate(
         return claimed
     # Frozen since it had the lease, this worker comes late: the other one's trial stands.
     with suppress(UpdateFinishedTrialError, ValueError):
-        claimed.trial.set_user_attr("reason", "superseded")
+        claimed.trial.set_user_attr("reason", SUPERSEDED)
         study.tell(claimed.number, state=TrialState.PRUNED)
     return None
 
 
-def _trial(study: optuna.Study, replicate: Replicate) -> FrozenTrial | None:
-    same = [
-        t
-        for t in study.get_trials(deepcopy=False)
-        if replicate.is_trial(t) and t.user_attrs.get("reason") != "superseded"
-    ]
-    return same[0] if same else None
+def _trial(study: optuna.Study, marks: Mapping[str, Any]) -> FrozenTrial | None:
+    for trial in study.get_trials(deepcopy=False):
+        known = trial.user_attrs
+        if known.get("reason") != SUPERSEDED and marks.items() <= known.items():
+            return trial
+    return None

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +41,8 @@ class ChosenKernel:
         value: The trial's value; of a recommended kernel what the model expects.
         parameters: The kernel, and the recipe's values that were searched beside it.
         origin: The whole record of the trial, or the recommendation.
+        which: What ``--model STUDY:...`` calls it where it is neither a trial nor recommended.
+        budget: How long it is to train, ``key=value``, where that is known.
     """
 
     definition: StudyDefinition = field(repr=False)
@@ -49,6 +51,8 @@ class ChosenKernel:
     value: float | None
     parameters: Mapping[str, Any]
     origin: TrialRecord | Recommendation = field(repr=False)
+    which: str | None = field(default=None, repr=False)
+    budget: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -90,7 +94,8 @@ class ChosenKernel:
         looked at once. What was interrupted goes on; what was trained before is loaded.
 
         Args:
-            epochs: Passes over the training images at most; 100 if nothing says otherwise.
+            epochs: Passes over the training images at most; 100 if nothing says otherwise, and of
+                a study's finals the time that they were held for.
             resolution: Input side in pixels; the study's if left out.
             seed: Of weights, order and augmentation.
             overrides: Of the study file's keys, as ``betanas.optimize`` takes them.
@@ -107,8 +112,12 @@ class ChosenKernel:
             RunError: If the training fails.
         """
         options = TrainOptions(resolution=resolution, epochs=epochs, seed=seed, overrides=overrides)
+        if self.budget is not None:
+            options = replace(options, budget=self.budget)
         study, number = self.definition.name, self.number
         which, title = ("recommended",) * 2 if number is None else (str(number), f"trial {number}")
+        if self.which is not None:
+            which = title = self.which
         plan = plan_kernel(
             self.definition, f"{study}:{which}", f"{study} {title}", self.parameters, options
         )

@@ -115,6 +115,29 @@ class LoadedStudy:
         found = recommended(self.definition, self.stored.settings, self.records())
         return None if found is None else self._chosen(found)
 
+    def final(self) -> ChosenKernel | None:
+        """The winner of the study's finals, to be trained as long as they were held for.
+
+        Its value is what it reached in the last round that it was in; None without finals.
+        """
+        from betanas.analysis.finals import finals_of  # noqa: PLC0415 - import stays light
+        from betanas.jobs.chosen import ChosenKernel  # noqa: PLC0415
+
+        found = finals_of(self.stored)
+        if found is None or (won := found.won) is None:
+            return None
+        winner, record = won
+        return ChosenKernel(
+            self.definition,
+            len(self.stored.settings.classes),
+            winner.trial if winner.widths == 1 else None,
+            record.value,
+            dict(winner.parameters),
+            record,
+            "final",
+            found.plan.override,
+        )
+
     def dataframe(self) -> DataFrame:
         """All trials as a pandas DataFrame: a row a trial, a column a parameter and a figure.
 

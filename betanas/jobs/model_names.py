@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from betanas.analysis.finals import Finals, finals_of
 from betanas.analysis.status import observed_best
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import family_names, published_members
@@ -23,7 +24,7 @@ from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord
 
 _RESOLUTION = 224
-_FRONT = "front:"
+_FRONT, _FINAL = "front:", "final"
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>(?:front:)?[^:@/]+))?(?:@(?P<resolution>\d+))?")
 
 
@@ -46,7 +47,8 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
     """Finds a model, and how it is to be trained.
 
     Args:
-        model: ``STUDY:best``, ``STUDY:recommended``, ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
+        model: ``STUDY:best``, ``STUDY:recommended``, ``STUDY:final`` (the winner of its finals,
+            trained as long as they are held for), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
             place on its Pareto front, from 0, by falling accuracy) with a study's name or file,
             which then gives data set, recipe and resolution; the name of a family's published
             kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
@@ -56,6 +58,8 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
         InputError: If there is no such model, or no data set to train it on.
     """
     study, which, _ = _parse(model)
+    if which == _FINAL:
+        options = replace(options, budget=_finals(study, options.storage).plan.override)
     definition = (
         load_definition(study, options.all_overrides(), options.data)
         if which
@@ -113,7 +117,8 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         close = difflib.get_close_matches(name, [*published, *names], n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise InputError(
-            "a model must be STUDY:best, STUDY:recommended, STUDY:NUMBER, STUDY:front:PLACE, "
+            "a model must be STUDY:best, STUDY:recommended, STUDY:final, STUDY:NUMBER, "
+            "STUDY:front:PLACE, "
             f"{', '.join(published)} or a name of torchvision's such as mobilenet_v2, "
             f"but got {model!r}{hint}"
         )
@@ -137,6 +142,11 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
         if found is None:
             raise InputError(f"study {study} has too few complete trials to recommend a kernel")
         return f"{study} recommended", dict(found.parameters)
+    if which == _FINAL:
+        chosen = opened.final()
+        if chosen is None:
+            raise InputError(_no_finals(study))
+        return f"{Path(study).stem} final", dict(chosen.parameters)
     if which == "best":
         record = observed_best(records)
         if record is None:
@@ -145,7 +155,7 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
         record = _on_front(study, which.removeprefix(_FRONT), opened)
     elif not which.isdecimal() or int(which) >= len(records):
         raise InputError(
-            f"{study}:TRIAL must be best, recommended, front:PLACE or a number below "
+            f"{study}:TRIAL must be best, recommended, final, front:PLACE or a number below "
             f"{len(records)}, "
             f"but got {which!r}"
         )
@@ -154,6 +164,21 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
     if not record.parameters:
         raise InputError(f"trial {which} of study {study} has no kernel yet")
     return f"{Path(study).stem} trial {record.number}", dict(record.parameters)
+
+
+def _finals(study: str, storage: str | None) -> Finals:
+    """A study's finals, in which somebody is ahead."""
+    found = finals_of(load_study(study, storage).stored)
+    if found is None or found.winner is None:
+        raise InputError(_no_finals(study))
+    return found
+
+
+def _no_finals(study: str) -> str:
+    return (
+        f"study {study} has no finals with a value; hold them by betanas optimize --study {study} "
+        "--finals TIME"
+    )
 
 
 def _on_front(study: str, place: str, opened: LoadedStudy) -> TrialRecord:

@@ -20,6 +20,7 @@ from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.database.waiting import wait_for_earlier_kernels
 from betanas.devices.find import Devices, find_devices
 from betanas.errors import InputError, NoStudyError, RunError
+from betanas.jobs.finals import hold_finals, is_due
 from betanas.jobs.front import note_reference
 from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.launcher.leading import LeadingTrainer
@@ -58,6 +59,9 @@ class Search:
         devices: Where to train.
         folder: Where trials leave their files.
         reporter: Who is told.
+
+    Attributes:
+        problem: What is searched.
     """
 
     def __init__(
@@ -72,15 +76,15 @@ class Search:
         self._stored = stored
         self._folder = folder
         self._reporter = reporter
-        self._problem = study_problem(definition, stored.settings)
+        self.problem = study_problem(definition, stored.settings)
         search = definition.search
         takes = search.sampler == "botorch" and len(definition.objectives) == 1
         acquisition = search.acquisition if takes else None
-        self._sampler = KernelSampler(self._problem, search.sampler, acquisition)
+        self._sampler = KernelSampler(self.problem, search.sampler, acquisition)
         self._runner = TrialRunner(
             definition,
             stored,
-            self._problem,
+            self.problem,
             devices,
             folder,
             reporter,
@@ -104,7 +108,7 @@ class Search:
         Raises:
             RunError: If trainings fail one after the other and none ever succeeded.
         """
-        self._reporter.begins(self._definition, self._stored, self._problem.opening_length)
+        self._reporter.begins(self._definition, self._stored, self.problem.opening_length)
         done = 0
         while True:
             records = self._stored.records()
@@ -142,7 +146,7 @@ class Search:
 
     def _kernel(self, claimed: ClaimedTrial) -> dict[str, Any]:
         """The trial's kernel: what an earlier worker has recorded, or the sampler's proposal."""
-        space = self._problem.space
+        space = self.problem.space
         known = dict(self._stored.kernel(claimed, space.names))
         if len(known) == len(space.names):
             return known
@@ -184,8 +188,10 @@ class Prepared:
 
     @property
     def is_done(self) -> bool:
-        """Whether the study's target is met."""
-        return self.stored is not None and self.stored.counted() >= self.definition.search.trials
+        """Whether the study's target is met, and its finals are over."""
+        if self.stored is None or self.stored.counted() < self.definition.search.trials:
+            return False
+        return not is_due(self.definition, self.stored)
 
 
 def prepare(definition: StudyDefinition, url: str, devices: Devices) -> Prepared:
@@ -252,6 +258,8 @@ def optimize(
         if told := other_cores(stored.settings, ready.settings):
             reporter.progress({"note": told})
         search.run(objective, more_trials, team.may_begin if team else None)
+        if (wanted := meant.finals) is not None:
+            hold_finals(meant, wanted, stored, search.problem, url, devices, objective, reporter)
     return stored
 
 

@@ -27,6 +27,7 @@ from betanas.analysis.clusters import (
 )
 from betanas.analysis.confirmation import confirmed
 from betanas.analysis.evidence import find_replicates, outcomes_by_phase
+from betanas.analysis.finals import finals_of
 from betanas.analysis.findings import DecodedKernel, Findings
 from betanas.analysis.importance import (
     Dependence,
@@ -73,6 +74,7 @@ def analyse(
         clusters: Into how many clusters.
     """
     found = analyse_records(definition, stored.settings, stored.records(), top, clusters)
+    found = replace(found, finals=finals_of(stored))
     front = front_of(stored)
     if front is None:
         return found

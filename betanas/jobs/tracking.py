@@ -16,7 +16,7 @@ from betanas.analysis.evidence import history_of
 from betanas.database.stored import StoredStudy
 from betanas.jobs.trials import Reporter
 from betanas.study.definition import StudyDefinition
-from betanas.trial import TrialRecord
+from betanas.trial import Phase, TrialRecord
 
 _CURVES = ("accuracy", "train_loss")
 _COSTS = ("num_params", "macs", "activation_bytes", "train_seconds", "epochs")
@@ -201,7 +201,9 @@ class MLflow:
 
 
 def _is_worth_telling(record: TrialRecord) -> bool:
-    """Whether it was trained to an end, good or bad."""
+    """Whether it was trained to an end, good or bad; finals have numbers of their own."""
+    if record.phase == Phase.FINAL:
+        return False
     return record.state in ("complete", "pruned", "fail") and not record.rejected
 
 

@@ -94,6 +94,7 @@ class TrainOptions:
         seed: Of the training.
         overrides: ``key=value`` of a study file's keys, or a mapping of keys to values.
         storage: The database of the models' studies; None for where each is by default.
+        budget: How long where nothing else says it: ``key=value`` of one of ``[budget]``'s keys.
     """
 
     dataset: str | None = None
@@ -103,10 +104,11 @@ class TrainOptions:
     seed: int = 0
     overrides: Overrides = ()
     storage: str | None = None
+    budget: str = f"budget.epochs={_EPOCHS}"
 
     def all_overrides(self) -> list[str]:
         """The overrides that the options come to; a later one goes before an earlier one."""
-        found = [f"budget.epochs={_EPOCHS}", *override_lines(self.overrides)]
+        found = [self.budget, *override_lines(self.overrides)]
         if self.dataset is not None:
             found.append(f"dataset.name={self.dataset}")
         if self.resolution is not None:

@@ -18,6 +18,7 @@ from betanas.architecture.families import find_family
 from betanas.architecture.family import Family
 from betanas.errors import InputError
 from betanas.parameters import Parameter, Real
+from betanas.study.amounts import longer_budget
 from betanas.study.recipe import (
     RECIPE_PREFIX,
     SEARCHABLE,
@@ -62,6 +63,7 @@ class LimitsConfig(Section):
     scaled: ScaledLimits | None = None
 
 
+_UNTRAINED = ("table", "naswot", "synflow")  # objectives that no budget makes better
 MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to compare
 
 
@@ -75,6 +77,8 @@ class SearchConfig(Section):
     min_feasible: Annotated[int, Field(ge=2)] = 20
     trials: Annotated[int, Field(ge=1)] = 200
     start: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    finals: str | int | float | None = None
+    finals_share: Annotated[float, Field(gt=0)] = 0.5
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -232,6 +236,27 @@ class StudyDefinition(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_finals(self) -> Self:
+        if self.search.finals in (None, "none"):
+            return self
+        asked = f"search.finals = {self.search.finals}"
+        if self.objective.name in _UNTRAINED:
+            raise ValueError(
+                f"{asked} trains the best for longer, but objective.name = {self.objective.name} "
+                "trains nothing; leave the one or the other out"
+            )
+        if len(self.objectives) > 1:
+            raise ValueError(
+                f"{asked} looks for the one best network, but got objectives = "
+                f"{', '.join(self.objectives)}; leave it out, or take accuracy alone"
+            )
+        try:
+            longer_budget(self.search.finals, self.budget)
+        except ValueError as error:
+            raise ValueError(f"search.finals {error}") from None
+        return self
+
     @field_validator("family")
     @classmethod
     def _is_known(cls, value: str) -> str:
@@ -275,6 +300,13 @@ class StudyDefinition(Section):
                     "leave the name out"
                 ) from None
         return self
+
+    @property
+    def finals(self) -> Budget | None:
+        """How long the network is to train that the finals look for; None without finals."""
+        if self.search.finals in (None, "none"):
+            return None
+        return longer_budget(self.search.finals, self.budget)
 
     @property
     def start(self) -> list[dict[str, Any]]:
@@ -332,12 +364,13 @@ class StudyDefinition(Section):
     def meaning(self) -> dict[str, Any]:
         """The keys that decide what a trial's value means, flat and dotted, as plain JSON.
 
-        Left out: where images and database lie, how many trials are wanted and who else is told of
-        them; those may change while a study runs.
+        Left out: where images and database lie, how many trials are wanted, what is trained again
+        after them and who else is told of them; those may change while a study runs.
         """
         free = {
             "name", "dataset.root", "dataset.download", "dataset.placement", "search.trials",
-            "storage.url", "track.tensorboard", "track.mlflow",
+            "search.finals", "search.finals_share", "storage.url", "track.tensorboard",
+            "track.mlflow",
         }  # fmt: skip
         flat = _flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if key not in free}

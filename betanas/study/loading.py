@@ -106,6 +106,11 @@ def override_lines(overrides: Overrides) -> list[str]:
     return [f"{key}={toml_value(value, key)}" for key, value in overrides.items()]
 
 
+def finals_override(time: str | None) -> list[str]:
+    """``--finals TIME`` as an override, if it is given."""
+    return [] if time is None else [f"search.finals={toml_value(time, 'search.finals')}"]
+
+
 def toml_value(value: object, key: str) -> str:
     """A value as TOML says it, on one line.
 

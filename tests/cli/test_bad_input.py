@@ -20,6 +20,7 @@ def kernel_json(**changed: float) -> str:
 
 
 DESCRIBE = ("describe", "--family", "betanet2", "--resolution", "64", "--classes", "10")
+SEVERAL = ("--set", 'objectives=["accuracy", "macs"]')
 IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown key": (
         ("optimize", "--study", "digits", "--set", "search.trails=3"),
@@ -40,6 +41,33 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown objective": (
         ("optimize", "--study", "digits", "--set", 'objectives=["accuracy", "speed"]'),
         r"objectives must be among accuracy, latency, num_params, .*, but got 'speed'",
+    ),
+    "finals shorter than a trial": (
+        ("optimize", "--study", "digits", "--finals", "3s"),
+        r"search\.finals must be longer than a trial, which has budget\.seconds = 4, but got 3s",
+    ),
+    "finals in another unit": (
+        ("optimize", "--study", "digits", "--finals", "20epochs"),
+        r"search\.finals must be in seconds, as the trials' budget\.seconds = 4 is, but got 20epo",
+    ),
+    "finals that are no time": (
+        ("optimize", "--study", "digits", "--finals", "soon"),
+        r"search\.finals must be a time such as 15m, .*, but got 'soon'",
+    ),
+    "finals without training": (
+        ("optimize", "--study", "nasbench201-cifar10", "--finals", "1h"),
+        r"search\.finals = 1h trains the best for longer, but objective\.name = table trains noth",
+    ),
+    "finals of several objectives": (
+        (
+            "check",
+            "digits",
+            "--set",
+            "search.finals=60",
+            "--set",
+            'objectives=["accuracy", "macs"]',
+        ),
+        r"search\.finals = 60 looks for the one best network, but got objectives = accuracy, macs",
     ),
     "no TOML": (("check", "../no-toml.toml"), r"no-toml\.toml is not valid TOML: .*line 1"),
     "no file": (("check", "nowhere.toml"), r"there is no study file nowhere\.toml; give a path"),

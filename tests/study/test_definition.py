@@ -98,6 +98,8 @@ FREE = {
     "dataset.download",
     "dataset.placement",
     "search.trials",
+    "search.finals",
+    "search.finals_share",
     "storage.url",
     "track.tensorboard",
     "track.mlflow",
