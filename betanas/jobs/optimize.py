@@ -74,7 +74,7 @@ class Search:
         self._reporter = reporter
         self._problem = study_problem(definition, stored.settings)
         search = definition.search
-        takes = search.sampler == "botorch" and len(definition.objectives) == 1
+        takes = search.sampler in ("botorch", "gp") and len(definition.objectives) == 1
         acquisition = search.acquisition if takes else None
         self._sampler = KernelSampler(self._problem, search.sampler, acquisition)
         self._runner = TrialRunner(
