@@ -1,4 +1,4 @@
-"""``gp`` and ``botorch`` with several objectives: the front's expected hypervolume improvement.
+"""``botorch`` with several objectives: the front's expected hypervolume improvement.
 
 Accuracy and latency are what trials measure: each has BoTorch's Gaussian process, the latency on
 its logarithm. Parameters, multiply-adds and activations are known exactly of any kernel, and are
