@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import torch
 from gpytorch.kernels import AdditiveKernel, Kernel
+from gpytorch.likelihoods import Likelihood
+from gpytorch.likelihoods.noise_models import HomoskedasticNoise
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import LogNormalPrior
 from linear_operator.utils.cholesky import psd_safe_cholesky
@@ -86,7 +88,7 @@ def parts(covariance: Kernel) -> Sequence[Kernel]:
     return list(covariance.kernels) if isinstance(covariance, AdditiveKernel) else [covariance]
 
 
-def learnt_noise(likelihood: torch.nn.Module) -> torch.nn.Module:
+def learnt_noise(likelihood: Likelihood) -> HomoskedasticNoise:
     """The module of the noise that all observations have."""
     return getattr(likelihood, "second_noise_covar", None) or likelihood.noise_covar
 
