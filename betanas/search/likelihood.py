@@ -1,8 +1,8 @@
 """What a fit minimises, with its gradient in closed form: the numerics of the search that are ours.
 
 Model, priors, bounds and L-BFGS are BoTorch's. This is the ``closure`` that it asks in place of
-GPyTorch's automatic differentiation: the same numbers, at a fraction of the processor time, which
-is felt where ``betanas best`` and the report fit eleven models (benchmarks/README.md).
+GPyTorch's automatic differentiation: the same numbers, for 200 values in 0.26 s of a processor
+instead of 1.34, for ``betanas best`` and the report times eleven (benchmarks/README.md).
 """
 
 from collections.abc import Sequence
