@@ -20,7 +20,9 @@ from betanas.search.surrogate import Observations, Surrogate, one_thread
 from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
-MODEL_TRIALS = 500  # an exact process takes their number cubed: 4 s with 500, 31 s with 1,000
+MODEL_TRIALS = (
+    500  # a fit of 450 took 1.4 s of a processor, in their number cubed; there are eleven
+)
 FOLDS = 10  # of the cross-validation; up to so many kernels, each is left out on its own
 
 
