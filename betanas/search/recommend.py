@@ -21,7 +21,7 @@ from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
 MODEL_TRIALS = (
-    500  # a fit of 450 took 1.4 s of a processor, in their number cubed; there are eleven
+    500  # a fit of 450 took 1.4 s of a processor, and there are eleven
 )
 FOLDS = 10  # of the cross-validation; up to so many kernels, each is left out on its own
 
