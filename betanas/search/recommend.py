@@ -20,9 +20,7 @@ from betanas.search.surrogate import Observations, Surrogate, one_thread
 from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
-MODEL_TRIALS = (
-    500  # a fit of 450 took 1.4 s of a processor, and there are eleven
-)
+MODEL_TRIALS = 500  # a fit of 450 took 1.4 s of a processor, and there are eleven
 FOLDS = 10  # of the cross-validation; up to so many kernels, each is left out on its own
 
 
