@@ -190,7 +190,7 @@ class HeboPeer:
 def make_peer(name: str, problem: Problem, seed: int) -> Peer:
     """A sampler by its name in the table: a peer, ``betanas``, or ``betanas-STRATEGY``.
 
-    ``betanas-botorch-NAME`` is our search on BoTorch with an acquisition function by name.
+    ``betanas-botorch-NAME`` is our search with another acquisition function, by name.
     """
     if name == "ax":
         return AxPeer(problem, seed)
@@ -198,7 +198,7 @@ def make_peer(name: str, problem: Problem, seed: int) -> Peer:
         return HeboPeer(problem, seed)
     if name.startswith("betanas"):
         strategy, _, acquisition = name.partition("-")[2].partition("-")
-        sampler = KernelSampler(problem.sobol, strategy or "gp", acquisition or None)
+        sampler = KernelSampler(problem.sobol, strategy or "botorch", acquisition or None)
         return OptunaPeer(problem, sampler, "pruned")
     told = "zero" if problem.violation is None else "constraint"
     if name.endswith("-pruned"):

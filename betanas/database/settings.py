@@ -15,7 +15,8 @@ from betanas.trial import TrialRecord
 if TYPE_CHECKING:  # reading a study needs no torch
     from betanas.devices.find import Devices
 
-SCHEMA = 2  # 1 knew neither device nor ranks, and had other defaults (study/definition.py)
+# 1 knew neither device nor ranks; 1 and 2 had other defaults (study/definition.py)
+SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class Search:
         self._reporter = reporter
         self.problem = study_problem(definition, stored.settings)
         search = definition.search
-        takes = search.sampler == "botorch" and len(definition.objectives) == 1
+        takes = search.sampler in ("botorch", "gp") and len(definition.objectives) == 1
         acquisition = search.acquisition if takes else None
         self._sampler = KernelSampler(self.problem, search.sampler, acquisition)
         self._runner = TrialRunner(

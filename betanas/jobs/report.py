@@ -175,7 +175,7 @@ def _length_scales(space: Space, model: Surrogate) -> dict[str, float]:
     Of a choice, which has an input an option, that of a number whose ends are as far apart as its
     options are, in the root mean square over their pairs.
     """
-    inverse = np.exp(-model.hyperparameters.log_scales)  # those of features come last
+    inverse = 1 / model.model.scales
     found, column = {}, 0
     for parameter in (space.parameters[i] for i in space.free):
         width = len(parameter.options) if isinstance(parameter, Choice) else 1

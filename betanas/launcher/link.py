@@ -197,13 +197,15 @@ def introduction(
     node: Node, devices: Devices, definition: StudyDefinition, facts: DatasetFacts
 ) -> dict[str, Any]:
     """What must be the same on all nodes."""
+    # Only node 0 proposes, and it knows what the sampler was when the study began.
+    meaning = {k: v for k, v in definition.meaning().items() if k != "search.sampler"}
     told = {
         "nnodes": node.nnodes,
         "nproc_per_node": devices.nproc_per_node,
         "device": devices.kind,
         "study": definition.name,
         "images": facts.fingerprint,
-        **definition.meaning(),
+        **meaning,
     }
     plain: dict[str, Any] = json.loads(json.dumps(told))
     return plain

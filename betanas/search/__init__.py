@@ -3,9 +3,9 @@
 Nothing here knows of networks but ``plan.py``, ``rules.ArchitectureRules`` and ``recommend.py``.
 
 The way of a proposal: ``problem`` (space, rules, first phase) -> ``situation`` (what the database
-holds) -> ``strategies`` (which of them is asked) -> ``proposal`` -> ``surrogate`` on
-``gaussian_process`` -> ``acquisition`` -> ``sampler`` (Optuna's view of all this). With BoTorch
-``botorch_strategy``, ``botorch_model`` and ``acquisitions`` stand in the place of the middle three.
+holds) -> ``strategies`` (which of them is asked) -> ``botorch_strategy`` -> ``surrogate`` (the
+model of kernels: BoTorch's, ``botorch_model``, fitted by ``likelihood``) -> ``acquisitions`` (what
+rates a kernel by it) -> ``acquisition`` (the best feasible one) -> ``sampler`` (Optuna's view).
 
 Notation, in code and docstrings:
 
@@ -19,8 +19,8 @@ Notation, in code and docstrings:
     unit    a kernel in the unit cube, ``d``: what is searched evenly, logarithms included
     value   of a trial: accuracy in [0, 1], or what the objective measures; more is better
     target  a standardised value: less the mean, over the deviation of the observed values
-    std     standard deviation, in the units of value (target inside ``gaussian_process``)
+    std     standard deviation, in the units of value; of one observation: that of a stopped trial,
+            whose end is only foreseen, beside the noise that all have
     noise   variance of a target around the noise-free process; learnt, equal for all observations
-    extra   further variance of one observation: of a stopped trial, whose end is only foreseen
-    scale   length scale of an input, in its unit; ``log_scales`` are natural logarithms
+    scale   length scale of an input, in its unit
 """

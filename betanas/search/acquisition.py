@@ -7,6 +7,7 @@ likewise.
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.stats import qmc
@@ -84,6 +85,27 @@ def feasible_pool(space: Space, rules: Rules, number: int, seed: int) -> Candida
     if len(pool) == 0:
         raise RunError(f"none of {tried:,} kernels is feasible; raise the limits")
     return pool.take(slice(number))
+
+
+class FeasiblePool:
+    """``feasible_pool``, computed again only when the rules have changed.
+
+    Args:
+        space: Where to draw.
+        number: How many kernels at most.
+        seed: Of the scrambling.
+    """
+
+    def __init__(self, space: Space, number: int, seed: int) -> None:
+        self._make = partial(feasible_pool, space, number=number, seed=seed)
+        self._rules: Rules | None = None
+        self._pool: Candidates | None = None
+
+    def __call__(self, rules: Rules) -> Candidates:
+        """The pool under these rules."""
+        if self._pool is None or self._rules != rules:
+            self._rules, self._pool = rules, self._make(rules)
+        return self._pool
 
 
 def maximize(

@@ -10,7 +10,7 @@ kernels in training: for them the model takes its own mean as measured there (Gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from betanas.errors import InputError
@@ -82,7 +82,7 @@ def improvement(
     """``LogEI``: log expected improvement on the best posterior mean, in closed form."""
     from botorch.acquisition.analytic import LogExpectedImprovement
 
-    return LogExpectedImprovement(believer(model, pending), _best_mean(model, observed))
+    return _on_best_mean(LogExpectedImprovement, model, observed, pending)
 
 
 def probability(
@@ -94,7 +94,7 @@ def probability(
     """``LogPI``: log probability of an improvement on the best posterior mean."""
     from botorch.acquisition.analytic import LogProbabilityOfImprovement
 
-    return LogProbabilityOfImprovement(believer(model, pending), _best_mean(model, observed))
+    return _on_best_mean(LogProbabilityOfImprovement, model, observed, pending)
 
 
 def upper_confidence_bound(
@@ -107,6 +107,13 @@ def upper_confidence_bound(
     from botorch.acquisition.analytic import UpperConfidenceBound
 
     return UpperConfidenceBound(believer(model, pending), beta=_BETA)
+
+
+def posterior_mean(model: Model) -> AcquisitionFunction:
+    """What recommends: the best without regard to what else there is to learn."""
+    from botorch.acquisition.analytic import PosteriorMean
+
+    return PosteriorMean(model)
 
 
 ACQUISITIONS: Mapping[str, AcquisitionMaker] = {
@@ -140,10 +147,23 @@ def believer(model: Model, pending: Tensor | None) -> Model:
     if pending is None:
         return model
     import torch
+    from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 
     with torch.no_grad():
         mean = model.posterior(pending).mean  # it also fills caches that conditioning needs
+        if isinstance(model.likelihood, FixedNoiseGaussianLikelihood):
+            return model.condition_on_observations(pending, mean, noise=torch.zeros_like(mean))
         return model.condition_on_observations(pending, mean)
+
+
+def _on_best_mean(
+    make: Callable[[Model, Tensor], AcquisitionFunction],
+    model: Model,
+    observed: Tensor,
+    pending: Tensor | None,
+) -> AcquisitionFunction:
+    """An analytic function of a model and of the value that is to be improved on."""
+    return make(believer(model, pending), _best_mean(model, observed))
 
 
 def _best_mean(model: Model, observed: Tensor) -> Tensor:

@@ -187,7 +187,7 @@ class Sampler(KernelSampler):
         seed: Of all randomness.
         strategy: What proposes after the first phase, as ``search.sampler`` of a study file, or a
             ``candidates_func`` of Optuna's ``BoTorchSampler``, whose draws are moved into the
-            feasible set; ``gp`` if it is left out, ``botorch`` with an acquisition.
+            feasible set; ``botorch`` if it is left out.
         sobol_trials: Trials of the first phase in any case.
         min_feasible: It goes on until so many of its points are feasible.
         independent_sampler: For parameters that are not the space's; Optuna's TPE if left out.
@@ -204,15 +204,13 @@ class Sampler(KernelSampler):
         self,
         space: ArchitectureSpace,
         seed: int = 0,
-        strategy: str | CandidatesFunction | None = None,
+        strategy: str | CandidatesFunction = "botorch",
         sobol_trials: int = 20,
         min_feasible: int = 10,
         independent_sampler: BaseSampler | None = None,
         start: Sequence[Mapping[str, Value]] = (),
         acquisition: Acquisition | None = None,
     ) -> None:
-        if strategy is None:
-            strategy = "gp" if acquisition is None else "botorch"
         if isinstance(strategy, str) and strategy not in STRATEGIES:
             known = ", ".join(STRATEGIES)
             raise InputError(f"strategy must be one of {known}, but got {strategy!r}")

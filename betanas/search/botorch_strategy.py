@@ -1,4 +1,4 @@
-"""``search.sampler = "botorch"``: BoTorch's model and acquisition functions over our feasible set.
+"""The search's own strategy: BoTorch's model and acquisition functions over our feasible set.
 
 The model is a ``SingleTaskGP`` whose covariance is the sum of a process of the parameters and one
 of the features; the acquisition function is one of ``acquisitions.py``, or the user's own. What is
@@ -8,30 +8,41 @@ ours is the maximiser: it proposes feasible kernels only.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from betanas.arrays import FloatArray
 from betanas.errors import InputError
-from betanas.search.acquisition import Candidates, feasible_pool, maximize
+from betanas.search.acquisition import Candidates, FeasiblePool, maximize
 from betanas.search.acquisitions import Acquisition, AcquisitionMaker, find_acquisition
-from betanas.search.proposal import Evidence
 from betanas.search.rules import Rules
 from betanas.search.situation import Situation
 from betanas.search.space import Space
-from betanas.search.surrogate import InputScaling, one_thread
-
-if TYPE_CHECKING:
-    import torch
-    from botorch.acquisition import AcquisitionFunction
-    from botorch.models import SingleTaskGP
+from betanas.search.surrogate import Observations, Surrogate, one_thread
 
 POOL = 1024  # feasible kernels from all over the space
 LEAST_OBSERVATIONS = 2
-_CHUNK = 256  # kernels that are scored at once
 _COLD_EVERY = 16  # observations, at least, between two fits from the priors
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known when a kernel is wanted; in the order of the trials' numbers.
+
+    Attributes:
+        kernels: Measured ones, ``n x d``.
+        values: Their values, ``n``.
+        stds: Standard deviations of the values beside the noise that all have, ``n``.
+        pending: Kernels that are being trained, ``p x d``.
+    """
+
+    kernels: FloatArray
+    values: FloatArray
+    stds: FloatArray
+    pending: FloatArray
 
 
 class BoTorchProposer:
@@ -50,11 +61,9 @@ class BoTorchProposer:
     """
 
     def __init__(self, space: Space, seed: int, acquisition: Acquisition = "qLogNEI") -> None:
-        self._space, self._seed = space, seed
+        self._space, self._pool = space, FeasiblePool(space, POOL, seed)
         self._make: AcquisitionMaker = find_acquisition(acquisition)
-        self._pool: Candidates | None = None
-        self._rules: Rules | None = None
-        self._earlier: tuple[bytes, SingleTaskGP] | None = None
+        self._earlier: tuple[bytes, Surrogate] | None = None
 
     def propose(
         self, rules: Rules, evidence: Evidence, known: set[Hashable], rng: np.random.Generator
@@ -75,68 +84,53 @@ class BoTorchProposer:
         """
         if len(evidence.values) < LEAST_OBSERVATIONS:
             return None, f"{len(evidence.values)} complete trials are too few for a model"
-        if self._pool is None or self._rules != rules:
-            self._rules = rules
-            self._pool = feasible_pool(self._space, rules, POOL, self._seed)
-        try:
-            with one_thread(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                import torch
-
-                seed = int(rng.integers(2**31))
-                # BoTorch draws from torch's global generator; a proposal must not depend on it.
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(seed)
-                    found = self._ranked(rules, self._pool, evidence, rng, seed)
-        except (ArithmeticError, RuntimeError, ValueError) as error:
-            return None, f"BoTorch found no proposal: {_first_line(error)}"
-        for kernel in found.kernels:
-            if rules.identity(kernel) not in known:
-                return np.asarray(kernel), ""
-        return None, "all candidates are known or in training"
+        return first_new(partial(self._ranked, rules, evidence, rng), rules, known, rng)
 
     def _ranked(
-        self,
-        rules: Rules,
-        pool: Candidates,
-        evidence: Evidence,
-        rng: np.random.Generator,
-        seed: int,
+        self, rules: Rules, evidence: Evidence, rng: np.random.Generator, seed: int
     ) -> Candidates:
         """Feasible kernels in falling order of the acquisition function."""
-        features = rules.assess(evidence.kernels).features
-        inputs = Inputs(self._space, features)
-        observed = inputs(evidence.kernels, features)
-        model = self._fit(observed, evidence.values)
-        pending = evidence.pending
-        waiting = inputs(pending, rules.assess(pending).features) if len(pending) else None
-        function = self._make(model, observed, waiting, seed)
+        kernels, pending = evidence.kernels, evidence.pending
+        features = rules.assess(kernels).features
+        surrogate = self._fit(Observations(kernels, features, evidence.values, evidence.stds))
+        waiting = (
+            surrogate.inputs_of(pending, rules.assess(pending).features) if len(pending) else None
+        )
+        function = self._make(surrogate.model, surrogate.inputs, waiting, seed)
         _check_function(function, self._make)
-        scores = Scores(inputs, function)
-        best = evidence.kernels[np.argsort(-evidence.values, kind="stable")[:8]]
-        found, _ = maximize(scores.values, self._space, rules, pool, best, rng, scores.gradients)
+        best = kernels[np.argsort(-evidence.values, kind="stable")[:8]]
+        found, _ = maximize(
+            partial(surrogate.rate, function),
+            self._space,
+            rules,
+            self._pool(rules),
+            best,
+            rng,
+            partial(surrogate.gradients, function),
+        )
         return found
 
-    def _fit(self, inputs: torch.Tensor, values: FloatArray) -> SingleTaskGP:
+    def _fit(self, observed: Observations) -> Surrogate:
         """The model of all values, begun where a fit to the first of them has ended.
 
         Fits from the priors come at fixed numbers of values, so that where one begins depends on
         the values alone, not on what this process has fitted before.
         """
+        number = len(observed.values)
         # The more values, the dearer a fit and the less 16 of them change it.
-        every = max(_COLD_EVERY, 2 ** (len(values).bit_length() - 4))
-        known = len(values) // every * every
-        encoded = self._space.encoded_width
-        if known in (0, len(values)):
-            return fit_model(inputs, values, encoded)
-        key = inputs[:known].numpy().tobytes() + values[:known].tobytes()
+        every = max(_COLD_EVERY, 2 ** (number.bit_length() - 4))
+        known = number // every * every
+        if known in (0, number):
+            return Surrogate(self._space, observed)
+        first = observed.take(slice(known))
+        key = b"".join(part.tobytes() for part in (first.kernels, first.values, first.stds))
         if self._earlier is None or self._earlier[0] != key:
-            self._earlier = key, fit_model(inputs[:known], values[:known], encoded)
-        return fit_model(inputs, values, encoded, start=self._earlier[1])
+            self._earlier = key, Surrogate(self._space, first)
+        return Surrogate(self._space, observed, start=self._earlier[1])
 
 
 class BoTorchStrategy:
-    """``botorch``: an acquisition function of BoTorch's, maximised over feasible kernels.
+    """``botorch`` and ``gp``: an acquisition function of BoTorch's over feasible kernels.
 
     Args:
         space: The ranges.
@@ -153,81 +147,49 @@ class BoTorchStrategy:
         """The kernel of which the acquisition function says most."""
         if len(situation.complete) < LEAST_OBSERVATIONS:
             return None, f"{len(situation.complete)} complete trials are too few for a model"
-        values, failed = situation.values, situation.failed
+        values, failed, stopped = situation.values, situation.failed, situation.stopped.expected
         evidence = Evidence(
-            np.concatenate([situation.kernels, failed]),
-            np.concatenate([values, np.full(len(failed), values.min())]),
-            np.zeros(len(values) + len(failed)),
+            np.concatenate([situation.kernels, stopped.kernels, failed]),
+            np.concatenate([values, stopped.values, np.full(len(failed), values.min())]),
+            np.concatenate([np.zeros(len(values)), stopped.stds, np.zeros(len(failed))]),
             situation.pending,
         )
         return self._proposer.propose(situation.rules, evidence, situation.known, rng)
 
 
-class Inputs:
-    """From kernels and features to a BoTorch model's inputs.
+def first_new(
+    ranked: Callable[[int], Candidates],
+    rules: Rules,
+    known: set[Hashable],
+    rng: np.random.Generator,
+) -> tuple[FloatArray | None, str]:
+    """The first of BoTorch's proposals that is not known.
 
     Args:
-        space: The ranges.
-        features: Of the observations, ``n x c``.
+        ranked: From a seed to feasible kernels in falling order; BoTorch may fail in it.
+        rules: Tell what is the same.
+        known: Identities of kernels that are not to be proposed.
+        rng: Source of randomness.
+
+    Returns:
+        The kernel, ``d``; or None and, for people, why there is none.
     """
+    try:
+        with one_thread(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import torch
 
-    def __init__(self, space: Space, features: FloatArray) -> None:
-        self.space, self.scaling = space, InputScaling(space, features)
-
-    def __call__(self, kernels: FloatArray, features: FloatArray) -> torch.Tensor:
-        """From kernels, ``m x d``, and features, ``m x c``, to ``m x (e + c)``, float64."""
-        import torch
-
-        return torch.from_numpy(self.scaling(kernels, features)).double()
-
-
-class Scores:
-    """A BoTorch acquisition function as our maximiser asks it.
-
-    Args:
-        inputs: Of its model.
-        function: From ``m x 1 x (e + c)`` inputs to ``m`` values.
-    """
-
-    def __init__(self, inputs: Inputs, function: AcquisitionFunction) -> None:
-        self._inputs, self._function = inputs, function
-
-    def values(self, kernels: FloatArray, features: FloatArray) -> FloatArray:
-        """Of kernels, ``m x d``, and features, ``m x c``: values, ``m``."""
-        import torch
-
-        with torch.no_grad():
-            parts = torch.split(self._inputs(kernels, features).unsqueeze(1), _CHUNK)
-            values = np.concatenate([self._function(part).numpy() for part in parts])
-        if np.isnan(values).all():
-            raise ArithmeticError("the acquisition function is not a number anywhere")
-        return np.where(np.isnan(values), -np.inf, values)
-
-    def gradients(self, kernels: FloatArray, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Gradients of ``values`` in unit cube, ``m x d``, and in the features, ``m x c``."""
-        import torch
-
-        inputs = self._inputs(kernels, features).requires_grad_()
-        values = self._function(inputs.unsqueeze(1))
-        if not values.requires_grad:  # of somebody's own, and not differentiable
-            return np.zeros(kernels.shape), np.zeros(features.shape)
-        (gradient,) = torch.autograd.grad(values.sum(), inputs)
-        found = np.nan_to_num(gradient.numpy())
-        encoded = self._inputs.space.encoded_width
-        in_unit = self._inputs.space.decode_gradient(found[:, :encoded])
-        return in_unit, found[:, encoded:] / self._inputs.scaling.width
-
-
-def fit_model(
-    inputs: torch.Tensor,
-    values: FloatArray,
-    parameters: int,
-    start: SingleTaskGP | None = None,
-) -> SingleTaskGP:
-    """``botorch_model.fit_model``; its BoTorch is far, and only imported when it is wanted."""
-    from betanas.search import botorch_model
-
-    return botorch_model.fit_model(inputs, values, parameters, start)
+            seed = int(rng.integers(2**31))
+            # BoTorch draws from torch's global generator; a proposal must not depend on it.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                found = ranked(seed)
+    except (ArithmeticError, RuntimeError, ValueError) as error:
+        return None, f"BoTorch found no proposal: {_first_line(error)}"
+    for kernel in found.kernels:
+        if rules.identity(kernel) not in known:
+            return np.asarray(kernel), ""
+    return None, "all candidates are known or in training"
 
 
 def _check_function(function: object, make: object) -> None:

@@ -17,8 +17,7 @@ from betanas.arrays import FloatArray
 from betanas.errors import InputError
 from betanas.search.acquisition import moved_inside
 from betanas.search.acquisitions import Acquisition
-from betanas.search.botorch_strategy import BoTorchProposer
-from betanas.search.proposal import Evidence
+from betanas.search.botorch_strategy import BoTorchProposer, Evidence
 from betanas.search.rules import Rules
 from betanas.search.situation import Situation
 from betanas.search.space import Space

@@ -1,4 +1,4 @@
-"""``gp`` and ``botorch`` with several objectives: the front's expected hypervolume improvement.
+"""``botorch`` with several objectives: the front's expected hypervolume improvement.
 
 Accuracy and latency are what trials measure: each has BoTorch's Gaussian process, the latency on
 its logarithm. Parameters, multiply-adds and activations are known exactly of any kernel, and are
@@ -11,28 +11,24 @@ one that all our strategies share.
 
 from __future__ import annotations
 
-import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from betanas.arrays import FloatArray
-from betanas.search.acquisition import Candidates, feasible_pool, maximize
-from betanas.search.botorch_strategy import fit_model
+from betanas.search.acquisition import Candidates, FeasiblePool, maximize
+from betanas.search.botorch_strategy import LEAST_OBSERVATIONS, POOL, first_new
 from betanas.search.front import as_points, non_dominated
-from betanas.search.rules import Rules
 from betanas.search.situation import Situation
 from betanas.search.space import Space
-from betanas.search.surrogate import InputScaling, one_thread
+from betanas.search.surrogate import InputScaling, rate
 
 if TYPE_CHECKING:
     import torch
     from botorch.acquisition import AcquisitionFunction
     from botorch.models.model import Model
 
-_POOL = 1024  # feasible kernels from all over the space
-_LEAST_OBSERVATIONS = 2
-_CHUNK = 256  # kernels that are scored at once
 _SAMPLES = 32  # of the posterior at the measured kernels: each has a front of its own
 
 
@@ -40,42 +36,21 @@ class HypervolumeImprovement:
     """Log noisy expected hypervolume improvement, maximised over feasible kernels."""
 
     def __init__(self, space: Space, seed: int) -> None:
-        self._space, self._seed = space, seed
-        self._pool: Candidates | None = None
-        self._rules: Rules | None = None
+        self._space, self._pool = space, FeasiblePool(space, POOL, seed)
 
     def propose(
         self, situation: Situation, rng: np.random.Generator
     ) -> tuple[FloatArray | None, str]:
         """The kernel by which the model expects the front to grow most."""
         complete = len(situation.complete)
-        if complete < _LEAST_OBSERVATIONS:
+        if complete < LEAST_OBSERVATIONS:
             return None, f"{complete} complete trials are too few for a model"
-        if self._pool is None or self._rules != situation.rules:
-            self._rules = situation.rules
-            self._pool = feasible_pool(self._space, situation.rules, _POOL, self._seed)
-        try:
-            with one_thread(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                import torch
+        ranked = partial(self._ranked, situation, rng)
+        return first_new(ranked, situation.rules, situation.known, rng)
 
-                seed = int(rng.integers(2**31))
-                # BoTorch draws from torch's global generator; a proposal must not depend on it.
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(seed)
-                    found = self._ranked(situation, self._pool, rng, seed)
-        except (ArithmeticError, RuntimeError, ValueError) as error:
-            return None, f"BoTorch's model did not fit: {str(error).splitlines()[0]}"
-        for kernel in found.kernels:
-            if situation.rules.identity(kernel) not in situation.known:
-                return np.asarray(kernel), ""
-        return None, "all candidates are known or in training"
-
-    def _ranked(
-        self, situation: Situation, pool: Candidates, rng: np.random.Generator, seed: int
-    ) -> Candidates:
+    def _ranked(self, situation: Situation, rng: np.random.Generator, seed: int) -> Candidates:
         """Feasible kernels in falling order of the acquisition function."""
-        import torch
+        from betanas.search.botorch_model import fit_model
 
         inputs = _Inputs(situation)
         observed = inputs(inputs.kernels, inputs.features)
@@ -89,14 +64,15 @@ class HypervolumeImprovement:
         )
         baseline = observed[: len(situation.kernels)]  # what has failed is on no front
         function = _improvement(models, inputs, baseline, waiting, seed)
-
-        def score(kernels: FloatArray, features: FloatArray) -> FloatArray:
-            with torch.no_grad():
-                parts = torch.split(inputs(kernels, features).unsqueeze(1), _CHUNK)
-                return np.concatenate([function(part).numpy() for part in parts])
-
         front = situation.kernels[non_dominated(situation.points)]
-        return maximize(score, self._space, situation.rules, pool, front[:64], rng)[0]
+        return maximize(
+            lambda kernels, features: rate(function, inputs(kernels, features)),
+            self._space,
+            situation.rules,
+            self._pool(situation.rules),
+            front[:64],
+            rng,
+        )[0]
 
 
 class _Inputs:

@@ -1,22 +1,26 @@
 """The recommended best: the kernel that the model, not one lucky training, holds for the best."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from betanas.arrays import FloatArray, IntArray
-from betanas.search.acquisition import maximize
+from betanas.search.acquisition import feasible_pool, maximize
+from betanas.search.acquisitions import posterior_mean
+from betanas.search.botorch_strategy import POOL
 from betanas.search.problem import Problem
-from betanas.search.proposal import Evidence, Proposer
 from betanas.search.quality import ModelQuality, widened, widening
 from betanas.search.rules import Rules
-from betanas.search.surrogate import Surrogate, one_thread
+from betanas.search.space import Space
+from betanas.search.surrogate import Observations, Surrogate, one_thread
 from betanas.trial import Failure, TrialRecord
 
 MIN_TRIALS = 4
-MODEL_TRIALS = 500  # an exact process takes their number cubed: 4 s with 500, 31 s with 1,000
+MODEL_TRIALS = 500  # a fit of 450 took 1.4 s of a processor, and there are eleven
 FOLDS = 10  # of the cross-validation; up to so many kernels, each is left out on its own
 
 
@@ -64,7 +68,8 @@ def recommend(problem: Problem[Rules], records: Sequence[TrialRecord]) -> Recomm
     complete = [r for r in records if r.state == "complete" and r.value is not None]
     if len({tuple(r.parameters.items()) for r in complete}) < MIN_TRIALS:
         return None
-    with one_thread():
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # BoTorch's
         return _recommend(problem, records, complete)
 
 
@@ -78,27 +83,29 @@ def _recommend(
     values = np.array([r.value for r in complete], dtype=np.float64)
     learnt = evenly_ranked(values, MODEL_TRIALS)
     kernels, values = kernels[learnt], values[learnt]
-    proposer = Proposer(space, rules, seed)
-    surrogate = proposer.fit(Evidence(kernels, values, np.zeros_like(values), kernels[:0]))
+    features = rules.assess(kernels).features
+    observed = Observations(kernels, features, values, np.zeros_like(values))
+    surrogate = Surrogate(space, observed)
+    mean_of = posterior_mean(surrogate.model)
     best = kernels[np.argsort(-values, kind="stable")[:8]]
     rng = np.random.default_rng([seed, len(complete)])
     found, _ = maximize(
-        lambda x, features: surrogate.predict(x, features)[0],
+        partial(surrogate.rate, mean_of),
         space,
         rules,
-        proposer.pool(),
+        feasible_pool(space, rules, POOL, seed),
         best,
         rng,
-        surrogate.mean_gradient,
+        partial(surrogate.gradients, mean_of),
     )
     mean, std = surrogate.predict(found.kernels[:1], found.features[:1])
-    predicted, raw, folds = _cross_validated(proposer, kernels, values)
+    predicted, raw, folds = _cross_validated(space, observed)
     errors = values - predicted
     quality = ModelQuality(
         values,
         predicted,
         widened(errors, raw, folds),
-        noise_std=surrogate.noise_std,
+        noise_std=surrogate.model.noise_std,
         widening=widening(errors, raw),
     )
     return Recommendation(
@@ -117,7 +124,7 @@ def evenly_ranked(values: FloatArray, most: int) -> IntArray:
 
 
 def _cross_validated(
-    proposer: Proposer, kernels: FloatArray, values: FloatArray
+    space: Space, observed: Observations
 ) -> tuple[FloatArray, FloatArray, IntArray]:
     """Predicts every value by a model that was fitted without it, hyperparameters and all.
 
@@ -128,13 +135,13 @@ def _cross_validated(
     Returns:
         Mean and standard deviation of a new training at each kernel, and its fold, ``n`` each.
     """
-    mean, std = np.empty_like(values), np.empty_like(values)
+    kernels = observed.kernels
+    mean, std = np.empty((2, len(kernels)))
     _, first, which = np.unique(kernels, axis=0, return_index=True, return_inverse=True)
     fold = np.argsort(np.argsort(first))[which] % min(FOLDS, len(first))
-    observed = proposer.observe(Evidence(kernels, values, np.zeros_like(values), kernels[:0]))
     for number in range(int(fold.max()) + 1):
         out = fold == number
-        surrogate = Surrogate(proposer.space, observed.take(~out))
+        surrogate = Surrogate(space, observed.take(~out))
         mean[out], of_mean = surrogate.predict(kernels[out], observed.features[out])
-        std[out] = np.hypot(of_mean, surrogate.noise_std)
+        std[out] = np.hypot(of_mean, surrogate.model.noise_std)
     return mean, std, fold

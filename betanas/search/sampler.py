@@ -43,7 +43,7 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
     def __init__(
         self,
         problem: Problem[Rules],
-        strategy: str | CandidatesFunction = "gp",
+        strategy: str | CandidatesFunction = "botorch",
         acquisition: Acquisition | None = None,
     ) -> None:
         self._problem = problem

@@ -1,12 +1,11 @@
 """The strategies behind ``search.sampler``: all of them propose feasible kernels only.
 
-Of several objectives, ``gp`` and ``botorch`` are one: BoTorch's expected hypervolume improvement
-over our feasible kernels (``front_strategy.py``).
-
-``gp`` is ours, ``botorch`` is BoTorch's model and acquisition functions with our maximiser. ``tpe``
-and ``cmaes`` are Optuna's, asked again until a kernel is feasible; ``random`` draws among the
-feasible, and ``evolution`` mutates the best of the latest. So a comparison on a user's own data is
-fair: same first phase, same rules, same database.
+``botorch`` is BoTorch's model and acquisition functions with our maximiser, of several objectives
+its expected hypervolume improvement (``front_strategy.py``). ``gp`` is another name of it, which
+studies have that began before it was the default. ``tpe`` and ``cmaes`` are Optuna's, asked again
+until a kernel is feasible; ``random`` draws among the feasible, and ``evolution`` mutates the best
+of the latest. So a comparison on a user's own data is fair: same first phase, same rules, same
+database.
 """
 
 from collections.abc import Callable
@@ -28,13 +27,11 @@ from betanas.search.botorch_strategy import BoTorchStrategy
 from betanas.search.candidates import CandidatesFunction, CandidatesStrategy
 from betanas.search.front_strategy import HypervolumeImprovement
 from betanas.search.problem import Problem
-from betanas.search.proposal import Evidence, Proposer
 from betanas.search.rules import Rules
 from betanas.search.situation import Situation
 from betanas.search.space import Space
 from betanas.trial import Phase
 
-_LEAST_OBSERVATIONS = 2  # for a Gaussian process
 _MOST_DRAWS = 32  # of one of Optuna's samplers, before its draw is moved into the feasible set
 _POPULATION = 32  # latest complete trials that evolution chooses parents from
 _LEAST_POPULATION = 4
@@ -50,32 +47,6 @@ class Strategy(Protocol):
     def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
         """A feasible kernel, ``d``, or None; and, for people, why there would be none."""
         ...
-
-
-class ExpectedImprovement:
-    """``gp``: log expected improvement by a Gaussian process, maximised over feasible kernels."""
-
-    def __init__(self, space: Space, seed: int) -> None:
-        self._space, self._seed = space, seed
-        self._proposer: Proposer | None = None
-
-    def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
-        """The kernel of which the model expects most."""
-        if len(situation.complete) < _LEAST_OBSERVATIONS:
-            return None, f"{len(situation.complete)} complete trials are too few for a model"
-        if self._proposer is None or self._proposer.rules != situation.rules:
-            self._proposer = Proposer(self._space, situation.rules, self._seed)
-        values, stopped = situation.values, situation.stopped.expected
-        evidence = Evidence(
-            np.concatenate([situation.kernels, stopped.kernels, situation.failed]),
-            np.concatenate([values, stopped.values, np.full(len(situation.failed), values.min())]),
-            np.concatenate([np.zeros(len(values)), stopped.stds, np.zeros(len(situation.failed))]),
-            situation.pending,
-        )
-        try:
-            return self._proposer.propose(evidence, rng), ""
-        except (ArithmeticError, ValueError) as error:  # numpy's LinAlgError is a ValueError
-            return None, f"the Gaussian process did not fit: {error}"
 
 
 class Random:
@@ -227,7 +198,7 @@ def _cmaes(space: Space, seed: int) -> Strategy:  # noqa: ARG001 - as all strate
     if choices:
         raise InputError(
             "search.sampler = cmaes searches numbers only, but the study has the choices "
-            f"{', '.join(choices)}; take gp, tpe, evolution or random"
+            f"{', '.join(choices)}; take botorch, tpe, evolution or random"
         )
 
     def make(trial_seed: int) -> BaseSampler:
@@ -237,15 +208,15 @@ def _cmaes(space: Space, seed: int) -> Strategy:  # noqa: ARG001 - as all strate
 
 
 STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
-    "gp": ExpectedImprovement,
     "botorch": BoTorchStrategy,
+    "gp": BoTorchStrategy,
     "tpe": _tpe,
     "random": Random,
     "cmaes": _cmaes,
     "evolution": Evolution,
     "nsga2": NSGA2,
 }
-_OF_SEVERAL = STRATEGIES | {"gp": HypervolumeImprovement, "botorch": HypervolumeImprovement}
+_OF_SEVERAL = STRATEGIES | {"botorch": HypervolumeImprovement, "gp": HypervolumeImprovement}
 
 
 def make_strategy(
@@ -258,14 +229,15 @@ def make_strategy(
     Args:
         strategy: A name of ``STRATEGIES``, or a ``candidates_func`` of ``BoTorchSampler``.
         problem: What is searched, by how many objectives.
-        acquisition: Of ``botorch``: a name of ``acquisitions.ACQUISITIONS``, or what makes one.
+        acquisition: Of ``botorch`` or ``gp``: a name of ``acquisitions.ACQUISITIONS``, or what
+            makes one.
 
     Raises:
         InputError: For an unknown acquisition, or one beside another strategy; for a strategy whose
             optional dependency is not installed, or that cannot search the problem.
     """
     space, seed, several = problem.space, problem.seed, len(problem.objectives) > 1
-    if acquisition is not None and strategy != "botorch":
+    if acquisition is not None and strategy not in ("botorch", "gp"):
         other = strategy if isinstance(strategy, str) else "a candidates_func"
         raise InputError(f"acquisition is of the strategy botorch, but the strategy is {other}")
     if several and (acquisition is not None or not isinstance(strategy, str)):
@@ -274,7 +246,9 @@ def make_strategy(
             "acquisition or candidates_func, or give one objective"
         )
     if several and strategy == "cmaes":
-        raise InputError("search.sampler = cmaes searches one objective; take gp, tpe or nsga2")
+        raise InputError(
+            "search.sampler = cmaes searches one objective; take botorch, tpe or nsga2"
+        )
     if not isinstance(strategy, str):
         return CandidatesStrategy(space, strategy)
     if acquisition is not None:

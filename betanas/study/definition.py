@@ -31,10 +31,11 @@ from betanas.study.recipe import (
     Section,
 )
 
-# Defaults of a recipe that have changed since, by the last schema of a study's settings that had
+# Defaults that have changed since, by section and by the last schema of a study's settings that had
 # them: a study keeps the meaning that it began with.
-_FORMER_DEFAULTS: dict[int, dict[str, Any]] = {
-    1: {"gradient_compression": "fp16", "evaluate_every_epochs": 1, "evaluations": 0},
+_FORMER_DEFAULTS: dict[str, dict[int, dict[str, Any]]] = {
+    "recipe": {1: {"gradient_compression": "fp16", "evaluate_every_epochs": 1, "evaluations": 0}},
+    "search": {2: {"sampler": "gp"}},
 }
 
 
@@ -70,7 +71,7 @@ MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to co
 class SearchConfig(Section):
     """How the study chooses kernels, and when it is done."""
 
-    sampler: Literal["gp", "botorch", "tpe", "random", "cmaes", "evolution", "nsga2"] = "gp"
+    sampler: Literal["botorch", "gp", "tpe", "random", "cmaes", "evolution", "nsga2"] = "botorch"
     acquisition: Literal["qLogNEI", "qLogEI", "LogEI", "LogPI", "UCB"] = "qLogNEI"
     pruner: Literal["none", "median"] = "none"
     sobol_trials: Annotated[int, Field(ge=1)] = 100
@@ -84,7 +85,7 @@ class SearchConfig(Section):
     @model_validator(mode="after")
     def _check_acquisition(self) -> Self:
         default = type(self).model_fields["acquisition"].default
-        if self.sampler != "botorch" and self.acquisition != default:
+        if self.sampler not in ("botorch", "gp") and self.acquisition != default:
             raise ValueError(
                 f"search.acquisition = {self.acquisition} is of search.sampler = botorch, but the "
                 f"sampler is {self.sampler}; leave it out, or take botorch"
@@ -226,7 +227,7 @@ class StudyDefinition(Section):
             )
         if self.search.sampler == "cmaes":
             raise ValueError(
-                f"search.sampler = cmaes searches one objective, but got {several}; take gp, "
+                f"search.sampler = cmaes searches one objective, but got {several}; take "
                 "botorch, tpe, nsga2, evolution or random"
             )
         if self.objective.latency_weight:
@@ -359,7 +360,12 @@ class StudyDefinition(Section):
 
         What the file leaves out has the defaults of the time when the study began.
         """
-        return self.model_copy(update={"recipe": self.recipe.otherwise(_former_defaults(schema))})
+        return self.model_copy(
+            update={
+                "recipe": self.recipe.otherwise(_former_defaults("recipe", schema)),
+                "search": self.search.otherwise(_former_defaults("search", schema)),
+            }
+        )
 
     def meaning(self) -> dict[str, Any]:
         """The keys that decide what a trial's value means, flat and dotted, as plain JSON.
@@ -381,12 +387,12 @@ def _narrowed(parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
     return parameter.narrowed(given[parameter.name]) if parameter.name in given else parameter
 
 
-def _former_defaults(schema: int) -> dict[str, Any]:
-    """The recipe's defaults of a schema that are others today."""
-    found: dict[str, Any] = {}
-    for last in sorted(_FORMER_DEFAULTS, reverse=True):
+def _former_defaults(section: str, schema: int) -> dict[str, Any]:
+    """A section's defaults of a schema that are others today."""
+    changed, found = _FORMER_DEFAULTS[section], dict[str, Any]()
+    for last in sorted(changed, reverse=True):
         if schema <= last:
-            found |= _FORMER_DEFAULTS[last]
+            found |= changed[last]
     return found
 
 
@@ -401,9 +407,13 @@ def default_meaning(schema: int) -> dict[str, Any]:
     """
     return _flatten(
         {
-            "recipe": Recipe().otherwise(_former_defaults(schema)).model_dump(mode="json"),
+            "recipe": Recipe()
+            .otherwise(_former_defaults("recipe", schema))
+            .model_dump(mode="json"),
             "limits": LimitsConfig().model_dump(mode="json"),
-            "search": SearchConfig().model_dump(mode="json"),
+            "search": SearchConfig()
+            .otherwise(_former_defaults("search", schema))
+            .model_dump(mode="json"),
             "objective": ObjectiveConfig().model_dump(mode="json"),
             "objectives": [ACCURACY],
             "latency": LatencyConfig().model_dump(mode="json"),

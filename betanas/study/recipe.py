@@ -17,6 +17,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def otherwise(self, defaults: Mapping[str, Any]) -> Self:
+        """The table with other defaults for the keys that were not given."""
+        found = {k: v for k, v in defaults.items() if k not in self.model_fields_set}
+        return self.model_copy(update=found)
+
 
 class DatasetConfig(Section):
     """Where the images are, and how many of them are held out for validation."""
@@ -110,11 +115,6 @@ class Recipe(Section):
         if isinstance(given, dict) and given.get("preset") in _PRESETS:
             return {**_PRESETS[given["preset"]], **given}
         return given
-
-    def otherwise(self, defaults: Mapping[str, Any]) -> Self:
-        """The recipe with other defaults for the keys that were not given."""
-        found = {k: v for k, v in defaults.items() if k not in self.model_fields_set}
-        return self.model_copy(update=found)
 
     def numbers(self, device: str, resolution: int, *, cpu_has_bf16: bool = False) -> str:
         """In which numbers a model computes: ``float32``, ``tf32`` or ``bf16``.

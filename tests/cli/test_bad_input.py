@@ -31,12 +31,12 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
         r"unknown\.toml: recipe\.learning_rat is not a key .*did you mean learning_rate\?",
     ),
     "unknown acquisition function": (
-        ("check", "digits", "--set", "search.sampler=botorch", "--set", "search.acquisition=EI"),
+        ("check", "digits", "--set", "search.acquisition=EI"),
         r"search\.acquisition must be 'qLogNEI', 'qLogEI', 'LogEI', 'LogPI' or 'UCB', but got 'EI'",
     ),
     "acquisition function of another sampler": (
-        ("check", "digits", "--set", "search.acquisition=UCB"),
-        r"search\.acquisition = UCB is of search\.sampler = botorch, but the sampler is gp; leave",
+        ("check", "digits", "--set", "search.sampler=tpe", "--set", "search.acquisition=UCB"),
+        r"search\.acquisition = UCB is of search\.sampler = botorch, but the sampler is tpe; leave",
     ),
     "unknown objective": (
         ("optimize", "--study", "digits", "--set", 'objectives=["accuracy", "speed"]'),

@@ -143,13 +143,13 @@ def test_a_killed_worker_is_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_hypervolume_improvement_goes_on_where_it_was(tmp_path: Path) -> None:
-    text = STUDY.replace("nsga2", "gp").replace("trials = 14", "trials = 8")
+    text = STUDY.replace("nsga2", "botorch").replace("trials = 14", "trials = 8")
     (tmp_path / "undisturbed").mkdir()
     expected = search(tmp_path / "undisturbed", text)
     search(tmp_path, text, more=9)
     found = search(tmp_path, text)
     assert told(found) == told(expected)
-    assert {r.phase for r in found.records()} == {"sobol", "gp"}
+    assert {r.phase for r in found.records()} == {"sobol", "botorch"}
     assert not any("fallback" in r.audit for r in found.records())
 
 

@@ -14,7 +14,9 @@ from betanas.search.sampler import KernelSampler
 def make_study(tmp_path: Path) -> Callable[..., optuna.Study]:
     """Opens a study in memory, or the test's one SQLite database, which takes longer."""
 
-    def make(problem: StudyProblem, strategy: str = "gp", *, durable: bool = False) -> optuna.Study:
+    def make(
+        problem: StudyProblem, strategy: str = "botorch", *, durable: bool = False
+    ) -> optuna.Study:
         return optuna.create_study(
             storage=f"sqlite:///{tmp_path / 'study.db'}" if durable else None,
             study_name="s",

@@ -112,7 +112,7 @@ def test_each_sampler_proposes_feasible_new_kernels(strategy: str) -> None:
 @pytest.mark.parametrize("objectives", [TWO, THREE])
 def test_expected_hypervolume_improvement_widens_the_front(objectives: tuple[str, ...]) -> None:
     problem = make_several(objectives)
-    study = opened(problem, "gp")
+    study = opened(problem, "botorch")
     first = as_points(np.array([t.values for t in study.get_trials(states=(TrialState.COMPLETE,))]))
     reference = reference_point(first)
     proposals = []

@@ -113,7 +113,7 @@ def test_wrong_spaces(changed: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "best"}, "strategy must be one of gp, botorch, tpe, random"),
+        ({"strategy": "best"}, "strategy must be one of botorch, gp, tpe, random"),
         ({"sobol_trials": 0}, "sobol_trials must be >= 1, but got 0"),
         ({"min_feasible": 30_000}, "min_feasible = 30000 would take more than"),
         ({"seed": -1}, "seed must be >= 0"),

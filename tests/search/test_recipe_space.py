@@ -62,7 +62,7 @@ def test_feasibility_is_the_architectures() -> None:
     assert rules.identity(one) == rules.identity(one.copy())
 
 
-@pytest.mark.parametrize("strategy", ["gp", "tpe", "evolution"])
+@pytest.mark.parametrize("strategy", ["botorch", "tpe", "evolution"])
 def test_the_search_finds_the_learning_rate(
     make_study: Callable[..., optuna.Study], strategy: str
 ) -> None:

@@ -15,12 +15,12 @@ from small_search import add_finished, fail, is_feasible, make_problem, propose,
 from betanas.architecture.complexity import step_bytes
 from betanas.architecture.decoding import decode
 from betanas.architecture.limits import Feasibility
-from betanas.search import proposal
+from betanas.search import botorch_strategy
 from betanas.search.sampler import FALLBACK, KernelSampler
 from betanas.trial import Failure, Phase
 
 MakeStudy = Callable[..., optuna.Study]
-STRATEGIES = ["gp", "botorch", "tpe", "random", "evolution", "cmaes", "nsga2"]
+STRATEGIES = ["botorch", "tpe", "random", "evolution", "cmaes", "nsga2"]
 
 
 def needed_bytes(feasibility: Feasibility, kernels: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_nothing_is_rejected_after_the_sobol_phase(make_study: MakeStudy, strate
     assert max(rejected) < problem.sobol_length
 
 
-@pytest.mark.parametrize("strategy", ["gp", "tpe"])
+@pytest.mark.parametrize("strategy", ["botorch", "tpe"])
 def test_nothing_is_rejected_in_a_twentieth_of_the_space(
     make_study: MakeStudy, strategy: str
 ) -> None:
@@ -50,7 +50,7 @@ def test_nothing_is_rejected_in_a_twentieth_of_the_space(
 
 def test_phases_are_named(make_study: MakeStudy) -> None:
     problem = make_problem()
-    for strategy in ("gp", "random"):
+    for strategy in ("botorch", "gp", "random"):
         sampler = make_study(problem, strategy).sampler
         assert sampler.phase(problem.sobol_length - 1) is Phase.SOBOL
         assert sampler.phase(problem.sobol_length) is Phase(strategy)
@@ -66,7 +66,7 @@ def test_named_kernels_come_before_the_points(make_study: MakeStudy) -> None:
     np.testing.assert_array_equal(problem.opening_points(9, 3), plain.sobol_points(7, 3))
     study = make_study(problem)
     phases = [study.sampler.phase(i) for i in (1, 2, problem.opening_length)]
-    assert phases == [Phase.START, Phase.SOBOL, Phase.GP]
+    assert phases == [Phase.START, Phase.SOBOL, Phase.BOTORCH]
     kernels = [propose(study, problem)[1] for _ in range(3)]
     vectors = [problem.space.vector(kernel) for kernel in kernels]
     np.testing.assert_array_equal(vectors, problem.opening_points(0, 3))
@@ -126,7 +126,7 @@ def test_another_worker_proposes_the_same(make_study: MakeStudy, strategy: str) 
     assert kernels[0] == kernels[1]
 
 
-@pytest.mark.parametrize("strategy", ["gp", "evolution"])
+@pytest.mark.parametrize("strategy", ["botorch", "evolution"])
 def test_workers_at_the_same_time_never_train_the_same(
     make_study: MakeStudy, strategy: str
 ) -> None:
@@ -206,11 +206,11 @@ def test_a_model_that_cannot_be_fitted_falls_back_and_says_so(
     study = make_study(problem)
     add_finished(study, problem, problem.sobol_length)
 
-    def broken(*args: object) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
         raise np.linalg.LinAlgError("not positive definite")
 
     if np.isnan(value):
-        monkeypatch.setattr(proposal, "Surrogate", broken)
+        monkeypatch.setattr(botorch_strategy, "Surrogate", broken)
     trial, kernel = propose(study, problem)
     assert is_feasible(problem, kernel)
     told = study.get_trials()[trial.number].user_attrs.get(FALLBACK)

@@ -30,7 +30,7 @@ def define(**changed: Any) -> StudyDefinition:
 
 def test_defaults_are_nearly_the_published_search() -> None:
     d = define()
-    assert (d.search.sobol_trials, d.search.trials, d.search.sampler) == (100, 200, "gp")
+    assert (d.search.sobol_trials, d.search.trials, d.search.sampler) == (100, 200, "botorch")
     assert (d.limits.num_params, d.limits.memory_gib, d.limits.scaled) == (30_000_000, "auto", None)
     r = d.recipe
     assert (r.batch_size, r.optimizer, r.learning_rate, r.betas) == (
@@ -173,7 +173,20 @@ def test_an_old_study_keeps_the_defaults_that_it_began_with() -> None:
     assert define().as_of(SCHEMA) == define()
     new, old = default_meaning(SCHEMA), default_meaning(1)
     changed = {key.removeprefix("recipe.") for key in new if new[key] != old[key]}
-    assert changed == {"evaluations", "evaluate_every_epochs", "gradient_compression"}
+    assert changed == {
+        "evaluations", "evaluate_every_epochs", "gradient_compression", "search.sampler",
+    }  # fmt: skip
+
+
+def test_a_begun_study_keeps_its_sampler() -> None:
+    assert [define().as_of(schema).search.sampler for schema in (1, 2, 3)] == [
+        "gp",
+        "gp",
+        "botorch",
+    ]
+    assert default_meaning(2)["search.sampler"] == "gp"
+    assert define(search={"sampler": "tpe"}).as_of(2).search.sampler == "tpe"
+    assert define(search={"trials": 30}).as_of(2).search.sampler == "gp"
 
 
 # -- frozen -------------------------------------------------------------------------------------
