@@ -94,7 +94,7 @@ class Uses:
         return np.column_stack([np.broadcast_to(axis, shape)[self.where] for axis in axes])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """Seconds an image of one operator.
 
@@ -143,7 +143,7 @@ class Grid:
         return cls(axes, np.exp(seconds).reshape([len(axis) for axis in axes]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OperatorTable:
     """What one device takes for each operator.
 
@@ -234,8 +234,9 @@ def operators(table: LayerTable) -> list[Uses]:
     if not table.block.shape[1]:
         return []
     parts = _Parts(table)
-    return [use for use in (*parts.spatial(), *parts.mixing(), *parts.pointwise()) if
-            use.where.any()]
+    return [
+        use for use in (*parts.spatial(), *parts.mixing(), *parts.pointwise()) if use.where.any()
+    ]
 
 
 class _Parts:

@@ -1,8 +1,12 @@
 """Times the operators that networks are made of on this device: what ``OperatorTable`` adds up."""
 
+import json
+import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 from torchvision.ops.misc import SqueezeExcitation
 
-from betanas.architecture.layers import IMAGE_CHANNELS, LayerTable
+from betanas.architecture.layers import IMAGE_CHANNELS, Architecture, LayerTable
 from betanas.architecture.operators import (
     Grid,
     Operator,
@@ -20,8 +24,10 @@ from betanas.architecture.operators import (
     operators,
 )
 from betanas.arrays import IntArray
+from betanas.files import read_json, write_json
 from betanas.models.latency import device_title
 
+OPERATORS_FILE = "operators.json"  # in the cache folder
 _SECONDS = 0.004  # of one measurement, at least
 _MOST_MACS = 2**27  # of the images that are timed at once: fewer images where each has more
 _MOST_VALUES = 2**22  # likewise
@@ -48,29 +54,41 @@ class Conditions:
     threads: int = 1
 
 
-def measure_operators(networks: LayerTable, conditions: Conditions) -> OperatorTable:
+Known = dict[str, float]
+
+
+def measure_operators(
+    networks: LayerTable, conditions: Conditions, known: Known | None = None
+) -> OperatorTable:
     """Times what networks like these are made of; ten seconds or so on one core.
 
     Args:
         networks: Some of those that the table will be asked about.
         conditions: How they will run.
+        known: Seconds that were measured before under these conditions; new ones are added.
     """
+    known = {} if known is None else known
     points: dict[Operator, list[IntArray]] = {}
     for use in operators(networks):
         points.setdefault(use.operator, []).append(use.points)
     threads = torch.get_num_threads()
     torch.set_num_threads(conditions.threads)
     try:
-        grids = {op: _grid(op, np.concatenate(p), conditions) for op, p in points.items()}
+        grids = {op: _grid(op, np.concatenate(p), conditions, known) for op, p in points.items()}
     finally:
         torch.set_num_threads(threads)
     return OperatorTable(device_title(conditions.device), grids)
 
 
-def _grid(operator: Operator, points: IntArray, conditions: Conditions) -> Grid:
+def _grid(operator: Operator, points: IntArray, conditions: Conditions, known: Known) -> Grid:
     """One operator at the corners of the cells in which points, ``u x a``, lie."""
     axes = grid_axes(points)
-    seconds = {corner: _seconds(operator, corner, conditions) for corner in corners(axes, points)}
+    seconds = {}
+    for corner in corners(axes, points):
+        name = " ".join(map(str, (operator, *corner)))
+        if name not in known:
+            known[name] = _seconds(operator, corner, conditions)
+        seconds[corner] = known[name]
     return Grid.of(axes, seconds)
 
 
@@ -100,7 +118,9 @@ def _seconds(operator: Operator, corner: tuple[int, ...], conditions: Conditions
         dtype=torch.bfloat16 if in_bf16 else torch.float32,
     ).contiguous(memory_format=torch.channels_last)
     images.requires_grad_(conditions.trains and read > IMAGE_CHANNELS)
-    once = _training(module, images, conditions) if conditions.trains else _answering(module, images)
+    once = (
+        _training(module, images, conditions) if conditions.trains else _answering(module, images)
+    )
     # On one thread a CPU's own seconds, which other processes do not disturb.
     own = conditions.device == "cpu" and conditions.threads == 1
     timer = Timer(
@@ -184,3 +204,21 @@ def _module(operator: Operator, channels: int, outputs: int) -> tuple[nn.Module,
         case _:
             built = activations[name]()
     return built, read, stride
+
+
+def main() -> None:
+    """Reads a request from stdin, answers with a table on stdout: see ``jobs/timing.py``."""
+    request = json.load(sys.stdin)
+    conditions = Conditions(**request["how"])
+    networks = LayerTable.of(*map(Architecture.from_json, request["networks"]))
+    file = Path(request["cache"]) / OPERATORS_FILE
+    key = f"{socket.gethostname()}, {device_title(conditions.device)}, {conditions}"
+    known: Known = (read_json(file) or {}).get(key, {})
+    table = measure_operators(networks, conditions, known)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, (read_json(file) or {}) | {key: known})
+    json.dump(table.to_json(), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ from betanas.search.proposal import Evidence, Proposer
 from betanas.search.quality import ModelQuality, widened, widening
 from betanas.search.rules import Rules
 from betanas.search.surrogate import Surrogate, one_thread
-from betanas.trial import Failure, TrialRecord
+from betanas.trial import Failure, TrialRecord, measured_ms
 
 MIN_TRIALS = 4
 MODEL_TRIALS = 500  # an exact process takes their number cubed: 4 s with 500, 31 s with 1,000
@@ -75,6 +75,10 @@ def _recommend(
     memory = [r for r in records if r.state == "fail" and r.reason == Failure.OUT_OF_MEMORY]
     kernels = space.vectors([r.parameters for r in complete])
     rules = problem.rules.tightened(space.vectors([r.parameters for r in memory]), kernels)
+    answered = [(r, ms) for r in records if (ms := measured_ms(r.audit)) is not None]
+    rules = rules.timed(
+        space.vectors([r.parameters for r, _ in answered]), np.array([ms for _, ms in answered])
+    )
     values = np.array([r.value for r in complete], dtype=np.float64)
     learnt = evenly_ranked(values, MODEL_TRIALS)
     kernels, values = kernels[learnt], values[learnt]

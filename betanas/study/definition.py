@@ -58,6 +58,7 @@ class LimitsConfig(Section):
 
     num_params: Annotated[int, Field(gt=0)] | None = 30_000_000
     macs: Annotated[int, Field(gt=0)] | None = None
+    latency_ms: Positive | None = None
     memory_gib: MemoryLimit = "auto"
     scaled: ScaledLimits | None = None
 
@@ -86,6 +87,9 @@ class SearchConfig(Section):
                 f"sampler is {self.sampler}; leave it out, or take botorch"
             )
         return self
+
+
+TIMELESS = ("table", "naswot", "synflow")  # our objectives that measure no latency
 
 
 class ObjectiveConfig(Section):
@@ -256,6 +260,23 @@ class StudyDefinition(Section):
         return {p.name: _narrowed(p, given).range for p in family.parameters}
 
     @model_validator(mode="after")
+    def _check_latency_limit(self) -> Self:
+        limit = f"limits.latency_ms = {self.limits.latency_ms}"
+        if self.limits.latency_ms is None:
+            return self
+        if not self.search_family.has_layers:
+            raise ValueError(
+                f"{limit} needs networks of layers, whose operators can be timed, but family "
+                f"{self.family} has others; leave the limit out"
+            )
+        if self.objective.name in TIMELESS:
+            raise ValueError(
+                f"{limit} needs an objective that measures the latency, but got objective.name = "
+                f"{self.objective.name}; take train, or leave the limit out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_start(self) -> Self:
         family = self.search_family
         if not set(self.search.start) <= set(family.members):
@@ -289,7 +310,8 @@ class StudyDefinition(Section):
     def measured_latency(self) -> LatencyConfig | None:
         """How a trial is to measure its latency; None where nothing asks for it."""
         wanted = LATENCY in self.objectives or self.objective.latency_weight > 0
-        return self.latency if wanted else None
+        limited = self.limits.latency_ms is not None
+        return self.latency if wanted or limited else None
 
     @property
     def search_family(self) -> Family:
