@@ -60,6 +60,11 @@ class Operator(StrEnum):
         """Whether it has a second number of channels."""
         return self in _WITH_OUTPUTS
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether it reads the images, which need no gradient."""
+        return self in (Operator.STEM, Operator.STEM_2)
+
 
 _WITH_OUTPUTS = frozenset(
     (Operator.CONV, Operator.CONV_2, Operator.GROUPED, Operator.GROUPED_2, Operator.POINTWISE)
