@@ -304,6 +304,16 @@ class TrialRecord:
         return accuracy
 
     @property
+    def is_weighed(self) -> bool:
+        """Whether the value is the accuracy less a weighted latency."""
+        return "accuracy" in self.audit
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The latency that was measured in the trial; None if none was."""
+        return measured_ms(self.audit)
+
+    @property
     def is_replicate(self) -> bool:
         """Whether it repeats another training: no trial of the search, whatever it reaches."""
         return self.phase == Phase.CONFIRM

@@ -163,13 +163,13 @@ class OperatorTable:
     def seconds(self, table: LayerTable) -> FloatArray:
         """Seconds an image for each of n networks, ``n``; 0 for a trivial one.
 
-        Raises:
-            KeyError: For an operator that was not measured.
+        An operator that was not measured, as it was in none of the networks that told what to
+        measure, counts nothing.
         """
         total = np.zeros(len(table.depth))
         for use in operators(table):
             rows = np.nonzero(use.where)[0]
-            if len(rows):
+            if len(rows) and use.operator in self.grids:
                 found = self.grids[use.operator](use.points)
                 total += np.bincount(rows, found, minlength=len(total))
         return total

@@ -254,6 +254,7 @@ def optimize(
             cache_folder(folder),
             lambda note: reporter.progress({"note": note}),
         )
+        study_problem(meant, fresh).check_feasible()
         ready = replace(ready, settings=fresh)
     with open_objective(meant, cache_folder(folder)) as objective:
         stored = StoredStudy.begin(url, definition.name, ready.settings)

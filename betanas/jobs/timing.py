@@ -9,17 +9,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from betanas.architecture.family import Kernel
 from betanas.architecture.layers import Architecture
+from betanas.arrays import FloatArray
 from betanas.cores import available_cores
 from betanas.database.settings import Settings
+from betanas.database.stored import StoredStudy
 from betanas.errors import RunError
+from betanas.search.acquisition import feasible_pool
 from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
 
+_LEAST_TRIALS = 4  # whose measured speed corrects what the table says of others
 _SAMPLE = 256  # feasible kernels whose networks tell which operators are wanted
 _LEAST_SECONDS = 300.0  # of all trainings, for which it pays to time operators first
 
@@ -61,6 +68,64 @@ def with_operators(
     return settings
 
 
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a network is expected to do where a study runs.
+
+    Attributes:
+        images_per_second: Of a training; None where that was not to be predicted.
+        latency_ms: Of an answer; likewise.
+    """
+
+    images_per_second: float | None
+    latency_ms: float | None
+
+    def __str__(self) -> str:
+        found = []
+        if self.images_per_second is not None:
+            found.append(f"about {self.images_per_second:,.0f} training images/s")
+        if self.latency_ms is not None:
+            found.append(f"an answer in about {self.latency_ms:.2f} ms")
+        return ", ".join(found)
+
+
+def predicted_speed(
+    definition: StudyDefinition, stored: StoredStudy, kernel: Kernel
+) -> Speed | None:
+    """What the study's operator tables say of a kernel's network, corrected by its trials.
+
+    Args:
+        definition: The study file.
+        stored: Its database.
+        kernel: The family's parameters.
+
+    Returns:
+        None for a study whose operators were not timed.
+    """
+    problem = study_problem(definition, stored.settings)
+    family, records = definition.search_family, stored.records()
+    whole = [r for r in records if problem.space.holds(r.parameters)]
+    rows = [family.vector(kernel), *(family.vector(r.kernel) for r in whole)]
+    verdicts = problem.rules.feasibility.check(np.array(rows))
+    rates = [r.audit.get("images_per_second") for r in whole]
+    paces = [1 / rate if rate else None for rate in rates]
+    step = _corrected(verdicts.step_seconds, paces)
+    latency = _corrected(verdicts.latency_ms, [r.latency_ms for r in whole])
+    if step is None and latency is None:
+        return None
+    return Speed(1 / step if step else None, latency)
+
+
+def _corrected(predicted: FloatArray | None, measured: list[float | None]) -> float | None:
+    """The first prediction times the median ratio of what was measured to the others."""
+    if predicted is None:
+        return None
+    others = zip(measured, predicted[1:], strict=True)
+    ratios = [found / said for found, said in others if found and said > 0]
+    factor = float(np.median(ratios)) if len(ratios) >= _LEAST_TRIALS else 1.0
+    return float(predicted[0]) * factor
+
+
 def _trains_by_seconds(definition: StudyDefinition, settings: Settings) -> bool:
     """Whether throughput decides about values, and for long enough."""
     seconds = (definition.budget.seconds or 0.0) * definition.search.trials
@@ -69,10 +134,11 @@ def _trains_by_seconds(definition: StudyDefinition, settings: Settings) -> bool:
 
 
 def _typical(definition: StudyDefinition, settings: Settings) -> list[Architecture]:
-    """Networks of the first feasible kernels."""
+    """Networks of feasible kernels from all over the space, and of those that open the search."""
     problem = study_problem(definition, settings)
-    kernels = problem.feasible_kernels(_SAMPLE)
-    return [problem.rules.architecture(problem.space.kernel(kernel)) for kernel in kernels]
+    found = feasible_pool(problem.space, problem.rules, _SAMPLE, problem.seed).kernels
+    kernels = [problem.space.kernel(kernel) for kernel in found]
+    return [problem.rules.architecture(kernel) for kernel in (*definition.start, *kernels)]
 
 
 def _measured(networks: list[Architecture], how: dict[str, Any], cache: Path) -> dict[str, Any]:

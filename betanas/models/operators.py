@@ -121,7 +121,13 @@ def _seconds(operator: Operator, corner: tuple[int, ...], conditions: Conditions
         images.requires_grad_(not operator.reads_images)
         return _timed(_training(module, images, conditions), conditions) / number
     between = _forgetting(device)
-    both = _timed(lambda: (between(), _answer(module, images)), conditions)
+
+    def once() -> None:
+        between()
+        with torch.inference_mode():
+            module(images)
+
+    both = _timed(once, conditions)
     return max(both - _timed(between, conditions), _LEAST * both) / number
 
 
@@ -149,11 +155,6 @@ def _forgetting(device: str) -> Callable[[], object]:
         return lambda: None
     other = torch.ones(_CACHE_BYTES // 4)
     return lambda: other.mul_(1.0)
-
-
-def _answer(module: nn.Module, images: Tensor) -> None:
-    with torch.inference_mode():
-        module(images)
 
 
 def _training(module: nn.Module, images: Tensor, conditions: Conditions) -> Callable[[], object]:
