@@ -46,8 +46,10 @@ def with_operators(
         cache: The folder that remembers measurements.
         tell: Is told, for people, before it takes time.
     """
-    trains, answers = _trains_by_seconds(definition, settings), definition.measured_latency
-    if not definition.search_family.has_layers or not (trains or answers):
+    if definition.objective.name != "train" or not definition.search_family.has_layers:
+        return settings
+    trains, answers = _throughput_counts(definition, settings), definition.measured_latency
+    if not (trains or answers):
         return settings
     tell("timing the operators of the study's networks, once: some ten seconds")
     networks = _typical(definition, settings)
@@ -126,11 +128,10 @@ def _corrected(predicted: FloatArray | None, measured: list[float | None]) -> fl
     return float(predicted[0]) * factor
 
 
-def _trains_by_seconds(definition: StudyDefinition, settings: Settings) -> bool:
-    """Whether throughput decides about values, and for long enough."""
+def _throughput_counts(definition: StudyDefinition, settings: Settings) -> bool:
+    """Whether a network learns the more the faster it is, and for long enough."""
     seconds = (definition.budget.seconds or 0.0) * definition.search.trials
-    trains = definition.objective.name == "train" and settings.device == "cpu"
-    return trains and seconds >= _LEAST_SECONDS
+    return settings.device == "cpu" and seconds >= _LEAST_SECONDS
 
 
 def _typical(definition: StudyDefinition, settings: Settings) -> list[Architecture]:

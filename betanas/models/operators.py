@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from betanas.files import read_json, write_json
 from betanas.models.latency import device_title
 
 OPERATORS_FILE = "operators.json"  # in the cache folder
-_SECONDS = 0.004  # of one measurement, at least
+_SECONDS = 0.01  # of one measurement, at least
 _MOST_MACS = 2**27  # of the images that are timed at once: fewer images where each has more
 _MOST_VALUES = 2**22  # likewise
 _SQUEEZE_RATIO = 8  # about what networks have; its cost is that of the wide tensor
@@ -120,7 +120,7 @@ def _seconds(operator: Operator, corner: tuple[int, ...], conditions: Conditions
     if conditions.trains:
         images.requires_grad_(not operator.reads_images)
         return _timed(_training(module, images, conditions), conditions) / number
-    between = _forgetting(device)
+    between, alone = _forgetting(conditions)
 
     def once() -> None:
         between()
@@ -128,11 +128,11 @@ def _seconds(operator: Operator, corner: tuple[int, ...], conditions: Conditions
             module(images)
 
     both = _timed(once, conditions)
-    return max(both - _timed(between, conditions), _LEAST * both) / number
+    return max(both - alone, _LEAST * both) / number
 
 
 def _timed(once: Callable[[], object], conditions: Conditions) -> float:
-    """Median seconds of one call."""
+    """Least seconds of one call: a disturbance only ever adds some."""
     # On one thread a CPU's own seconds, which other processes do not disturb.
     own = conditions.device == "cpu" and conditions.threads == 1
     timer = Timer(
@@ -141,20 +141,25 @@ def _timed(once: Callable[[], object], conditions: Conditions) -> float:
         timer=time.process_time if own else time.perf_counter,
         num_threads=conditions.threads,
     )
-    return timer.blocked_autorange(min_run_time=_SECONDS).median
+    return min(timer.blocked_autorange(min_run_time=_SECONDS).times)
 
 
-def _forgetting(device: str) -> Callable[[], object]:
-    """What makes a CPU's nearest caches forget an operator between two calls of it.
+@cache
+def _forgetting(conditions: Conditions) -> tuple[Callable[[], object], float]:
+    """What makes a CPU's nearest caches forget an operator between two calls, and its seconds.
 
     A network has others in between: a batch norm of 64 channels took 14 microseconds again and
     again, but 21 to 26 in the midst of others. With the images of a training step between them,
     operators are timed as they are.
     """
-    if device != "cpu":
-        return lambda: None
+    if conditions.device != "cpu":
+        return lambda: None, 0.0
     other = torch.ones(_CACHE_BYTES // 4)
-    return lambda: other.mul_(1.0)
+
+    def touch() -> None:
+        other.mul_(1.0)
+
+    return touch, _timed(touch, conditions)
 
 
 def _training(module: nn.Module, images: Tensor, conditions: Conditions) -> Callable[[], object]:

@@ -243,6 +243,16 @@ WRONG = [
         "objective.latency_weight must be >= 0, but got",
     ),
     (GOOD + "[latency]\nthreads = 0\n", "latency.threads must be > 0, but got 0"),
+    # a limit that no operator table supports
+    (GOOD + "[limits]\nlatency_ms = 0.0\n", "limits.latency_ms must be > 0, but got 0"),
+    (
+        GOOD + '[limits]\nlatency_ms = 2.0\n[objective]\nname = "naswot"\n',
+        "limits.latency_ms = 2.0 needs objective.name = train, whose networks are timed where they",
+    ),
+    (
+        GOOD.replace("betanet2", "nasbench201") + "[limits]\nlatency_ms = 2.0\n",
+        "limits.latency_ms = 2.0 needs networks of layers, whose operators can be timed, but fami",
+    ),
     # ranges
     (
         GOOD + "[parameters]\nk = [5, 2]\n",
