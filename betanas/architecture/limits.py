@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from betanas.architecture.complexity import FLOAT_BYTES, Complexities, step_bytes
 from betanas.architecture.family import Family, Survey
-from betanas.architecture.operators import OperatorTable
+from betanas.architecture.operators import OperatorTable, network_seconds
 from betanas.arrays import BoolArray, FloatArray, IntArray
 
 
@@ -145,13 +145,19 @@ class Feasibility:
         if self.scaled is not None:
             _, scaled_code = self._survey(x, self.scaled, _SCALED)
             code = np.where(code == 0, scaled_code, code)
-        steps = _timed(self.operators, survey)
-        answers = _timed(self.answering, survey)
+        steps, answers = self._seconds(survey)
         latency = None if answers is None else 1000 * self.answer_images * answers
         if latency is not None and self.limits.latency_ms is not None:
             slow = latency > LATENCY_MARGIN * self.limits.latency_ms
             code = np.where((code == 0) & slow, 1 + _REJECTIONS.index(Rejection.LATENCY), code)
         return Verdicts(code, survey.complexities, survey.features, steps, latency)
+
+    def _seconds(self, survey: Survey) -> tuple[FloatArray | None, ...]:
+        """Predicted seconds an image of training steps and answers, as far as there are tables."""
+        tables = self.operators, self.answering
+        if survey.layers is None or tables == (None, None):
+            return None, None
+        return network_seconds(survey.layers, *tables)
 
     def _survey(
         self, x: FloatArray, limits: Limits, reasons: tuple[Rejection, ...]
@@ -165,13 +171,6 @@ class Feasibility:
         places = [1 + _REJECTIONS.index(r) for r in (*reasons, Rejection.MACS)]
         code = np.select(broken, places, 0)
         return survey, code.astype(np.int64)
-
-
-def _timed(operators: OperatorTable | None, survey: Survey) -> FloatArray | None:
-    """Predicted seconds an image of n networks, ``n``; None if that cannot be known."""
-    if operators is None or survey.layers is None:
-        return None
-    return operators.seconds(survey.layers)
 
 
 def _joined(parts: list[FloatArray | None]) -> FloatArray | None:

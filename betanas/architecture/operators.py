@@ -89,14 +89,17 @@ class Uses:
     outputs: IntArray
     side: IntArray
 
-    @property
-    def points(self) -> IntArray:
-        """What the table is asked about, ``u x (2 or 3)``: channels, outputs where free, side."""
+    def found(self) -> tuple[IntArray, IntArray]:
+        """Whose they are, ``u``, and what a table is asked about, ``u x (2 or 3)``.
+
+        That is channels, outputs where they are free, and side.
+        """
+        rows, layers = np.nonzero(self.where)
         axes = [self.channels, self.outputs, self.side]
         if not self.operator.has_outputs:
             axes.pop(1)
         shape = self.where.shape
-        return np.column_stack([np.broadcast_to(axis, shape)[self.where] for axis in axes])
+        return rows, np.column_stack([np.broadcast_to(a, shape)[rows, layers] for a in axes])
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,18 +164,10 @@ class OperatorTable:
     grids: Mapping[Operator, Grid]
 
     def seconds(self, table: LayerTable) -> FloatArray:
-        """Seconds an image for each of n networks, ``n``; 0 for a trivial one.
-
-        An operator that was not measured, as it was in none of the networks that told what to
-        measure, counts nothing.
-        """
-        total = np.zeros(len(table.depth))
-        for use in operators(table):
-            rows = np.nonzero(use.where)[0]
-            if len(rows) and use.operator in self.grids:
-                found = self.grids[use.operator](use.points)
-                total += np.bincount(rows, found, minlength=len(total))
-        return total
+        """As ``network_seconds``, of one table."""
+        found = network_seconds(table, self)[0]
+        assert found is not None  # noqa: S101 - there is a table
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal table, to four digits."""
@@ -194,6 +189,29 @@ class OperatorTable:
             seconds = np.array(grid["seconds"]).reshape([len(axis) for axis in axes])
             grids[Operator(name)] = Grid(axes, seconds)
         return cls(data["device"], grids)
+
+
+def network_seconds(
+    table: LayerTable, *tables: OperatorTable | None
+) -> tuple[FloatArray | None, ...]:
+    """Seconds an image for each of n networks, ``n`` for each operator table.
+
+    An operator that was not measured, as it was in none of the networks that told what to measure,
+    counts nothing; nor does a trivial network.
+
+    Args:
+        table: The networks.
+        tables: Operator tables; None for one that there is not.
+    """
+    number = len(table.depth)
+    totals = [np.zeros(number) for _ in tables]
+    for use in operators(table):
+        rows, points = use.found()
+        for known, total in zip(tables, totals, strict=True):
+            if known is not None and use.operator in known.grids:
+                seconds = known.grids[use.operator](points)
+                np.add(total, np.bincount(rows, seconds, minlength=number), out=total)
+    return tuple(None if t is None else s for t, s in zip(tables, totals, strict=True))
 
 
 def grid_axes(points: IntArray) -> tuple[tuple[int, ...], ...]:

@@ -73,7 +73,7 @@ def measure_operators(
     known = {} if known is None else known
     points: dict[Operator, list[IntArray]] = {}
     for use in operators(networks):
-        points.setdefault(use.operator, []).append(use.points)
+        points.setdefault(use.operator, []).append(use.found()[1])
     threads = torch.get_num_threads()
     torch.set_num_threads(conditions.threads)
     try:

@@ -25,6 +25,7 @@ _PRIOR = 4  # measured latencies that this counts as much as
 # A kernel that may keep the latency's limit with less is not proposed. One that does not keep it
 # costs seconds, as it is measured before its training.
 _LEAST_PROBABILITY = 0.5
+_ROUNDED = 0.05  # what is known of latencies
 _LEAST_TIME = 1e-12  # in place of a trivial network's none
 
 
@@ -177,7 +178,8 @@ class ArchitectureRules(Rules):
         mean = gaps.sum() / number
         squares = ((gaps - mean) ** 2).sum() + _PRIOR * (mean**2 + _PREDICTION_STD**2)
         # Rounded, as rules that change all the time make the search look for kernels anew.
-        return replace(self, slower=(round(mean, 2), round(float(np.sqrt(squares / number)), 2)))
+        mean, std = (_ROUNDED * round(x / _ROUNDED) for x in (mean, np.sqrt(squares / number)))
+        return replace(self, slower=(mean, max(std, _ROUNDED)))
 
     def rejections(self, kernels: FloatArray) -> Mapping[str, int]:
         """How many of n kernels, ``n x d``, each declared limit rejects."""
