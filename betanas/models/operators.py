@@ -29,7 +29,7 @@ from betanas.files import read_json, write_json
 from betanas.models.latency import device_title
 
 OPERATORS_FILE = "operators.json"  # in the cache folder
-_SECONDS = 0.01  # of one measurement, at least
+_SECONDS = 0.004  # of one measurement, at least
 _MOST_MACS = 2**27  # of the images that are timed at once: fewer images where each has more
 _MOST_VALUES = 2**22  # likewise
 _SQUEEZE_RATIO = 8  # about what networks have; its cost is that of the wide tensor
