@@ -45,7 +45,7 @@ def study_feasibility(
     return Feasibility(
         family=definition.search_family,
         num_classes=num_classes,
-        batch_size=definition.recipe.batch_size,
+        batch_size=definition.largest_batch,
         optimizer_slots=definition.recipe.optimizer_slots,
         limits=Limits(
             definition.resolution, limits.num_params, memory, limits.macs, limits.latency_ms

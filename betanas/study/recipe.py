@@ -147,9 +147,12 @@ class Recipe(Section):
         return value
 
 
-# Values that cost no memory, so that a network's feasibility does not depend on them; and how far
-# a wider range is advised to go. A study file may go further.
+# Values on which a network's feasibility does not depend: what costs memory is the batch size, and
+# there a network must fit at the largest. And how far a wider range is advised to go; a study file
+# may go further.
+BATCH_SIZE = "batch_size"
 SEARCHABLE = {
+    BATCH_SIZE: (2, 4096),
     "learning_rate": (1e-6, 10.0), "momentum": (0.0, 1.0), "weight_decay": (0.0, 1.0),
     "clip_gradient_norm": (0.0, 100.0), "label_smoothing": (0.0, 0.9), "warm_up": (0.0, 0.9),
     "plateau_factor": (0.01, 0.99), "decay_factor": (0.1, 1.0), "mixup": (0.0, 10.0),
