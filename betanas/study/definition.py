@@ -17,7 +17,7 @@ from pydantic import (
 from betanas.architecture.families import find_family
 from betanas.architecture.family import Family
 from betanas.errors import InputError
-from betanas.parameters import Integer, Parameter, Real
+from betanas.parameters import Parameter
 from betanas.study.recipe import (
     BATCH_SIZE,
     RECIPE_PREFIX,
@@ -29,6 +29,8 @@ from betanas.study.recipe import (
     Recipe,
     RecipeRange,
     Section,
+    recipe_value,
+    searched_value,
 )
 
 # Defaults of a recipe that have changed since, by the last schema of a study's settings that had
@@ -186,7 +188,7 @@ class StudyDefinition(Section):
                 )
             for end in (found.low, found.high):
                 try:
-                    Recipe.model_validate({key: _recipe_value(key, end)})
+                    Recipe.model_validate({key: recipe_value(key, end)})
                 except ValidationError as error:
                     rule = error.errors()[0]["msg"]
                     raise ValueError(f"recipe.{key}: {rule}, but got {end:g}") from None
@@ -299,7 +301,7 @@ class StudyDefinition(Section):
     def start(self) -> list[dict[str, Any]]:
         """What the search tries first: the members of ``search.start`` with the file's recipe."""
         beside = {
-            RECIPE_PREFIX + key: _recipe_value(
+            RECIPE_PREFIX + key: recipe_value(
                 key, min(max(float(getattr(self.recipe, key) or 0), r.low), r.high)
             )
             for key, r in self.recipe_ranges.items()
@@ -322,7 +324,7 @@ class StudyDefinition(Section):
     def searched(self) -> tuple[Parameter, ...]:
         """All that is searched: the kernel's parameters, then those beside it, ``recipe.KEY``."""
         kernel = [_narrowed(p, self.parameters) for p in self.search_family.parameters]
-        beside = [_searched_value(key, r) for key, r in self.recipe_ranges.items()]
+        beside = [searched_value(key, r) for key, r in self.recipe_ranges.items()]
         return (*kernel, *beside)
 
     @property
@@ -339,7 +341,7 @@ class StudyDefinition(Section):
     def recipe_of(self, parameters: Mapping[str, Any]) -> Recipe:
         """The recipe of one trial: the file's, with the values that were proposed for it."""
         found = {
-            key: _recipe_value(key, parameters[RECIPE_PREFIX + key]) for key in self.recipe_ranges
+            key: recipe_value(key, parameters[RECIPE_PREFIX + key]) for key in self.recipe_ranges
         }
         return self.recipe.model_copy(update=found)
 
@@ -367,20 +369,6 @@ class StudyDefinition(Section):
 def _narrowed(parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
     """A family's parameter as a study file restricts it, if it does."""
     return parameter.narrowed(given[parameter.name]) if parameter.name in given else parameter
-
-
-def _recipe_value(key: str, value: float) -> float | int:
-    """A searched value as a recipe has it: a batch has a whole number of images."""
-    whole = key == BATCH_SIZE and value == int(value)
-    return int(value) if whole else float(value)
-
-
-def _searched_value(key: str, found: RecipeRange) -> Parameter:
-    """A recipe's value as a parameter of the search."""
-    low, high = (_recipe_value(key, end) for end in (found.low, found.high))
-    widest = min(low, SEARCHABLE[key][0]), max(high, SEARCHABLE[key][1])
-    kind = Integer if key == BATCH_SIZE else Real
-    return kind(RECIPE_PREFIX + key, low, high, widest, log=found.log)
 
 
 def _former_defaults(schema: int) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from betanas.parameters import Integer, Parameter, Real
+
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # TOML and JSON have lists where we have pairs; their numbers stay strict.
@@ -177,6 +179,20 @@ class RecipeRange(Section):
         if self.log and self.low <= 0:
             raise ValueError(f"low must be > 0 on a log scale, but got {self.low:g}")
         return self
+
+
+def recipe_value(key: str, value: float) -> float | int:
+    """A searched value as a recipe has it: a batch has a whole number of images."""
+    whole = key == BATCH_SIZE and value == int(value)
+    return int(value) if whole else float(value)
+
+
+def searched_value(key: str, found: RecipeRange) -> Parameter:
+    """A recipe's value as a parameter of the search."""
+    low, high = (recipe_value(key, end) for end in (found.low, found.high))
+    widest = min(low, SEARCHABLE[key][0]), max(high, SEARCHABLE[key][1])
+    kind = Integer if key == BATCH_SIZE else Real
+    return kind(RECIPE_PREFIX + key, low, high, widest, log=found.log)
 
 
 def kernel_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
