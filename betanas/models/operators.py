@@ -124,10 +124,10 @@ def _seconds(operator: Operator, corner: tuple[int, ...], conditions: Conditions
 
     def once() -> None:
         between()
-        with torch.inference_mode():
-            module(images)
+        module(images)
 
-    both = _timed(once, conditions)
+    with torch.inference_mode():
+        both = _timed(once, conditions)
     return max(both - alone, _LEAST * both) / number
 
 
