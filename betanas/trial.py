@@ -91,6 +91,7 @@ class TrialTask:
         nnodes: Machines that train together, each with ``nproc_per_node`` ranks.
         keep_best: Whether the weights of the best evaluation stay, in ``best.pt``.
         latency: How to measure the latency once the training is done; None does not.
+        latency_limit_ms: Measure it before, and do not train a network that is slower.
     """
 
     number: int
@@ -109,6 +110,7 @@ class TrialTask:
     nnodes: int = 1
     keep_best: bool = False
     latency: LatencyConfig | None = None
+    latency_limit_ms: float | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -239,6 +241,10 @@ class TrainingResult:
     stopped: bool = False
     latency: TrialLatency | None = None
 
+    def exceeds(self, limit_ms: float | None) -> bool:
+        """Whether the network answers more slowly than it may."""
+        return limit_ms is not None and self.latency is not None and self.latency.p50_ms > limit_ms
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal result."""
         return asdict(self)
@@ -302,6 +308,16 @@ class TrialRecord:
         return accuracy
 
     @property
+    def is_weighed(self) -> bool:
+        """Whether the value is the accuracy less a weighted latency."""
+        return "accuracy" in self.audit
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The latency that was measured in the trial; None if none was."""
+        return measured_ms(self.audit)
+
+    @property
     def is_replicate(self) -> bool:
         """Whether it repeats another training: no trial of the search, whatever it reaches."""
         return self.phase in (Phase.CONFIRM, Phase.FINAL)
@@ -350,6 +366,12 @@ def trial_seed(study_seed: int, number: int) -> int:
     """The seed of one trial's training, 63 bits, from the study's seed and the trial's number."""
     state = np.random.SeedSequence([study_seed, number]).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
+
+
+def measured_ms(audit: Mapping[str, Any]) -> float | None:
+    """The latency that a trial has measured, median in milliseconds; None if it has none."""
+    latency = audit.get("latency")
+    return float(latency["p50_ms"]) if isinstance(latency, Mapping) else None
 
 
 def left_result(task: TrialTask) -> TrainingResult | None:

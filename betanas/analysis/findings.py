@@ -13,6 +13,7 @@ from betanas.analysis.importance import Dependence
 from betanas.analysis.pareto import known_costs, pareto_front
 from betanas.analysis.ranges import RangeAdvice
 from betanas.analysis.scaling import ScaledCost
+from betanas.analysis.status import result_json
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture
 from betanas.parameters import Parameter, Value
@@ -109,11 +110,7 @@ class Findings:
             "ranges": {name: list(r) for name, r in self.ranges.items()},
             "observed": None
             if observed is None
-            else {
-                "number": observed.number,
-                "value": observed.value,
-                "parameters": dict(observed.parameters),
-            },
+            else result_json(observed) | {"parameters": dict(observed.parameters)},
             "recommended": self.recommended.to_json() if self.recommended else None,
             "networks": [
                 {

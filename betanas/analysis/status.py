@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from betanas.analysis.cells import per_cent
 from betanas.analysis.front import Front
 from betanas.trial import STOPPED_EARLY, TrialRecord
 
@@ -16,6 +17,29 @@ def observed_best(records: Sequence[TrialRecord]) -> TrialRecord | None:
     complete = [r for r in records if r.state == "complete" and r.value is not None]
     complete = [r for r in complete if not r.is_replicate]
     return max(complete, key=lambda r: (r.value or 0.0, -r.number), default=None)
+
+
+def result_json(record: TrialRecord) -> dict[str, Any]:
+    """What a trial has reached: its value; what that weighs, and the latency where measured."""
+    found: dict[str, Any] = {"number": record.number, "value": record.value}
+    if record.is_weighed:
+        found["accuracy"] = record.accuracy
+    if record.latency_ms is not None:
+        found["latency_ms"] = record.latency_ms
+    return found
+
+
+def told_result(record: TrialRecord) -> str:
+    """The same for people: ``70.12 % at 1.65 ms, weighed 0.6501``."""
+    told = per_cent(record.accuracy)
+    if record.latency_ms is not None:
+        told += f" at {record.latency_ms:.2f} ms"
+    return f"{told}, weighed {record.value:.4f}" if record.is_weighed else told
+
+
+def told_value(value: float, *, weighed: bool) -> str:
+    """A value, or the deviation of one, for people."""
+    return f"{value:.4f}" if weighed else per_cent(value)
 
 
 def summarize(
@@ -44,7 +68,7 @@ def summarize(
         "feasible": sum(r.counts for r in records),
         "target": target,
         "replicates": sum(r.state == "complete" and r.is_replicate for r in records),
-        "best": {"number": best.number, "value": best.value} if best else None,
+        "best": result_json(best) if best else None,
         "warnings": [w for r in records for w in audit_warnings(r)],
         **(front.to_json() if front else {}),
     }

@@ -16,7 +16,7 @@ from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.architecture.layers import Architecture, Layer
 from betanas.search.recommend import Recommendation
 from betanas.study.amounts import amount_text
-from betanas.study.definition import LATENCY
+from betanas.study.definition import ACCURACY, LATENCY
 from betanas.trial import TrialRecord
 
 Cell = str | int | float | None
@@ -112,13 +112,15 @@ def _table(columns: tuple[str, ...], rows: Iterable[Sequence[Cell]]) -> Table:
 def trials_table(records: Sequence[TrialRecord], names: Iterable[str]) -> Table:
     """All trials, a column for each of these parameters; the latency where it is an objective."""
     names = tuple(names)
-    timed = [LATENCY] if any(LATENCY in r.values for r in records) else []
+    weighed = [ACCURACY] if any(r.is_weighed for r in records) else []
+    timed = [LATENCY] if any(r.latency_ms or LATENCY in r.values for r in records) else []
     return _table(
-        (*TRIAL_COLUMNS, *timed, *names),
+        (*TRIAL_COLUMNS, *weighed, *timed, *names),
         (
             [
                 *(getattr(r, c) for c in TRIAL_COLUMNS),
-                *(r.values.get(name) for name in timed),
+                *(r.accuracy for _ in weighed),
+                *(r.values.get(name, r.latency_ms) for name in timed),
                 *(r.parameters.get(n) for n in names),
             ]
             for r in records
@@ -137,7 +139,10 @@ def kernels_table(findings: Findings) -> Table:
         values["observed best"] = findings.observed.value
     if findings.recommended is not None:
         values["recommended best"] = findings.recommended.predicted_value
-    rows.append(["accuracy", *(values.get(n.title) for n in networks)])
+    weighed = findings.observed is not None and findings.observed.is_weighed
+    rows.append(
+        ["weighed value" if weighed else "accuracy", *(values.get(n.title) for n in networks)]
+    )
     rows += [[cost, *(getattr(n.complexity, cost) for n in networks)] for cost in COSTS]
     return Table(("parameter", *(n.title for n in networks)), rows)
 

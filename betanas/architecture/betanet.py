@@ -78,7 +78,7 @@ class TableFamily(Family):
         """Describes n kernels' networks, ``n x d``, from their table."""
         table = self.table(kernels, resolution)
         costs = count_table(table, num_classes, batch_size)
-        return Survey(table.depth == 0, costs, profile_table(table))
+        return Survey(table.depth == 0, costs, profile_table(table), table)
 
 
 class BetaNet(TableFamily):

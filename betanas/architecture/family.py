@@ -30,11 +30,13 @@ class Survey:
         trivial: Which have no network at all, ``n``.
         complexities: Their costs, ``n``; anything for a trivial one.
         features: What their accuracy is likely to depend on, ``n x f``: finite, of any scale.
+        layers: Of n networks, whose operators can then be timed; None if they are not of layers.
     """
 
     trivial: BoolArray
     complexities: Complexities
     features: FloatArray
+    layers: LayerTable | None = None
 
 
 class Family(ABC):
@@ -51,6 +53,7 @@ class Family(ABC):
         published_for: Resolution and classes of a family that is published for one data set.
         width_parameter: The parameter that all widths are proportional to, if there is one: the
             finals then try the best networks wider, too.
+        has_layers: Whether its networks are of layers, so that their operators can be timed.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Family(ABC):
     members: ClassVar[Mapping[str, Kernel]] = {}
     published_for: ClassVar[tuple[int, int] | None] = None
     width_parameter: ClassVar[str | None] = None
+    has_layers: ClassVar[bool] = True
 
     @abstractmethod
     def decode(self, parameters: Kernel, resolution: int, num_classes: int) -> Architecture:
@@ -90,14 +94,16 @@ class Family(ABC):
         rows = list(networks)
         costs = np.zeros((3, len(kernels)), dtype=np.int64)
         features = np.zeros((len(kernels), len(PROFILE)))
+        layers = None
         if rows:
             table = LayerTable.of(*networks.values())
+            layers = table.spread(rows, len(kernels))
             counted = count_table(table, num_classes, batch_size)
             costs[:, rows] = counted.num_params, counted.macs, counted.activation_bytes
             features[rows] = profile_table(table)
         trivial = np.ones(len(kernels), dtype=np.bool_)
         trivial[rows] = False
-        return Survey(trivial, Complexities(*costs), features)
+        return Survey(trivial, Complexities(*costs), features, layers)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ Both hold the same facts. ``Architecture`` is what is printed, stored, compared 
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
 from operator import attrgetter
 from typing import Any, Self
@@ -216,6 +216,16 @@ class LayerTable:
         """One of the arrays that may be None, written out."""
         values: IntArray | None = getattr(self, name)
         return np.full_like(self.block, default) if values is None else values
+
+    def spread(self, rows: Sequence[int], number: int) -> Self:
+        """The table of so many networks, of which these are the given rows; the rest is trivial."""
+        found: dict[str, Any] = {}
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray):
+                found[name] = np.zeros((number, *value.shape[1:]), dtype=value.dtype)
+                found[name][rows] = value
+        return replace(self, **found)
 
     def architecture(self, row: int, num_classes: int) -> Architecture:
         """Writes one network out in full.

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from betanas.architecture.complexity import FLOAT_BYTES, Complexities, step_bytes
 from betanas.architecture.family import Family, Survey
+from betanas.architecture.operators import OperatorTable, network_seconds
 from betanas.arrays import BoolArray, FloatArray, IntArray
 
 
@@ -21,6 +22,7 @@ class Rejection(StrEnum):
     SCALED_NUM_PARAMS = "scaled_num_params"
     SCALED_MEMORY = "scaled_memory"
     MACS = "macs"
+    LATENCY = "latency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,18 @@ class Limits:
         num_params: Trainable weights.
         memory_bytes: Activations, gradients, weights and optimiser state of a training step.
         macs: Multiply-adds of one image.
+        latency_ms: Of an answer; what an operator table predicts may be ``LATENCY_MARGIN`` times
+            that, since it is the measured latency that counts.
     """
 
     resolution: int
     num_params: int | None = None
     memory_bytes: int | None = None
     macs: int | None = None
+    latency_ms: float | None = None
+
+
+LATENCY_MARGIN = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +56,15 @@ class Verdicts:
         code: 0 for a feasible kernel, else 1 + the index of its ``Rejection``, shape ``n``.
         complexities: The costs at the study's own resolution, shape ``n``.
         features: Of the networks at that resolution, ``n x f``; see ``Survey``.
+        step_seconds: Predicted seconds an image of a training step, ``n``; None without a table.
+        latency_ms: Predicted milliseconds of an answer, ``n``; None without a table.
     """
 
     code: IntArray
     complexities: Complexities
     features: FloatArray
+    step_seconds: FloatArray | None = None
+    latency_ms: FloatArray | None = None
 
     @property
     def feasible(self) -> BoolArray:
@@ -87,6 +99,9 @@ class Feasibility:
         limits: What holds at the study's resolution.
         scaled: What the same kernel must hold at another resolution, if anything.
         value_bytes: Of an activation: 4, or 2 in bf16.
+        operators: Of training steps on the study's device, if they were measured.
+        answering: Of the answers whose latency counts, likewise.
+        answer_images: Images of one answer.
     """
 
     family: Family
@@ -96,6 +111,9 @@ class Feasibility:
     limits: Limits
     scaled: Limits | None = None
     value_bytes: int = FLOAT_BYTES
+    operators: OperatorTable | None = None
+    answering: OperatorTable | None = None
+    answer_images: int = 1
 
     def step_bytes(self, costs: Complexities) -> FloatArray:
         """Memory of a training step of n networks, ``n``."""
@@ -114,6 +132,8 @@ class Feasibility:
                 np.concatenate([c.activation_bytes for c in costs]),
             ),
             np.concatenate([part.features for part in parts]),
+            _joined([part.step_seconds for part in parts]),
+            _joined([part.latency_ms for part in parts]),
         )
 
     def feasible(self, kernels: npt.ArrayLike) -> BoolArray:
@@ -125,7 +145,19 @@ class Feasibility:
         if self.scaled is not None:
             _, scaled_code = self._survey(x, self.scaled, _SCALED)
             code = np.where(code == 0, scaled_code, code)
-        return Verdicts(code, survey.complexities, survey.features)
+        steps, answers = self._seconds(survey)
+        latency = None if answers is None else 1000 * self.answer_images * answers
+        if latency is not None and self.limits.latency_ms is not None:
+            slow = latency > LATENCY_MARGIN * self.limits.latency_ms
+            code = np.where((code == 0) & slow, 1 + _REJECTIONS.index(Rejection.LATENCY), code)
+        return Verdicts(code, survey.complexities, survey.features, steps, latency)
+
+    def _seconds(self, survey: Survey) -> tuple[FloatArray | None, ...]:
+        """Predicted seconds an image of training steps and answers, as far as there are tables."""
+        tables = self.operators, self.answering
+        if survey.layers is None or tables == (None, None):
+            return None, None
+        return network_seconds(survey.layers, *tables)
 
     def _survey(
         self, x: FloatArray, limits: Limits, reasons: tuple[Rejection, ...]
@@ -139,3 +171,8 @@ class Feasibility:
         places = [1 + _REJECTIONS.index(r) for r in (*reasons, Rejection.MACS)]
         code = np.select(broken, places, 0)
         return survey, code.astype(np.int64)
+
+
+def _joined(parts: list[FloatArray | None]) -> FloatArray | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None

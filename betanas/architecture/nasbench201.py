@@ -73,6 +73,8 @@ class NASBench201(Family):
         cell = Cell(tuple(Operation(parameters[name]) for name in self.names))
         return CellNetwork(resolution, num_classes, 0, skeleton(resolution), cell)
 
+    has_layers: ClassVar[bool] = False
+
     def survey(
         self, kernels: FloatArray, resolution: int, num_classes: int, batch_size: int
     ) -> Survey:

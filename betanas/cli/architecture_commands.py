@@ -6,6 +6,7 @@ Each imports what it needs when it runs, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,6 +59,7 @@ def describe(
     from betanas.architecture.families import find_family
     from betanas.cli.tables import architecture_json, print_architecture
 
+    speed = None
     if (family is None) == (study is None):
         raise InputError("describe takes either --family or --study")
     if family is not None:
@@ -81,12 +83,19 @@ def describe(
         resolution = resolution or definition.resolution
         classes = classes or len(stored.settings.classes)
         images = batch_size or definition.recipe.batch_size
+        if resolution == definition.resolution:
+            from betanas.jobs.timing import predicted_speed
+
+            speed = predicted_speed(definition, stored, kernel)
     architecture = decode(chosen, kernel, resolution, classes)
     complexity = count(architecture, images)
     if as_json:
-        print_json(architecture_json(architecture, complexity))
+        told = {"predicted": asdict(speed)} if speed else {}
+        print_json(architecture_json(architecture, complexity) | told)
     else:
         print_architecture(out, architecture, complexity, images)
+        if speed:
+            say(f"predicted where the study runs: {speed}")
 
 
 @app.command(epilog=example("betanas check studies/mine.toml"))

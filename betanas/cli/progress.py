@@ -11,14 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from betanas.analysis.front import find_front
-from betanas.analysis.status import observed_best, summarize
+from betanas.analysis.status import observed_best, summarize, told_result
 from betanas.cli.options import err, per_cent, say, short
 from betanas.database.finals import BUDGET
 from betanas.database.folders import trials_folder
 from betanas.database.stored import StoredStudy
 from betanas.jobs.tracking import Tracked, trackers
 from betanas.study.amounts import amount_text
-from betanas.study.definition import LATENCY, StudyDefinition
+from betanas.study.definition import StudyDefinition
 from betanas.trial import REPEATS, SEED_INDEX, STOPPED_EARLY, Phase, TrialRecord
 
 
@@ -109,16 +109,15 @@ class SearchProgress:
             what = f"trial {repeats}" if isinstance(repeats, int) else repeats
             head += f" {what}, seed {record.audit.get(SEED_INDEX)}:"
         if record.rejected:
-            return f"{head} rejected: {record.reason}"
+            took = "" if record.latency_ms is None else f", measured {record.latency_ms:.2f} ms"
+            return f"{head} rejected: {record.reason}{took}"
         cost = f"{short(record.num_params):>6} params {short(record.macs):>6} macs"
         if record.reason == STOPPED_EARLY:
             return f"{head} {cost}  stopped early after {record.train_seconds:.1f} s"
         if record.state == "fail":
             return f"{head} {cost}  failed: {record.reason} {record.audit.get('message', '')}"
-        if LATENCY in record.audit:
-            cost += f" {record.audit[LATENCY]['p50_ms']:.2f} ms"
         return (
-            f"{head} {cost}  {per_cent(record.value):>8} in {record.epochs:.1f} epochs, "
+            f"{head} {cost}  {told_result(record):>8} in {record.epochs:.1f} epochs, "
             f"{record.train_seconds:.1f} s{self._star(record)}"
         )
 
@@ -151,7 +150,7 @@ class SearchProgress:
         phase = "opening" if len(self._records) < self._opening else search.sampler
         rows.add_row("phase", phase, f"{feasible} of {search.trials} feasible trials")
         if best is not None:
-            rows.add_row("best", per_cent(best.value), f"trial {best.number}")
+            rows.add_row("best", told_result(best), f"trial {best.number}")
         if left is not None:
             rate = f"{3600 * self._rate():.0f} trials an hour"
             rows.add_row("left", f"about {_duration(left)}", rate)

@@ -5,6 +5,7 @@ Each imports what it needs when it runs, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -192,6 +193,8 @@ def status(
     if as_json:
         print_json(summary)
         return
+    from betanas.analysis.status import told_result
+
     trials = ", ".join(f"{n} {state}" for state, n in summary["trials"].items() if n)
     say(f"study     {summary['study']}")
     say(f"trials    {trials or 'none yet'}")
@@ -201,8 +204,8 @@ def status(
             counts = ", ".join(f"{reason} {n}" for reason, n in summary[kind].items())
             say(f"{kind:<9} {counts}")
     if summary["best"]:
-        best = summary["best"]
-        say(f"best      {per_cent(best['value'])} (trial {best['number']})")
+        best = stored.record(summary["best"]["number"])
+        say(f"best      {told_result(best)} (trial {best.number})")
     if "front" in summary:
         numbers = ", ".join(str(point["number"]) for point in summary["front"])
         say(f"front     {', '.join(summary['objectives'])}: trials {numbers}")
@@ -249,7 +252,7 @@ def best(
     """Show the observed and the recommended best kernel."""
     definition, stored = load_begun(study, storage, set_)
     from betanas.analysis.finals import finals_of
-    from betanas.analysis.status import observed_best
+    from betanas.analysis.status import observed_best, result_json, told_result, told_value
     from betanas.cli.tables import print_front, print_kernels
     from betanas.jobs.front import front_of
     from betanas.jobs.recommend import recommended
@@ -263,11 +266,7 @@ def best(
             {
                 "observed": None
                 if observed is None
-                else {
-                    "number": observed.number,
-                    "value": observed.value,
-                    "parameters": dict(observed.parameters),
-                },
+                else result_json(observed) | {"parameters": dict(observed.parameters)},
                 "recommended": believed.to_json() if believed else None,
                 "range_advice": [a.to_json() for a in _advice(definition, stored)],
                 **(front.to_json() if front else {}),
@@ -284,11 +283,13 @@ def best(
     if finals is not None and finals.winner is not None:
         columns["final"] = finals.winner.parameters
     print_kernels(out, columns)
-    say(f"observed     {per_cent(observed.value)}")
+    say(f"observed     {told_result(observed)}")
     if believed is not None:
+        shown = partial(told_value, weighed=observed.is_weighed)
+        what = "weighed value predicted" if observed.is_weighed else "predicted"
         say(
-            f"recommended  {per_cent(believed.predicted_value)} predicted, "
-            f"standard deviation {per_cent(believed.predicted_std)}; {_quality(believed.quality)}"
+            f"recommended  {shown(believed.predicted_value)} {what}, "
+            f"standard deviation {shown(believed.predicted_std)}; {_quality(believed.quality)}"
         )
     _print_finals(stored, out, indent=13)
     _print_advice(study, storage, _advice(definition, stored), indent=13)

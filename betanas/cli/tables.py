@@ -159,10 +159,12 @@ def trials_csv(records: Sequence[TrialRecord]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     latency = [LATENCY] if _have_latency(records) else []
-    writer.writerow([*_COLUMNS, *latency, *parameters])
+    weighed = [ACCURACY] if any(r.is_weighed for r in records) else []
+    writer.writerow([*_COLUMNS, *weighed, *latency, *parameters])
     for record in records:
         row = [getattr(record, name) for name in _COLUMNS]
-        row += [record.values.get(name) for name in latency]
+        row += [record.accuracy for _ in weighed]
+        row += [record.values.get(name, record.latency_ms) for name in latency]
         writer.writerow(row + [record.parameters.get(name) for name in parameters])
     return text.getvalue()
 
@@ -171,13 +173,13 @@ def print_trials(console: Console, records: Sequence[TrialRecord]) -> None:
     """The trials, a row each."""
     table = Table(box=None, pad_edge=False)
     timed = _have_latency(records)
-    weighed = any(ACCURACY in r.audit for r in records)
+    weighed = any(r.is_weighed for r in records)
     for name in ("trial", "state", "phase", "accuracy", "params", "macs", "epochs", "seconds"):
         table.add_column(name, justify="left" if name in ("state", "phase") else "right")
     if timed:
         table.add_column(TITLES[LATENCY], justify="right")
     if weighed:
-        table.add_column("value", justify="right")
+        table.add_column("weighed", justify="right")
     table.add_column("reason")
     for r in records:
         table.add_row(
@@ -189,7 +191,7 @@ def print_trials(console: Console, records: Sequence[TrialRecord]) -> None:
             short(r.macs),
             "-" if r.epochs is None else f"{r.epochs:.1f}",
             "-" if r.train_seconds is None else f"{r.train_seconds:.1f}",
-            *([shown_value(LATENCY, r.values.get(LATENCY))] if timed else []),
+            *([shown_value(LATENCY, r.values.get(LATENCY, r.latency_ms))] if timed else []),
             *(["-" if r.value is None else f"{r.value:.4f}"] if weighed else []),
             r.reason or "",
         )
@@ -197,5 +199,5 @@ def print_trials(console: Console, records: Sequence[TrialRecord]) -> None:
 
 
 def _have_latency(records: Sequence[TrialRecord]) -> bool:
-    """Whether the latency is an objective; the others have columns anyway."""
-    return any(LATENCY in r.values for r in records)
+    """Whether trials have measured it, or it is an objective."""
+    return any(r.latency_ms is not None or LATENCY in r.values for r in records)

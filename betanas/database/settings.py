@@ -34,6 +34,9 @@ class Settings:
         precision: What ``recipe.precision`` of a study on CPUs is; None on GPUs, and in a study
             older than this record.
         cores: Processor cores of a worker of a study on CPUs when it began; None likewise.
+        operators: ``OperatorTable`` of training steps as JSON, measured when the study began; None
+            if it was not.
+        answering: Likewise of the answers whose latency counts.
         schema: Of this record.
     """
 
@@ -46,6 +49,8 @@ class Settings:
     ranks: int | None = None
     precision: str | None = None
     cores: int | None = None
+    operators: Mapping[str, Any] | None = None
+    answering: Mapping[str, Any] | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:

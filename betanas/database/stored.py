@@ -257,9 +257,17 @@ class StoredStudy:
             put_attributes(connection, {claimed.trial._trial_id: facts})
 
     @patient
-    def reject(self, claimed: ClaimedTrial, reason: str) -> bool:
-        """Records a trial that was not worth training, as ``finish`` does."""
-        return self._end(claimed, {"reason": reason}, TrialState.PRUNED)
+    def reject(
+        self, claimed: ClaimedTrial, reason: str, facts: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Records a trial that was not worth training, as ``finish`` does.
+
+        Args:
+            claimed: Whose.
+            reason: Which limit it breaks.
+            facts: More for the trial's audit.
+        """
+        return self._end(claimed, {"reason": reason, **(facts or {})}, TrialState.PRUNED)
 
     @patient
     def finish(

@@ -22,6 +22,7 @@ from betanas.devices.find import Devices, find_devices
 from betanas.errors import InputError, NoStudyError, RunError
 from betanas.jobs.finals import hold_finals, is_due
 from betanas.jobs.front import note_reference
+from betanas.jobs.timing import with_operators
 from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.launcher.leading import LeadingTrainer
 from betanas.launcher.link import introduction
@@ -252,6 +253,15 @@ def optimize(
     if node:
         open_objective = partial(_train_together, node=node, devices=devices, facts=ready.facts)
     folder, meant = trials_folder(url, definition.name), ready.definition
+    if ready.stored is None:
+        fresh = with_operators(
+            meant,
+            ready.settings,
+            cache_folder(folder),
+            lambda note: reporter.progress({"note": note}),
+        )
+        study_problem(meant, fresh).check_feasible()
+        ready = replace(ready, settings=fresh)
     with open_objective(meant, cache_folder(folder)) as objective:
         stored = StoredStudy.begin(url, definition.name, ready.settings)
         search = Search(meant, stored, devices, folder, reporter)

@@ -55,7 +55,7 @@ from betanas.search.recommend import Recommendation, evenly_ranked
 from betanas.search.space import Space
 from betanas.search.surrogate import Surrogate, one_thread
 from betanas.study.definition import StudyDefinition
-from betanas.study.recipe import kernel_of
+from betanas.study.recipe import BATCH_SIZE, kernel_of
 from betanas.trial import TrialRecord, whole
 
 FANOVA_TRIALS = 200  # its trees are Python's
@@ -280,6 +280,13 @@ def _networks(
     return tuple(found)
 
 
+def _batch_size(definition: StudyDefinition) -> int | str:
+    searched = definition.recipe_ranges.get(BATCH_SIZE)
+    if searched is None:
+        return definition.recipe.batch_size
+    return f"{searched.low:g} to {searched.high:g}, searched"
+
+
 def _facts(
     definition: StudyDefinition, settings: Settings, records: Sequence[TrialRecord]
 ) -> dict[str, str | int | float]:
@@ -290,7 +297,7 @@ def _facts(
         "data set": definition.dataset.name,
         "classes": len(settings.classes),
         "budget of a trial": f"{budget.amount:g} {budget.unit}",
-        "batch size": definition.recipe.batch_size,
+        "batch size": _batch_size(definition),
         "sampler": definition.search.sampler,
         "seed": definition.search.seed,
         "training time in all (s)": round(sum(r.train_seconds or 0.0 for r in records), 1),

@@ -4,7 +4,7 @@ import errno
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -156,11 +156,24 @@ class TrialRunner:
         else:
             self._reporter.proposed(self._stored.record(claimed.number))
             task = self._task(claimed.number, seed_of(architecture), architecture, parameters)
+            if phase is Phase.CONFIRM:
+                task = replace(task, latency_limit_ms=None)
             result = self._measure(claimed, task, objective)
+            if result.exceeds(task.latency_limit_ms):
+                return self._reject_slow(claimed, result)
             values = trial_values(
                 self._definition, claimed.number, result, verdicts.complexities.row(0)
             )
             recorded = self._stored.finish(claimed, result, values, self._circumstances())
+        if recorded:
+            self._reporter.recorded(self._stored.record(claimed.number))
+        return recorded
+
+    def _reject_slow(self, claimed: ClaimedTrial, result: TrainingResult) -> bool:
+        """Records a network that was timed, and not trained."""
+        assert result.latency is not None  # noqa: S101 - what exceeds a limit was measured
+        facts = {"latency": asdict(result.latency)}
+        recorded = self._stored.reject(claimed, str(Rejection.LATENCY), facts)
         if recorded:
             self._reporter.recorded(self._stored.record(claimed.number))
         return recorded
@@ -188,6 +201,7 @@ class TrialRunner:
             folder=str(self._folder / f"{number:05d}"),
             cache=str(cache_folder(self._folder)),
             latency=self._definition.measured_latency,
+            latency_limit_ms=self._definition.limits.latency_ms,
         )
 
     def _measure(

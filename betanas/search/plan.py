@@ -1,5 +1,6 @@
 """From a study to its search problem, the same for every worker."""
 
+from betanas.architecture.operators import OperatorTable
 from betanas.database.settings import Settings
 from betanas.search.problem import Problem
 from betanas.search.rules import ArchitectureRules
@@ -14,7 +15,16 @@ def study_problem(definition: StudyDefinition, settings: Settings) -> StudyProbl
     """What a study that has begun searches, by which rules, and how it opens."""
     memory, scaled_memory = settings.memory_bytes, settings.scaled_memory_bytes
     classes, device = len(settings.classes), settings.device or "cpu"
-    return planned_problem(definition, classes, memory, scaled_memory, device)
+    operators, answering = settings.operators, settings.answering
+    return planned_problem(
+        definition,
+        classes,
+        memory,
+        scaled_memory,
+        device,
+        None if operators is None else OperatorTable.from_json(operators),
+        None if answering is None else OperatorTable.from_json(answering),
+    )
 
 
 def planned_problem(
@@ -23,9 +33,13 @@ def planned_problem(
     memory: int | None,
     scaled_memory: int | None,
     device: str = "cpu",
+    operators: OperatorTable | None = None,
+    answering: OperatorTable | None = None,
 ) -> StudyProblem:
     """The problem of a study that may not have begun; arguments as for ``study_feasibility``."""
-    feasibility = study_feasibility(definition, num_classes, memory, scaled_memory, device)
+    feasibility = study_feasibility(
+        definition, num_classes, memory, scaled_memory, device, operators, answering
+    )
     space, search = Space(definition.searched), definition.search
     rules = ArchitectureRules(space, feasibility)
     start = tuple(tuple(space.vector(kernel).tolist()) for kernel in definition.start)

@@ -17,7 +17,7 @@ from betanas.search.quality import ModelQuality, widened, widening
 from betanas.search.rules import Rules
 from betanas.search.space import Space
 from betanas.search.surrogate import Observations, Surrogate, one_thread
-from betanas.trial import Failure, TrialRecord
+from betanas.trial import Failure, TrialRecord, measured_ms
 
 MIN_TRIALS = 4
 MODEL_TRIALS = 500  # a fit of 450 took 1.4 s of a processor, and there are eleven
@@ -80,6 +80,10 @@ def _recommend(
     memory = [r for r in records if r.state == "fail" and r.reason == Failure.OUT_OF_MEMORY]
     kernels = space.vectors([r.parameters for r in complete])
     rules = problem.rules.tightened(space.vectors([r.parameters for r in memory]), kernels)
+    answered = [(r, ms) for r in records if (ms := measured_ms(r.audit)) is not None]
+    rules = rules.timed(
+        space.vectors([r.parameters for r, _ in answered]), np.array([ms for _, ms in answered])
+    )
     values = np.array([r.value for r in complete], dtype=np.float64)
     learnt = evenly_ranked(values, MODEL_TRIALS)
     kernels, values = kernels[learnt], values[learnt]

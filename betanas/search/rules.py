@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+from scipy.special import ndtr
 
 from betanas.architecture.decoding import decode
 from betanas.architecture.family import TrivialKernelError
@@ -18,6 +19,14 @@ from betanas.architecture.layers import Architecture
 from betanas.architecture.limits import Feasibility, Verdicts
 from betanas.arrays import BoolArray, FloatArray
 from betanas.search.space import Space
+
+_PREDICTION_STD = 0.15  # of a latency's logarithm around its prediction, before any is measured
+_PRIOR = 4  # measured latencies that this counts as much as
+# A kernel that may keep the latency's limit with less is not proposed. One that does not keep it
+# costs seconds, as it is measured before its training.
+_LEAST_PROBABILITY = 0.5
+_ROUNDED = 0.05  # what is known of latencies
+_LEAST_TIME = 1e-12  # in place of a trivial network's none
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,10 @@ class Rules(ABC):
         """Rules that have learnt from kernels, ``n x d``, that ran out of memory or did not."""
         return self
 
+    def timed(self, kernels: FloatArray, latencies_ms: FloatArray) -> Self:
+        """Rules that have learnt from n kernels, ``n x d``, whose latency was measured, ``n``."""
+        return self
+
     def rejections(self, kernels: FloatArray) -> Mapping[str, int]:
         """How many of n kernels, ``n x d``, each rule rejects, as far as rules have names."""
         return {}
@@ -70,11 +83,13 @@ class ArchitectureRules(Rules):
         feasibility: The declared limits.
         memory_below: Steps that need so many bytes or more have run out of memory on the device;
             None if none has.
+        slower: Logarithm of measured over predicted latencies: mean and standard deviation.
     """
 
     space: Space
     feasibility: Feasibility
     memory_below: float | None = None
+    slower: tuple[float, float] = (0.0, _PREDICTION_STD)
     _identities: dict[bytes, Hashable] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -97,8 +112,22 @@ class ArchitectureRules(Rules):
         if self.memory_below is not None:
             needed = self.feasibility.step_bytes(costs)
             feasible = feasible & (needed < self.memory_below)
+        if self.feasibility.limits.latency_ms is not None and verdicts.latency_ms is not None:
+            feasible = feasible & (self.fast_enough(verdicts.latency_ms) >= _LEAST_PROBABILITY)
         features = [np.log(np.maximum(c, 1)) for c in (costs.num_params, costs.macs)]
-        return Assessment(feasible, np.column_stack([*features, verdicts.features]))
+        predicted = [verdicts.step_seconds, verdicts.latency_ms]
+        timed = [np.log(np.maximum(t, _LEAST_TIME)) for t in predicted if t is not None]
+        return Assessment(feasible, np.column_stack([*features, verdicts.features, *timed]))
+
+    def fast_enough(self, predicted_ms: FloatArray) -> FloatArray:
+        """Probability that n networks keep the limit of the latency, ``n``.
+
+        Measured latencies lie around those that the operator table predicts, log-normally.
+        """
+        limit = self.feasibility.limits.latency_ms or np.inf
+        mean, std = self.slower
+        margin = np.log(limit / np.maximum(predicted_ms, _LEAST_TIME))
+        return np.asarray(ndtr((margin - mean) / std))
 
     def costs(self, kernels: FloatArray) -> Mapping[str, FloatArray]:
         """Parameters, multiply-adds and activations of n kernels, ``n x d``."""
@@ -132,6 +161,25 @@ class ArchitectureRules(Rules):
         needed, fitted = self._step_bytes(out_of_memory), self._step_bytes(complete)
         surprises = needed[needed > fitted.max(initial=0.0)]
         return replace(self, memory_below=float(surprises.min())) if len(surprises) else self
+
+    def timed(self, kernels: FloatArray, latencies_ms: FloatArray) -> Self:
+        """Rules that know by how much the operator table errs, from n measured latencies.
+
+        Mean and deviation of the logarithms' differences, as if ``_PRIOR`` networks had been
+        measured before, just as predicted but for ``_PREDICTION_STD``.
+        """
+        if self.feasibility.limits.latency_ms is None or not len(kernels):
+            return self
+        predicted = self.check(kernels).latency_ms
+        if predicted is None:
+            return self
+        gaps = np.log(latencies_ms / np.maximum(predicted, _LEAST_TIME))
+        number = len(gaps) + _PRIOR
+        mean = gaps.sum() / number
+        squares = ((gaps - mean) ** 2).sum() + _PRIOR * (mean**2 + _PREDICTION_STD**2)
+        # Rounded, as rules that change all the time make the search look for kernels anew.
+        mean, std = (_ROUNDED * round(x / _ROUNDED) for x in (mean, np.sqrt(squares / number)))
+        return replace(self, slower=(mean, max(std, _ROUNDED)))
 
     def rejections(self, kernels: FloatArray) -> Mapping[str, int]:
         """How many of n kernels, ``n x d``, each declared limit rejects."""

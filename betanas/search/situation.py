@@ -15,7 +15,7 @@ from betanas.search.front import as_points, ranks, reference_point
 from betanas.search.problem import Problem
 from betanas.search.rules import Rules
 from betanas.search.space import Space
-from betanas.trial import STOPPED_EARLY, Failure
+from betanas.trial import STOPPED_EARLY, Failure, measured_ms
 
 PROPOSED = "betanas:proposed"  # the system attribute with a kernel that no parameter tells yet
 _LEAST_GAINS = 2  # complete trials whose gains tell what a stopped one would have gained
@@ -115,6 +115,8 @@ class Situation:
         failed = having(TrialState.FAIL)
         memory = [t for t in failed if t.user_attrs.get("reason") == Failure.OUT_OF_MEMORY]
         rules = problem.rules.tightened(vectors(memory), vectors(complete))
+        answered = [(t, ms) for t in others if (ms := measured_ms(t.user_attrs)) is not None]
+        rules = rules.timed(vectors([t for t, _ in answered]), np.array([ms for _, ms in answered]))
         learnt = vectors([t for t in failed if _blames_kernel(t)])
         if len(learnt):
             learnt = learnt[rules.assess(learnt).feasible]

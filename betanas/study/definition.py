@@ -17,9 +17,10 @@ from pydantic import (
 from betanas.architecture.families import find_family
 from betanas.architecture.family import Family
 from betanas.errors import InputError
-from betanas.parameters import Parameter, Real
+from betanas.parameters import Parameter
 from betanas.study.amounts import longer_budget
 from betanas.study.recipe import (
+    BATCH_SIZE,
     RECIPE_PREFIX,
     SEARCHABLE,
     Budget,
@@ -29,6 +30,8 @@ from betanas.study.recipe import (
     Recipe,
     RecipeRange,
     Section,
+    recipe_value,
+    searched_value,
 )
 
 # Defaults that have changed since, by section and by the last schema of a study's settings that had
@@ -60,6 +63,7 @@ class LimitsConfig(Section):
 
     num_params: Annotated[int, Field(gt=0)] | None = 30_000_000
     macs: Annotated[int, Field(gt=0)] | None = None
+    latency_ms: Positive | None = None
     memory_gib: MemoryLimit = "auto"
     scaled: ScaledLimits | None = None
 
@@ -189,7 +193,7 @@ class StudyDefinition(Section):
                 )
             for end in (found.low, found.high):
                 try:
-                    Recipe.model_validate({key: end})
+                    Recipe.model_validate({key: recipe_value(key, end)})
                 except ValidationError as error:
                     rule = error.errors()[0]["msg"]
                     raise ValueError(f"recipe.{key}: {rule}, but got {end:g}") from None
@@ -282,6 +286,23 @@ class StudyDefinition(Section):
         return {p.name: _narrowed(p, given).range for p in family.parameters}
 
     @model_validator(mode="after")
+    def _check_latency_limit(self) -> Self:
+        limit = f"limits.latency_ms = {self.limits.latency_ms}"
+        if self.limits.latency_ms is None:
+            return self
+        if not self.search_family.has_layers:
+            raise ValueError(
+                f"{limit} needs networks of layers, whose operators can be timed, but family "
+                f"{self.family} has others; leave the limit out"
+            )
+        if self.objective.name != "train":
+            raise ValueError(
+                f"{limit} needs objective.name = train, whose networks are timed where they train, "
+                f"but got {self.objective.name}; leave the limit out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_start(self) -> Self:
         family = self.search_family
         if not set(self.search.start) <= set(family.members):
@@ -313,7 +334,9 @@ class StudyDefinition(Section):
     def start(self) -> list[dict[str, Any]]:
         """What the search tries first: the members of ``search.start`` with the file's recipe."""
         beside = {
-            RECIPE_PREFIX + key: min(max(float(getattr(self.recipe, key) or 0), r.low), r.high)
+            RECIPE_PREFIX + key: recipe_value(
+                key, min(max(float(getattr(self.recipe, key) or 0), r.low), r.high)
+            )
             for key, r in self.recipe_ranges.items()
         }
         return [dict(self.search_family.members[name]) | beside for name in self.search.start]
@@ -322,7 +345,8 @@ class StudyDefinition(Section):
     def measured_latency(self) -> LatencyConfig | None:
         """How a trial is to measure its latency; None where nothing asks for it."""
         wanted = LATENCY in self.objectives or self.objective.latency_weight > 0
-        return self.latency if wanted else None
+        limited = self.limits.latency_ms is not None
+        return self.latency if wanted or limited else None
 
     @property
     def search_family(self) -> Family:
@@ -333,17 +357,14 @@ class StudyDefinition(Section):
     def searched(self) -> tuple[Parameter, ...]:
         """All that is searched: the kernel's parameters, then those beside it, ``recipe.KEY``."""
         kernel = [_narrowed(p, self.parameters) for p in self.search_family.parameters]
-        beside = [
-            Real(
-                RECIPE_PREFIX + key,
-                r.low,
-                r.high,
-                (min(r.low, SEARCHABLE[key][0]), max(r.high, SEARCHABLE[key][1])),
-                log=r.log,
-            )
-            for key, r in self.recipe_ranges.items()
-        ]
+        beside = [searched_value(key, r) for key, r in self.recipe_ranges.items()]
         return (*kernel, *beside)
+
+    @property
+    def largest_batch(self) -> int:
+        """Images of a training step on one device, the most of any trial."""
+        searched = self.recipe_ranges.get(BATCH_SIZE)
+        return self.recipe.batch_size if searched is None else int(searched.high)
 
     @property
     def ranges(self) -> dict[str, tuple[Any, ...]]:
@@ -352,7 +373,9 @@ class StudyDefinition(Section):
 
     def recipe_of(self, parameters: Mapping[str, Any]) -> Recipe:
         """The recipe of one trial: the file's, with the values that were proposed for it."""
-        found = {key: float(parameters[RECIPE_PREFIX + key]) for key in self.recipe_ranges}
+        found = {
+            key: recipe_value(key, parameters[RECIPE_PREFIX + key]) for key in self.recipe_ranges
+        }
         return self.recipe.model_copy(update=found)
 
     def as_of(self, schema: int) -> Self:

@@ -2,6 +2,7 @@
 
 from betanas.architecture.complexity import FLOAT_BYTES
 from betanas.architecture.limits import Feasibility, Limits
+from betanas.architecture.operators import OperatorTable
 from betanas.study.definition import MemoryLimit, StudyDefinition
 
 GIB = 2**30
@@ -25,6 +26,8 @@ def study_feasibility(
     memory: int | None,
     scaled_memory: int | None = None,
     device: str = "cpu",
+    operators: OperatorTable | None = None,
+    answering: OperatorTable | None = None,
 ) -> Feasibility:
     """Builds the rules that decide which of a study's kernels may be trained.
 
@@ -34,15 +37,22 @@ def study_feasibility(
         memory: ``limits.memory_gib`` in bytes.
         scaled_memory: ``limits.scaled.memory_gib`` in bytes.
         device: ``cpu`` or ``cuda``: what activations are kept in depends on it.
+        operators: Of training steps on the study's device, if they were measured.
+        answering: Of answers, likewise.
     """
     in_bf16 = definition.recipe.numbers(device, definition.resolution) == "bf16"
     limits, scaled = definition.limits, definition.limits.scaled
     return Feasibility(
         family=definition.search_family,
         num_classes=num_classes,
-        batch_size=definition.recipe.batch_size,
+        batch_size=definition.largest_batch,
         optimizer_slots=definition.recipe.optimizer_slots,
-        limits=Limits(definition.resolution, limits.num_params, memory, limits.macs),
+        limits=Limits(
+            definition.resolution, limits.num_params, memory, limits.macs, limits.latency_ms
+        ),
         scaled=Limits(scaled.resolution, scaled.num_params, scaled_memory) if scaled else None,
         value_bytes=2 if in_bf16 else FLOAT_BYTES,
+        operators=operators,
+        answering=answering,
+        answer_images=definition.latency.batch_size,
     )

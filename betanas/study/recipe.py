@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from betanas.parameters import Integer, Parameter, Real
+
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # TOML and JSON have lists where we have pairs; their numbers stay strict.
@@ -51,7 +53,7 @@ FAST_RECIPE: dict[str, Any] = {
     "crop_scale": (0.5, 1.0),
     "norm_batches": 8,
 }
-# The same for small pictures and minutes: Muon, crops that hardly distort, few looks at the results.
+# The same for small pictures and minutes: Muon, crops that hardly distort, few evaluations.
 SHORT_RECIPE: dict[str, Any] = FAST_RECIPE | {
     "optimizer": "muon",
     "batch_size": 200,
@@ -152,9 +154,12 @@ class Recipe(Section):
         return value
 
 
-# Values that cost no memory, so that a network's feasibility does not depend on them; and how far
-# a wider range is advised to go. A study file may go further.
+# Values on which a network's feasibility does not depend: what costs memory is the batch size, and
+# there a network must fit at the largest. And how far a wider range is advised to go; a study file
+# may go further.
+BATCH_SIZE = "batch_size"
 SEARCHABLE = {
+    BATCH_SIZE: (2, 4096),
     "learning_rate": (1e-6, 10.0), "muon_learning_rate": (1e-6, 10.0), "momentum": (0.0, 1.0),
     "weight_decay": (0.0, 1.0),
     "clip_gradient_norm": (0.0, 100.0), "label_smoothing": (0.0, 0.9), "warm_up": (0.0, 0.9),
@@ -180,6 +185,20 @@ class RecipeRange(Section):
         if self.log and self.low <= 0:
             raise ValueError(f"low must be > 0 on a log scale, but got {self.low:g}")
         return self
+
+
+def recipe_value(key: str, value: float) -> float | int:
+    """A searched value as a recipe has it: a batch has a whole number of images."""
+    whole = key == BATCH_SIZE and value == int(value)
+    return int(value) if whole else float(value)
+
+
+def searched_value(key: str, found: RecipeRange) -> Parameter:
+    """A recipe's value as a parameter of the search."""
+    low, high = (recipe_value(key, end) for end in (found.low, found.high))
+    widest = min(low, SEARCHABLE[key][0]), max(high, SEARCHABLE[key][1])
+    kind = Integer if key == BATCH_SIZE else Real
+    return kind(RECIPE_PREFIX + key, low, high, widest, log=found.log)
 
 
 def kernel_of(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ and stands still for everything else.
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from betanas.training.progress import NewsWriter
 from betanas.training.recipe import Precision, build_optimizer, parallel
 from betanas.training.schedule import LearningRate
 from betanas.training.speed import trial_latency
-from betanas.trial import STOP_FILE, Evaluation, TrainingResult, TrialTask
+from betanas.trial import STOP_FILE, Evaluation, TrainingResult, TrialLatency, TrialTask
 
 # Steps that a GPU may have before it: enough to work on while the next batches are asked for.
 _QUEUED_STEPS = 8
@@ -107,6 +107,7 @@ class Training:
         self._history: list[Evaluation] = []
         self._share = 0  # of ``recipe.evaluations``, those that are behind
         self._stopped = False
+        self._answered: TrialLatency | None = None
         self._saved, self._save_cost = time.monotonic(), 0.0
         self._restored_steps, self._restored_seconds = 0, 0.0
 
@@ -122,6 +123,10 @@ class Training:
         if self._news is not None:
             self._news.tell(placement=self._placement)
         self._restore()
+        if (limit := self._task.latency_limit_ms) is not None and not self._clock.steps:
+            answered = TrainingResult(None, latency=self._latency())
+            if answered.exceeds(limit):
+                return replace(answered, device=self._ranks.device_name, ranks=self._ranks.size)
         self._engine = self._prepared_engine()
         self._ranks.agree(Wishes())  # all ranks begin together
         self._ranks.synchronize()
@@ -326,10 +331,15 @@ class Training:
             return found
         return unpack(self._ranks.share(b"" if found is None else pack(found)))
 
+    def _latency(self) -> TrialLatency | None:
+        """Of the network, measured once; None if the task does not ask for it."""
+        if self._answered is None and self._task.latency is not None:
+            self._answered = trial_latency(self._task, self._task.latency, self._ranks, self._beat)
+        return self._answered
+
     def _result(self, startup_seconds: float) -> TrainingResult:
         clock = self._clock
-        wanted = None if self._stopped else self._task.latency
-        latency = trial_latency(self._task, wanted, self._ranks, self._beat) if wanted else None
+        latency = None if self._stopped else self._latency()
         named = startup_seconds + clock.seconds + self._evaluation_seconds - self._restored_seconds
         return TrainingResult(
             value=max(e.accuracy for e in self._history),

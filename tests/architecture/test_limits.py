@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from betanas.architecture.complexity import Complexity, count, step_bytes
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
-from betanas.architecture.limits import Feasibility, Limits, Rejection
+from betanas.architecture.limits import LATENCY_MARGIN, Feasibility, Limits, Rejection
+from betanas.architecture.operators import Grid, Operator, OperatorTable
 
 FAMILY = FAMILIES["betanet2"]
 R, CLASSES, BATCH, SLOTS = 64, 10, 16, 2
@@ -60,6 +61,34 @@ def test_memory_inclusive() -> None:
     memory = memory_at(R, GOOD)
     assert reason(rules(Limits(R, memory_bytes=memory)), GOOD) is None
     assert reason(rules(Limits(R, memory_bytes=memory - 1)), GOOD) is Rejection.MEMORY
+
+
+def test_latency_by_what_the_operators_take() -> None:
+    axes = ((8, 512), (2, 64))
+    seconds = {op: Grid(((8, 512), *axes), np.full((2, 2, 2), 1e-4)) if op.has_outputs
+               else Grid(axes, np.full((2, 2), 1e-4)) for op in Operator}  # fmt: skip
+    table = OperatorTable("a device", seconds)
+    steps = OperatorTable("a device", {})
+
+    def limited(milliseconds: float | None, images: int = 1) -> Feasibility:
+        limits = Limits(R, latency_ms=milliseconds)
+        return Feasibility(
+            FAMILY, CLASSES, BATCH, SLOTS, limits,
+            operators=steps, answering=table, answer_images=images,
+        )  # fmt: skip
+
+    found = limited(None).check(np.stack([GOOD, TRIVIAL]))
+    assert found.latency_ms is not None
+    predicted = found.latency_ms[0]
+    layers = len(decode(FAMILY, FAMILY.kernel(GOOD), R, CLASSES).layers)
+    assert predicted > 0.1 * 3 * layers
+    assert found.step_seconds is not None
+    assert found.step_seconds.tolist() == [0.0, 0.0]
+    assert limited(None, 4).check(GOOD[None, :]).latency_ms == pytest.approx(4 * predicted)
+    # Near the limit it is the trial's own measurement that counts.
+    assert reason(limited(predicted / LATENCY_MARGIN * 1.01), GOOD) is None
+    assert reason(limited(predicted / LATENCY_MARGIN * 0.99), GOOD) is Rejection.LATENCY
+    assert reason(limited(1e-9), TRIVIAL) is Rejection.NO_CONTRACTION
 
 
 def test_memory_counts_batch_and_optimiser() -> None:
@@ -121,6 +150,7 @@ def test_values_in_the_database() -> None:
         "scaled_num_params",
         "scaled_memory",
         "macs",
+        "latency",
     ]
 
 

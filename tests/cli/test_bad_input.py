@@ -69,6 +69,10 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
         ),
         r"search\.finals = 60 looks for the one best network, but got objectives = accuracy, macs",
     ),
+    "a limit that no operator table supports": (
+        ("check", "nasbench201-cifar10", "--set", "limits.latency_ms=2.0"),
+        r"limits\.latency_ms = 2\.0 needs networks of layers, .* family nasbench201 has others",
+    ),
     "no TOML": (("check", "../no-toml.toml"), r"no-toml\.toml is not valid TOML: .*line 1"),
     "no file": (("check", "nowhere.toml"), r"there is no study file nowhere\.toml; give a path"),
     "wrong override": (("check", "digits", "--set", "trials"), r"--set takes key=value"),

@@ -1,9 +1,11 @@
-"""``betanas latency``: real networks timed, noted where Optuna's own tools find it."""
+"""Latencies: of the best trials' networks, noted where Optuna's tools find them; as a limit."""
 
 from pathlib import Path
 
 import optuna
 import pytest
+from command import TINY
+from faults import AcknowledgedLog
 from generated import generate_database
 
 from betanas.analysis.clusters import complete_trials
@@ -14,9 +16,13 @@ from betanas.analysis.tables import pareto_table
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.database.stored import StoredStudy
-from betanas.errors import InputError
+from betanas.errors import InputError, NoStudyError
+from betanas.files import read_json
 from betanas.jobs.latency import KEYS, measure, to_json
+from betanas.jobs.optimize import optimize
+from betanas.jobs.timing import predicted_speed
 from betanas.models.latency import measure_latency
+from betanas.study.loading import load_definition
 
 
 def test_a_larger_batch_takes_longer() -> None:
@@ -66,3 +72,38 @@ def test_nothing_to_measure_is_a_clear_error(tmp_path: Path) -> None:
         measure(definition, stored, 3, 1, "cpu", lambda _: None)
     with pytest.raises(InputError, match="must be >= 1, but got 3 and 0"):
         measure(definition, stored, 3, 0, "cpu", lambda _: None)
+
+
+@pytest.mark.slow
+def test_a_limit_begins_with_a_table_of_operators_that_the_study_keeps(tmp_path: Path) -> None:
+    """A limit that nothing keeps is refused by the table; one that all keep is measured."""
+
+    def search(name: str, limit: float) -> StoredStudy:
+        file = tmp_path / f"{name}.toml"
+        file.write_text(TINY.replace("[limits]", f"[limits]\nlatency_ms = {limit}"))
+        url = f"sqlite:///{tmp_path}/{name}.db"
+        return optimize(load_definition(file), url, "cpu", 1, 2, AcknowledgedLog(tmp_path / "log"))
+
+    with pytest.raises(InputError, match=r"no kernel is feasible: .*latency rejects"):
+        search("never", 1e-9)
+    with pytest.raises(NoStudyError):
+        StoredStudy.load(f"sqlite:///{tmp_path}/never.db", "never")
+    remembered = read_json(tmp_path / "cache" / "operators.json")
+
+    stored = search("always", 1e6)
+    assert read_json(tmp_path / "cache" / "operators.json") == remembered
+    table = stored.settings.answering
+    assert table is not None
+    assert stored.settings.operators is None  # two steps are two steps, however long they take
+    again = search("always", 1e6)
+    assert again.settings.answering == table
+    trained = [r for r in again.records() if r.state == "complete"]
+    assert trained
+    definition = load_definition(tmp_path / "always.toml")
+    for record in trained:
+        assert record.latency_ms is not None
+        speed = predicted_speed(definition, again, record.kernel)
+        assert speed is not None
+        assert speed.latency_ms is not None
+        assert speed.latency_ms > 0
+        assert speed.images_per_second is None

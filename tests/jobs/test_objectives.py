@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from betanas import objectives
 from betanas.analysis.front import Front
-from betanas.analysis.status import summarize
+from betanas.analysis.status import result_json, summarize, told_result
 from betanas.architecture import families
 from betanas.architecture.families import register_family
 from betanas.cli import commands
@@ -204,6 +204,10 @@ def test_a_weight_puts_the_latency_into_the_value(tmp_path: Path) -> None:
     latency = record.audit["latency"]["p50_ms"]
     assert record.accuracy == record.audit["accuracy"]
     assert record.value == pytest.approx(record.accuracy - 0.1 * np.log(latency))
+    told = {"accuracy": record.accuracy, "latency_ms": latency}
+    assert result_json(record) == {"number": 0, "value": record.value, **told}
+    shown = f"{100 * record.accuracy:.2f} % at {latency:.2f} ms, weighed {record.value:.4f}"
+    assert told_result(record) == shown
     with pytest.raises(StorageError, match=r"objective.latency_weight \(0.1 -> 0.0\)"):
         search(tmp_path, text.replace("latency_weight = 0.1", ""))
 

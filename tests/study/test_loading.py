@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from betanas.errors import InputError, StudyFileError
+from betanas.parameters import Integer
 from betanas.study.definition import StudyDefinition
+from betanas.study.feasibility import study_feasibility
 from betanas.study.loading import built_in_studies, find_study, load_definition
+from betanas.study.writing import study_file
 
 TOP = 'family = "betanet2"\nresolution = 32\n'
 DATASET = '[dataset]\nname = "digits"\n'
@@ -243,6 +246,16 @@ WRONG = [
         "objective.latency_weight must be >= 0, but got",
     ),
     (GOOD + "[latency]\nthreads = 0\n", "latency.threads must be > 0, but got 0"),
+    # a limit that no operator table supports
+    (GOOD + "[limits]\nlatency_ms = 0.0\n", "limits.latency_ms must be > 0, but got 0"),
+    (
+        GOOD + '[limits]\nlatency_ms = 2.0\n[objective]\nname = "naswot"\n',
+        "limits.latency_ms = 2.0 needs objective.name = train, whose networks are timed where they",
+    ),
+    (
+        GOOD.replace("betanet2", "nasbench201") + "[limits]\nlatency_ms = 2.0\n",
+        "limits.latency_ms = 2.0 needs networks of layers, whose operators can be timed, but fami",
+    ),
     # ranges
     (
         GOOD + "[parameters]\nk = [5, 2]\n",
@@ -387,10 +400,35 @@ def test_a_recipe_value_may_be_searched(tmp_path: Path) -> None:
     assert found.meaning()["recipe_ranges.learning_rate.log"] is True
 
 
+def test_a_batch_size_that_is_searched_is_a_whole_number_and_the_largest_must_fit(
+    tmp_path: Path,
+) -> None:
+    found = loaded(tmp_path, "recipe.batch_size={low = 32, high = 256, log = true}")
+    parameter = found.searched[-1]
+    assert isinstance(parameter, Integer)
+    assert (parameter.name, parameter.range, parameter.log) == (
+        "recipe.batch_size",
+        (32, 256),
+        True,
+    )
+    batch = found.recipe_of({"recipe.batch_size": 64}).batch_size
+    assert (batch, type(batch)) == (64, int)
+    assert study_feasibility(found, 10, None).batch_size == 256
+    assert study_feasibility(loaded(tmp_path), 10, None).batch_size == 100
+    again = tmp_path / "again.toml"
+    again.write_text(study_file(found, "as it is"))
+    assert load_definition(again).searched[-1] == parameter
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("recipe.batch_size={low = 2, high = 9}", "recipe.batch_size cannot be searched"),
+        ("recipe.evaluations={low = 2, high = 9}", "recipe.evaluations cannot be searched"),
+        (
+            "recipe.batch_size={low = 1, high = 9}",
+            "recipe.batch_size: .*greater than or equal to 2",
+        ),
+        ("recipe.batch_size={low = 2.5, high = 9}", "recipe.batch_size: .*valid integer"),
         ("recipe.momentum={low = 0.5, high = 1.5}", "recipe.momentum: .*less than or equal to 1"),
         ("recipe.mixup={low = 1, high = 0.5}", r"low < high must hold, but got \(low=1, high=0.5"),
         ("recipe.mixup={low = 0, high = 1, log = true}", "low must be > 0 on a log scale"),

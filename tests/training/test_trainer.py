@@ -217,3 +217,16 @@ def test_the_latency_is_measured_outside_of_the_budget(
         assert result.other_seconds > found.runs * found.p50_ms / 2000
         assert TrainingResult.from_json(json.loads(json.dumps(result.to_json()))) == result
     assert server.run(make_task(budget={"steps": 4})).latency is None
+
+
+def test_a_network_that_answers_too_slowly_is_not_trained(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    asked = {"budget": {"steps": 4}, "latency": LatencyConfig()}
+    slow = server.run(make_task(**asked, latency_limit_ms=1e-9, name="slow"))
+    assert slow.exceeds(1e-9)
+    assert (slow.value, slow.failure, slow.steps, slow.history) == (None, None, 0, ())
+    fast = server.run(make_task(**asked, latency_limit_ms=1e9, name="fast"))
+    assert not fast.exceeds(1e9)
+    assert fast.steps == 4
+    assert fast.latency is not None
