@@ -33,7 +33,7 @@ from betanas.measures.nasbench201 import RecordedTraining, recorded_trainings
 from betanas.trial import trial_seed
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet16-120": 120}
-SAMPLERS = ("random", "rea", "evolution", "tpe", "gp")
+SAMPLERS = ("random", "rea", "evolution", "local", "reinforce", "tpe", "gp")
 OPENING = 10  # Sobol points
 AFTER = (25, 50, 100)
 Draw = Callable[[str, int], RecordedTraining]
@@ -157,10 +157,10 @@ def score(cells: int, data: str, path: Path) -> None:
     )
     assert note is None, note
     rows = json.loads(path.read_text()) if path.exists() else []
-    chosen = np.random.default_rng(0).choice(len(OPERATIONS) ** len(EDGES), cells, replace=False)
-    for number, code in enumerate(chosen[len(rows) :], start=len(rows)):
-        digits = np.unravel_index(code, len(EDGES) * (len(OPERATIONS),))
-        cell = Cell(tuple(OPERATIONS[i] for i in digits))
+    seen = {row["cell"] for row in rows}
+    for number in range(len(rows), cells):
+        cell = drawn(number, seen)
+        seen.add(str(cell))
         network = NASBENCH201.decode(kernel_of_cell(cell), 32, 10)
         model, costs = fresh_network(network, trial_seed(0, number), "cpu"), count(network, 1)
         row = {"cell": str(cell), "num_params": costs.num_params, "macs": costs.macs}
@@ -175,6 +175,15 @@ def score(cells: int, data: str, path: Path) -> None:
         rows.append(row)
         path.write_text(json.dumps(rows))
     correlate(rows)
+
+
+def drawn(number: int, seen: set[str]) -> Cell:
+    """A random cell, by its number, that is not among those before it."""
+    rng = np.random.default_rng([0, number])
+    while True:
+        cell = Cell(tuple(OPERATIONS[i] for i in rng.integers(len(OPERATIONS), size=len(EDGES))))
+        if str(cell) not in seen:
+            return cell
 
 
 def correlate(rows: list[dict[str, Any]]) -> None:

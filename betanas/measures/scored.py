@@ -3,11 +3,14 @@
 import math
 import time
 from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from betanas.architecture.complexity import count
 from betanas.architecture.reference import Network
 from betanas.errors import DataError
 from betanas.images.augment import EvalTransform
@@ -15,6 +18,7 @@ from betanas.images.placement import TrainingImages
 from betanas.models.network import build_network
 from betanas.models.scores import naswot, synflow
 from betanas.objectives import Objective, Tell
+from betanas.study.definition import StudyDefinition
 from betanas.trial import Failure, TrainingResult, TrialTask
 
 # As NASWOT is usually evaluated: batches of 128 images, and the mean of three of them.
@@ -51,14 +55,36 @@ class NaswotObjective(ScoreObjective):
     """``naswot``: on the same images for all trials, which the study's seed draws."""
 
     def __enter__(self) -> Self:
-        definition = self.definition
-        images = TrainingImages.load(definition.dataset, definition.resolution, self.cache)
-        self._batches = image_batches(images, definition.resolution, definition.search.seed)
+        self._batches = study_batches(self.definition, self.cache)
         return self
 
     def score(self, model: nn.Module, task: TrialTask) -> float:
         """See ``betanas.models.scores.naswot``."""
         return naswot(model, (batch.to(task.device) for batch in self._batches))
+
+
+def score_network(
+    name: str, network: Network, model: nn.Module, batches: Sequence[Tensor]
+) -> float:
+    """One of a network's scores, or of its costs.
+
+    Args:
+        name: ``naswot``, ``synflow``, ``num_params`` or ``macs``.
+        network: What the model was built from.
+        model: With fresh weights.
+        batches: For ``naswot``, on the model's device.
+    """
+    if name == "naswot":
+        return naswot(model, batches)
+    if name == "synflow":
+        return synflow(model, network.resolution)
+    return float(getattr(count(network, 1), name))
+
+
+def study_batches(definition: StudyDefinition, cache: Path) -> list[Tensor]:
+    """The images that ``naswot`` looks at in all trials of a study, which its seed draws."""
+    images = TrainingImages.load(definition.dataset, definition.resolution, cache)
+    return image_batches(images, definition.resolution, definition.search.seed)
 
 
 def fresh_network(network: Network, seed: int, device: str) -> nn.Module:
