@@ -3,14 +3,15 @@
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from betanas.architecture.complexity import count
+from betanas.architecture.decoding import decode
 from betanas.architecture.reference import Network
 from betanas.errors import DataError
 from betanas.images.augment import EvalTransform
@@ -19,7 +20,8 @@ from betanas.models.network import build_network
 from betanas.models.scores import naswot, synflow
 from betanas.objectives import Objective, Tell
 from betanas.study.definition import StudyDefinition
-from betanas.trial import Failure, TrainingResult, TrialTask
+from betanas.study.recipe import kernel_of
+from betanas.trial import Failure, TrainingResult, TrialTask, trial_seed
 
 # As NASWOT is usually evaluated: batches of 128 images, and the mean of three of them.
 BATCH, BATCHES = 128, 3
@@ -79,6 +81,36 @@ def score_network(
     if name == "synflow":
         return synflow(model, network.resolution)
     return float(getattr(count(network, 1), name))
+
+
+def kernel_scorer(
+    definition: StudyDefinition, name: str, num_classes: int, cache: Path
+) -> Callable[[Mapping[str, Any], int], float]:
+    """What scores kernels of a study on the CPU, with the weights that their trials begin with.
+
+    Args:
+        definition: The study file.
+        name: ``naswot`` or ``synflow``.
+        num_classes: Of the data set.
+        cache: Where decoded pictures are kept.
+
+    Returns:
+        From all of a trial's parameters and its number to the score; ``-inf`` where it is no
+        finite number.
+
+    Raises:
+        DataError: If ``naswot`` lacks its images.
+    """
+    batches = study_batches(definition, cache) if name == "naswot" else []
+    family, resolution = definition.search_family, definition.resolution
+
+    def score(parameters: Mapping[str, Any], number: int) -> float:
+        network = decode(family, kernel_of(parameters), resolution, num_classes)
+        model = fresh_network(network, trial_seed(definition.search.seed, number), "cpu")
+        value = score_network(name, network, model, batches)
+        return value if math.isfinite(value) else -math.inf
+
+    return score
 
 
 def study_batches(definition: StudyDefinition, cache: Path) -> list[Tensor]:

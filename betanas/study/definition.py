@@ -73,6 +73,8 @@ class SearchConfig(Section):
         "gp", "botorch", "tpe", "random", "cmaes", "evolution", "nsga2", "local", "reinforce"
     ] = "gp"
     acquisition: Literal["qLogNEI", "qLogEI", "LogEI", "LogPI", "UCB"] = "qLogNEI"
+    prefilter: Literal["none", "naswot", "synflow"] = "none"
+    prefilter_candidates: Annotated[int, Field(ge=2, le=64)] = 8
     pruner: Literal["none", "median"] = "none"
     sobol_trials: Annotated[int, Field(ge=1)] = 100
     min_feasible: Annotated[int, Field(ge=2)] = 20
