@@ -75,10 +75,9 @@ class _PatternKernel:
         """Counts where the images agree about a nonlinearity's inputs."""
         (x,) = inputs
         version = x._version  # noqa: SLF001 - counts changes in place
-        for known, then, counts in self._latest:
-            if known is x and then == version:
-                break
-        else:
+        known = (c for read, then, c in self._latest if read is x and then == version)
+        counts = next(known, None)
+        if counts is None:
             counts = _agreements(x)
             self._latest.append((x, version, counts))
         self.values = self.values.to(counts.device) + counts

@@ -1,6 +1,6 @@
-"""``search.prefilter``: of several kernels that the strategy would train, the best scored is trained.
+"""``search.prefilter``: of several kernels that a strategy proposes the best scored is trained.
 
-Abdelfattah et al., 2021, "Zero-Cost Proxies for Lightweight NAS", section 4, "move proposal".
+Abdelfattah et al., 2021, "Zero-Cost Proxies for Lightweight NAS", call it move proposal.
 """
 
 from collections.abc import Callable, Mapping

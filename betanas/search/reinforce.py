@@ -2,7 +2,7 @@
 
 Williams, 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
 Learning"; over a factorised softmax with a moving baseline as in Dong and Yang, 2020,
-"NAS-Bench-201", section 3.2. The policy is replayed from the trials for each proposal, so that
+"NAS-Bench-201". The policy is replayed from the trials for each proposal, so that
 nothing outlives it but the database.
 """
 

@@ -161,7 +161,7 @@ class LocalSearch:
     """``local``: the best trial with one parameter changed, as long as there is such a neighbour.
 
     When all neighbours of the best are known, the next best has its turn (White et al., 2021,
-    "Exploring the Loss Landscape in Neural Architecture Search", section 3, without a restart).
+    "Exploring the Loss Landscape in Neural Architecture Search": to continue at the minimum).
     """
 
     def __init__(self, space: Space, seed: int) -> None:

@@ -42,7 +42,8 @@ def add_foreign(study: optuna.Study, problem: StudyProblem) -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy", ["gp", "botorch", "tpe", "random", "evolution", "cmaes", "nsga2", "local", "reinforce"]
+    "strategy",
+    ["gp", "botorch", "tpe", "random", "evolution", "cmaes", "nsga2", "local", "reinforce"],
 )
 def test_the_search_goes_on_beside_them(make_study: MakeStudy, strategy: str) -> None:
     if strategy == "cmaes":

@@ -47,7 +47,7 @@ def test_the_best_scored_of_several_new_kernels_is_proposed(strategy: str) -> No
 
 def test_what_a_strategy_cannot_propose_cannot_be_chosen() -> None:
     problem = make_problem()
-    prefilter = Prefilter(CANDIDATES, lambda kernel, number: pytest.fail("nothing to score"))
+    prefilter = Prefilter(CANDIDATES, lambda *_: pytest.fail("nothing to score"))
     sampler = KernelSampler(problem, "gp", prefilter=prefilter)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for _ in range(problem.sobol_length):
