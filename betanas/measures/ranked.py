@@ -18,6 +18,7 @@ from torch import nn
 
 from betanas.architecture.decoding import decode
 from betanas.architecture.family import Kernel
+from betanas.architecture.reference import ReferenceModel
 from betanas.data.describe import describe_dataset
 from betanas.errors import InputError
 from betanas.files import make_folder, read_json, write_json
@@ -62,10 +63,12 @@ class RankObjective(ScoreObjective):
     def score(self, model: nn.Module, task: TrialTask) -> float:
         """The mean of its scores' places; ``-inf`` if one of them is no finite number."""
         assert self._reference is not None  # noqa: S101 - ``run`` comes first
+        network = task.architecture
+        assert not isinstance(network, ReferenceModel)  # noqa: S101 - families decode none
         batches = [batch.to(task.device) for batch in self._batches]
         places = []
         for name in self._names:
-            value = score_network(name, task.architecture, model, batches)
+            value = score_network(name, network, model, batches)
             if not math.isfinite(value):
                 return -math.inf
             places.append(place(value, self._reference[name]))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
+from betanas.architecture.layers import Architecture
 from betanas.architecture.reference import Network
 from betanas.errors import DataError
 from betanas.images.augment import EvalTransform
@@ -66,7 +67,7 @@ class NaswotObjective(ScoreObjective):
 
 
 def score_network(
-    name: str, network: Network, model: nn.Module, batches: Sequence[Tensor]
+    name: str, network: Architecture, model: nn.Module, batches: Sequence[Tensor]
 ) -> float:
     """One of a network's scores, or of its costs.
 
