@@ -3,6 +3,7 @@
     python benchmarks/nasbench201.py search --output results.json    # goes on where it was stopped
     python benchmarks/nasbench201.py report --output results.json    # the tables of README.md
     python benchmarks/nasbench201.py scores --cells 300 --data cifar10 --output scores.json
+    python benchmarks/nasbench201.py free --output scores.json       # searches by those scores
 
 Each trial is one of the two or three recorded trainings of a cell, drawn by its seed, as in the
 objective ``table``. All of ours begin with the same 10 Sobol points. What counts is the regret of
@@ -33,9 +34,19 @@ from betanas.measures.nasbench201 import RecordedTraining, recorded_trainings
 from betanas.trial import trial_seed
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet16-120": 120}
-SAMPLERS = ("random", "rea", "evolution", "tpe", "gp")
+SAMPLERS = ("random", "rea", "evolution", "local", "reinforce", "tpe", "gp")
 OPENING = 10  # Sobol points
 AFTER = (25, 50, 100)
+LEAST = 10  # runs, for a median
+# By what the search without training picks: scores, or the mean of their ranks in the pool.
+PICKS = (
+    ("num_params",),
+    ("naswot",),
+    ("synflow",),
+    ("naswot", "synflow"),
+    ("naswot", "num_params"),
+    ("naswot", "synflow", "num_params"),
+)
 Draw = Callable[[str, int], RecordedTraining]
 
 
@@ -126,8 +137,7 @@ def report(path: Path) -> None:
             own = [r for key, r in results.items() if key.startswith(f"{dataset}|{sampler}|")]
             if not own:
                 continue
-            trials = len(own[0]["regret"])
-            columns = [[r["regret"][n - 1] if n <= trials else None for r in own] for n in AFTER]
+            columns = [[(r["regret"] + n * [None])[n - 1] for r in own] for n in AFTER]
             columns += [[regret_at(r, n * mean) for r in own] for n in AFTER]
             print(
                 f"| {dataset} | {sampler} | {len(own)} | "
@@ -137,12 +147,13 @@ def report(path: Path) -> None:
 
 
 def quartiles(values: list[float | None]) -> str:
-    """Median (lower to upper quartile), where all runs have a value."""
+    """Median (lower to upper quartile); and of how many runs, where some have not come so far."""
     known = [v for v in values if v is not None]
-    if len(known) < len(values):
+    if len(known) < LEAST:
         return "-"
     low, middle, high = np.percentile(known, (25, 50, 75))
-    return f"{middle:.3f} ({low:.2f} to {high:.2f})"
+    of = f", {len(known)} seeds" if len(known) < len(values) else ""
+    return f"{middle:.3f} ({low:.2f} to {high:.2f}{of})"
 
 
 def score(cells: int, data: str, path: Path) -> None:
@@ -157,10 +168,10 @@ def score(cells: int, data: str, path: Path) -> None:
     )
     assert note is None, note
     rows = json.loads(path.read_text()) if path.exists() else []
-    chosen = np.random.default_rng(0).choice(len(OPERATIONS) ** len(EDGES), cells, replace=False)
-    for number, code in enumerate(chosen[len(rows) :], start=len(rows)):
-        digits = np.unravel_index(code, len(EDGES) * (len(OPERATIONS),))
-        cell = Cell(tuple(OPERATIONS[i] for i in digits))
+    seen = {row["cell"] for row in rows}
+    for number in range(len(rows), cells):
+        cell = drawn(number, seen)
+        seen.add(str(cell))
         network = NASBENCH201.decode(kernel_of_cell(cell), 32, 10)
         model, costs = fresh_network(network, trial_seed(0, number), "cpu"), count(network, 1)
         row = {"cell": str(cell), "num_params": costs.num_params, "macs": costs.macs}
@@ -175,6 +186,15 @@ def score(cells: int, data: str, path: Path) -> None:
         rows.append(row)
         path.write_text(json.dumps(rows))
     correlate(rows)
+
+
+def drawn(number: int, seen: set[str]) -> Cell:
+    """A random cell, by its number, that is not among those before it."""
+    rng = np.random.default_rng([0, number])
+    while True:
+        cell = Cell(tuple(OPERATIONS[i] for i in rng.integers(len(OPERATIONS), size=len(EDGES))))
+        if str(cell) not in seen:
+            return cell
 
 
 def correlate(rows: list[dict[str, Any]]) -> None:
@@ -203,16 +223,48 @@ def correlate(rows: list[dict[str, Any]]) -> None:
             )
 
 
+def free(path: Path, pool: int, seeds: int) -> None:
+    """Searches without training: of a random pool the cell is taken that scores best."""
+    from scipy.stats import rankdata
+
+    rows: list[dict[str, Any]] = json.loads(path.read_text())
+    pools = [np.random.default_rng(s).permutation(len(rows))[:pool] for s in range(seeds)]
+    ranks = {
+        name: [rankdata(scores[p]) for p in pools]
+        for name, scores in (
+            (name, np.array([-np.inf if r[name] is None else r[name] for r in rows]))
+            for name in ("naswot", "synflow", "num_params")
+        )
+    }
+    print(f"pools of {pool} among {len(rows)} scored cells, {seeds} seeds")
+    print("| data set | picked by | regret | less than num_params', of seeds with another pick |")
+    print("|---|---|---|---|")
+    for dataset in CLASSES:
+        table = recorded_trainings(dataset)
+        means = {cell: statistics.fmean(t.value for t in own) for cell, own in table.items()}
+        regret = 100 * (max(means.values()) - np.array([means[row["cell"]] for row in rows]))
+        sizes = None
+        for pick in PICKS:
+            votes = [sum(ranks[name][s] for name in pick) for s in range(seeds)]
+            own = np.array([regret[p[np.argmax(v)]] for p, v in zip(pools, votes, strict=True)])
+            sizes = own if sizes is None else sizes
+            less = f"{(own < sizes).sum()} of {(own != sizes).sum()}"
+            print(f"| {dataset} | {' + '.join(pick)} | {quartiles(own.tolist())} | {less} |")
+        best = [float(regret[p].min()) for p in pools]
+        print(f"| {dataset} | the pool's best | {quartiles(list(best))} | |")
+
+
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("search", "report", "scores"))
+    parser.add_argument("what", choices=("search", "report", "scores", "free"))
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--datasets", nargs="+", choices=CLASSES, default=list(CLASSES))
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--cells", type=int, default=300)
+    parser.add_argument("--pool", type=int, default=100)
     parser.add_argument("--data", default="cifar10", help="folder of CIFAR-10's pictures")
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -220,6 +272,8 @@ def main() -> None:
         run_all(given.datasets, given.samplers, given.seeds, given.trials, given.output)
     if given.what == "scores":
         score(given.cells, given.data, given.output)
+    elif given.what == "free":
+        free(given.output, given.pool, given.seeds)
     else:
         report(given.output)
 

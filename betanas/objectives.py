@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from betanas.plugins import Registry
-from betanas.study.definition import StudyDefinition
+from betanas.study.definition import StudyDefinition, ranked_names
 from betanas.trial import TrainingResult, TrialTask
 
 GROUP = "betanas.objectives"
@@ -92,6 +92,12 @@ def _synflow(definition: StudyDefinition, cache: Path) -> Objective:
     return made
 
 
+def _rank(definition: StudyDefinition, cache: Path) -> Objective:
+    """``rank(...)``: several scores as one, by their places among random networks."""
+    made: Objective = import_module("betanas.measures.ranked").RankObjective(definition, cache)
+    return made
+
+
 _BUILT_IN = {"train": _train, "table": _table, "naswot": _naswot, "synflow": _synflow}
 _REGISTRY: Registry[Callable[[StudyDefinition, Path], Objective]] = Registry(
     "objective.name", GROUP, _BUILT_IN, lambda make: make
@@ -113,4 +119,4 @@ def register_objective(name: str, make: Callable[[StudyDefinition, Path], Object
 
 def find_objective(name: str) -> Callable[[StudyDefinition, Path], Objective]:
     """What makes the objective of that name; raises InputError naming those that exist."""
-    return _REGISTRY.find(name)
+    return _rank if ranked_names(name) else _REGISTRY.find(name)

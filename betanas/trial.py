@@ -42,6 +42,8 @@ class Phase(StrEnum):
     CMAES = "cmaes"
     EVOLUTION = "evolution"
     NSGA2 = "nsga2"
+    LOCAL = "local"
+    REINFORCE = "reinforce"
     CONFIRM = "confirm"
     FINAL = "final"
 

@@ -24,6 +24,10 @@ from betanas.cli.options import (
 from betanas.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
     from betanas.jobs.score import Scored
     from betanas.study.recipe import DatasetConfig
 
@@ -88,14 +92,12 @@ def _score_study(
     from betanas.cli.begun import load_begun
     from betanas.database.folders import cache_folder, trials_folder
     from betanas.jobs.load import storage_url
-    from betanas.jobs.score import batches_of, score_study
+    from betanas.jobs.score import score_study
 
     definition, stored = load_begun(study, storage, set_)
     cache = cache_folder(trials_folder(storage_url(definition, storage), definition.name))
     dataset, seed = images or definition.dataset, definition.search.seed
-    batches, note = batches_of(dataset, definition.resolution, seed, cache)
-    if note:
-        say(f"note: {note}", err)
+    batches = _batches(dataset, definition.resolution, seed, cache)
     return score_study(definition, stored, number, batches, device, _tell)
 
 
@@ -109,14 +111,24 @@ def _score_family(
 ) -> list[Scored]:
     from betanas.architecture.decoding import check_resolution
     from betanas.architecture.families import find_family
-    from betanas.jobs.score import batches_of, score_family
+    from betanas.jobs.score import score_family
 
     chosen = find_family(family)
     check_resolution(resolution)
-    batches, note = batches_of(images, resolution, 0, Path("storage/cache"))
+    batches = _batches(images, resolution, 0, Path("storage/cache"))
+    return score_family(chosen, number, resolution, classes, batches, device, _tell)
+
+
+def _batches(
+    images: DatasetConfig | None, resolution: int, seed: int, cache: Path
+) -> Sequence[Tensor]:
+    """Images to score with, or noise and a note of why."""
+    from betanas.jobs.score import batches_of
+
+    batches, note = batches_of(images, resolution, seed, cache)
     if note:
         say(f"note: {note}", err)
-    return score_family(chosen, number, resolution, classes, batches, device, _tell)
+    return batches
 
 
 def _tell(s: Scored) -> None:

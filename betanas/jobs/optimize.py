@@ -28,8 +28,10 @@ from betanas.launcher.leading import LeadingTrainer
 from betanas.launcher.link import introduction
 from betanas.launcher.objective import TrainObjective
 from betanas.launcher.rendezvous import Node
+from betanas.measures.scored import kernel_scorer
 from betanas.objectives import Objective, find_objective
 from betanas.search.plan import study_problem
+from betanas.search.prefilter import Prefilter
 from betanas.search.pruning import PRUNERS
 from betanas.search.sampler import FALLBACK, KernelSampler
 from betanas.study.definition import StudyDefinition
@@ -81,7 +83,8 @@ class Search:
         search = definition.search
         takes = search.sampler in ("botorch", "gp") and len(definition.objectives) == 1
         acquisition = search.acquisition if takes else None
-        self._sampler = KernelSampler(self.problem, search.sampler, acquisition)
+        prefilter = _prefilter(definition, len(stored.settings.classes), cache_folder(folder))
+        self._sampler = KernelSampler(self.problem, search.sampler, acquisition, prefilter)
         self._runner = TrialRunner(
             definition,
             stored,
@@ -271,6 +274,15 @@ def optimize(
         if (wanted := meant.finals) is not None:
             hold_finals(meant, wanted, stored, search.problem, url, devices, objective, reporter)
     return stored
+
+
+def _prefilter(definition: StudyDefinition, num_classes: int, cache: Path) -> Prefilter | None:
+    """What ``search.prefilter`` says."""
+    search = definition.search
+    if search.prefilter == "none":
+        return None
+    score = kernel_scorer(definition, search.prefilter, num_classes, cache)
+    return Prefilter(search.prefilter_candidates, score)
 
 
 def _train_together(

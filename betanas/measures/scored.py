@@ -3,11 +3,16 @@
 import math
 import time
 from abc import abstractmethod
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from betanas.architecture.complexity import count
+from betanas.architecture.decoding import decode
+from betanas.architecture.layers import Architecture
 from betanas.architecture.reference import Network
 from betanas.errors import DataError
 from betanas.images.augment import EvalTransform
@@ -15,7 +20,9 @@ from betanas.images.placement import TrainingImages
 from betanas.models.network import build_network
 from betanas.models.scores import naswot, synflow
 from betanas.objectives import Objective, Tell
-from betanas.trial import Failure, TrainingResult, TrialTask
+from betanas.study.definition import StudyDefinition
+from betanas.study.recipe import kernel_of
+from betanas.trial import Failure, TrainingResult, TrialTask, trial_seed
 
 # As NASWOT is usually evaluated: batches of 128 images, and the mean of three of them.
 BATCH, BATCHES = 128, 3
@@ -51,14 +58,66 @@ class NaswotObjective(ScoreObjective):
     """``naswot``: on the same images for all trials, which the study's seed draws."""
 
     def __enter__(self) -> Self:
-        definition = self.definition
-        images = TrainingImages.load(definition.dataset, definition.resolution, self.cache)
-        self._batches = image_batches(images, definition.resolution, definition.search.seed)
+        self._batches = study_batches(self.definition, self.cache)
         return self
 
     def score(self, model: nn.Module, task: TrialTask) -> float:
         """See ``betanas.models.scores.naswot``."""
         return naswot(model, (batch.to(task.device) for batch in self._batches))
+
+
+def score_network(
+    name: str, network: Architecture, model: nn.Module, batches: Sequence[Tensor]
+) -> float:
+    """One of a network's scores, or of its costs.
+
+    Args:
+        name: ``naswot``, ``synflow``, ``num_params`` or ``macs``.
+        network: What the model was built from.
+        model: With fresh weights.
+        batches: For ``naswot``, on the model's device.
+    """
+    if name == "naswot":
+        return naswot(model, batches)
+    if name == "synflow":
+        return synflow(model, network.resolution)
+    return float(getattr(count(network, 1), name))
+
+
+def kernel_scorer(
+    definition: StudyDefinition, name: str, num_classes: int, cache: Path
+) -> Callable[[Mapping[str, Any], int], float]:
+    """What scores kernels of a study on the CPU, with the weights that their trials begin with.
+
+    Args:
+        definition: The study file.
+        name: ``naswot`` or ``synflow``.
+        num_classes: Of the data set.
+        cache: Where decoded pictures are kept.
+
+    Returns:
+        From all of a trial's parameters and its number to the score; ``-inf`` where it is no
+        finite number.
+
+    Raises:
+        DataError: If ``naswot`` lacks its images.
+    """
+    batches = study_batches(definition, cache) if name == "naswot" else []
+    family, resolution = definition.search_family, definition.resolution
+
+    def score(parameters: Mapping[str, Any], number: int) -> float:
+        network = decode(family, kernel_of(parameters), resolution, num_classes)
+        model = fresh_network(network, trial_seed(definition.search.seed, number), "cpu")
+        value = score_network(name, network, model, batches)
+        return value if math.isfinite(value) else -math.inf
+
+    return score
+
+
+def study_batches(definition: StudyDefinition, cache: Path) -> list[Tensor]:
+    """The images that ``naswot`` looks at in all trials of a study, which its seed draws."""
+    images = TrainingImages.load(definition.dataset, definition.resolution, cache)
+    return image_batches(images, definition.resolution, definition.search.seed)
 
 
 def fresh_network(network: Network, seed: int, device: str) -> nn.Module:

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from betanas.errors import BetaNASError
 from betanas.search.acquisitions import Acquisition
 from betanas.search.candidates import CandidatesFunction
+from betanas.search.prefilter import Prefilter
 from betanas.search.problem import Problem
 from betanas.search.rules import Rules
 from betanas.search.situation import Situation
@@ -34,6 +35,7 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
         problem: What is searched.
         strategy: ``search.sampler``: what proposes after the first phase; or a ``candidates_func``.
         acquisition: ``search.acquisition``, of the strategy ``botorch``; see ``make_strategy``.
+        prefilter: Chooses among several of the strategy's proposals.
 
     Raises:
         InputError: For a strategy whose optional dependency is not installed, that cannot search
@@ -45,8 +47,9 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
         problem: Problem[Rules],
         strategy: str | CandidatesFunction = "botorch",
         acquisition: Acquisition | None = None,
+        prefilter: Prefilter | None = None,
     ) -> None:
-        self._problem = problem
+        self._problem, self._prefilter = problem, prefilter
         self._phase = Phase(strategy) if isinstance(strategy, str) else Phase.BOTORCH
         self._strategy = make_strategy(strategy, problem, acquisition)
 
@@ -67,7 +70,10 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
             return space.kernel(self._problem.opening_points(trial.number, 1)[0]), ""
         situation = Situation.of(study, trial, self._problem)
         rng = np.random.default_rng([seed, trial.number])
-        kernel, trouble = self._strategy.propose(situation, rng)
+        if self._prefilter is None:
+            kernel, trouble = self._strategy.propose(situation, rng)
+        else:
+            kernel, trouble = self._prefilter.propose(self._strategy, situation, rng)
         if kernel is not None:
             return space.kernel(kernel), ""
         logger.warning("trial %d is a feasible Sobol point: %s", trial.number, trouble)

@@ -179,8 +179,8 @@ class Situation:
 
     @cached_property
     def known(self) -> set[Hashable]:
-        """Identities of the measured and the pending kernels."""
-        known = (*self.kernels, *self.stopped.kernels, *self.pending)
+        """Identities of the measured, the failed and the pending kernels."""
+        known = (*self.kernels, *self.stopped.kernels, *self.failed, *self.pending)
         return {self.rules.identity(kernel) for kernel in known}
 
 

@@ -3,8 +3,9 @@
 ``botorch`` is BoTorch's model and acquisition functions with our maximiser, of several objectives
 its expected hypervolume improvement (``front_strategy.py``). ``gp`` is another name of it, which
 studies have that began before it was the default. ``tpe`` and ``cmaes`` are Optuna's, asked again
-until a kernel is feasible; ``random`` draws among the feasible, and ``evolution`` mutates the best
-of the latest. So a comparison on a user's own data is fair: same first phase, same rules, same
+until a kernel is feasible; ``random`` draws among the feasible, ``evolution`` mutates the best of
+the latest, ``local`` goes to the best one's neighbours, and ``reinforce`` learns a policy
+(``reinforce.py``). So a comparison on a user's own data is fair: same first phase, same rules, same
 database.
 """
 
@@ -27,6 +28,7 @@ from betanas.search.botorch_strategy import BoTorchStrategy
 from betanas.search.candidates import CandidatesFunction, CandidatesStrategy
 from betanas.search.front_strategy import HypervolumeImprovement
 from betanas.search.problem import Problem
+from betanas.search.reinforce import Reinforce
 from betanas.search.rules import Rules
 from betanas.search.situation import Situation
 from betanas.search.space import Space
@@ -37,6 +39,7 @@ _POPULATION = 32  # latest complete trials that evolution chooses parents from
 _LEAST_POPULATION = 4
 _TOURNAMENT = 8
 _MUTATION = 0.1  # standard deviation, share of a range
+_NEIGHBOURS = 256  # draws of one, so that of a few dozen options none is missed
 
 Proposed = tuple[FloatArray | None, str]
 
@@ -123,6 +126,33 @@ class Evolution:
             if situation.rules.identity(mutant) not in situation.known:
                 return np.asarray(mutant), ""
         return None, "none of 1,024 mutants is feasible and new"
+
+
+class LocalSearch:
+    """``local``: the best trial with one parameter changed, as long as there is such a neighbour.
+
+    When all neighbours of the best are known, the next best has its turn (White et al., 2021,
+    "Exploring the Loss Landscape in Neural Architecture Search": to continue at the minimum).
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+
+    def propose(self, situation: Situation, rng: np.random.Generator) -> Proposed:
+        """A feasible and new neighbour, each as likely as another."""
+        if not situation.complete:
+            return None, "no complete trial to begin from"
+        shape = (_NEIGHBOURS, len(self._space.names))
+        for place in np.argsort(-situation.merits, kind="stable")[:_POPULATION]:
+            step = np.zeros(shape)
+            which = rng.choice(self._space.free, size=_NEIGHBOURS)
+            step[np.arange(_NEIGHBOURS), which] = rng.normal(scale=_MUTATION, size=_NEIGHBOURS)
+            around = np.repeat(situation.kernels[place][None, :], _NEIGHBOURS, axis=0)
+            near = keep_feasible(situation.rules, self._space.moved(around, step, rng))
+            for kernel in near.kernels:
+                if situation.rules.identity(kernel) not in situation.known:
+                    return np.asarray(kernel), ""
+        return None, f"the {_POPULATION} best trials have no feasible and new neighbour"
 
 
 class NSGA2:
@@ -215,6 +245,8 @@ STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
     "cmaes": _cmaes,
     "evolution": Evolution,
     "nsga2": NSGA2,
+    "local": LocalSearch,
+    "reinforce": Reinforce,
 }
 _OF_SEVERAL = STRATEGIES | {"botorch": HypervolumeImprovement, "gp": HypervolumeImprovement}
 

@@ -3,6 +3,7 @@
 ``studies/README.md`` documents every key for users; a test holds the two together.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
@@ -75,8 +76,12 @@ MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to co
 class SearchConfig(Section):
     """How the study chooses kernels, and when it is done."""
 
-    sampler: Literal["botorch", "gp", "tpe", "random", "cmaes", "evolution", "nsga2"] = "botorch"
+    sampler: Literal[
+        "botorch", "gp", "tpe", "random", "cmaes", "evolution", "nsga2", "local", "reinforce"
+    ] = "botorch"
     acquisition: Literal["qLogNEI", "qLogEI", "LogEI", "LogPI", "UCB"] = "qLogNEI"
+    prefilter: Literal["none", "naswot", "synflow"] = "none"
+    prefilter_candidates: Annotated[int, Field(ge=2, le=64)] = 8
     pruner: Literal["none", "median"] = "none"
     sobol_trials: Annotated[int, Field(ge=1)] = 100
     min_feasible: Annotated[int, Field(ge=2)] = 20
@@ -97,6 +102,19 @@ class SearchConfig(Section):
         return self
 
 
+RANKED: Final = ("naswot", "synflow", "num_params", "macs")  # what ``rank(...)`` may name
+
+
+def ranked_names(objective: str) -> tuple[str, ...]:
+    """What ``rank(NAME, ...)`` names; nothing for another objective.
+
+    >>> ranked_names("rank(naswot, num_params)")
+    ('naswot', 'num_params')
+    """
+    found = re.fullmatch(r"rank\((.*)\)", objective)
+    return tuple(name.strip() for name in found[1].split(",")) if found else ()
+
+
 class ObjectiveConfig(Section):
     """What a trial's value is."""
 
@@ -112,9 +130,26 @@ class ObjectiveConfig(Section):
             )
         return self
 
+    @field_validator("name")
+    @classmethod
+    def _check_ranked(cls, value: str) -> str:
+        names = ranked_names(value)
+        if not set(names) <= set(RANKED) or len(set(names)) < len(names):
+            raise ValueError(
+                f"rank(...) must name some of {', '.join(RANKED)}, each once, but got {value!r}"
+            )
+        return value
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """What the objective ``rank(...)`` names."""
+        return ranked_names(self.name)
+
     @property
     def reads_images(self) -> bool:
         """Whether the data set's images must be there."""
+        if self.ranked:
+            return "naswot" in self.ranked
         return self.name not in ("table", "synflow")
 
 
@@ -232,7 +267,7 @@ class StudyDefinition(Section):
         if self.search.sampler == "cmaes":
             raise ValueError(
                 f"search.sampler = cmaes searches one objective, but got {several}; take "
-                "botorch, tpe, nsga2, evolution or random"
+                "botorch, tpe, nsga2, evolution, local, reinforce or random"
             )
         if self.objective.latency_weight:
             raise ValueError(

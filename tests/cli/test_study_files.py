@@ -18,6 +18,7 @@ def test_studies(tmp_path: Path) -> None:
         "digits",
         "nasbench201-cifar10",
         "nasbench201-cifar100",
+        "nasbench201-free",
         "nasbench201-imagenet16",
         "pictures",
     ]

@@ -40,6 +40,25 @@ def test_naswot_sums_layers_and_averages_batches() -> None:
     assert naswot(model, [signs("+-+", "+-+")]) == -math.inf
 
 
+@pytest.mark.parametrize("side", [1, 8, 40])  # few and many inputs
+def test_naswot_of_many_inputs_counts_all_of_them_twice_where_two_read_them(side: int) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other, self.shifted = nn.ReLU(), nn.SiLU(), nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            both = self.one(x) + self.other(x)
+            x += 0.5  # another tensor now, in the same place
+            return both + self.shifted(x)
+
+    images = torch.randn(7, 3, side, side, generator=torch.Generator().manual_seed(1))
+    patterns = [(images + shift > 0).flatten(1).numpy() for shift in (0.0, 0.0, 0.5)]
+    agree = sum((p[:, None] == p[None, :]).sum(axis=-1) for p in patterns)
+    expected = np.linalg.slogdet(np.asarray(agree, dtype=np.float64)).logabsdet
+    assert naswot(Twice(), [images]) == pytest.approx(expected)
+
+
 def test_naswot_normalises_with_the_batch_and_drops_nothing() -> None:
     norm = nn.BatchNorm2d(3)
     model = nn.Sequential(norm, StochasticDepth(0.9, "row"), nn.ReLU()).train()

@@ -41,7 +41,10 @@ def add_foreign(study: optuna.Study, problem: StudyProblem) -> None:
     study.tell(study.ask(), state=TrialState.FAIL)
 
 
-@pytest.mark.parametrize("strategy", ["botorch", "tpe", "random", "evolution", "cmaes", "nsga2"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["botorch", "tpe", "random", "evolution", "cmaes", "nsga2", "local", "reinforce"],
+)
 def test_the_search_goes_on_beside_them(make_study: MakeStudy, strategy: str) -> None:
     if strategy == "cmaes":
         pytest.importorskip("cmaes")

@@ -92,7 +92,7 @@ def opened(problem: StudyProblem, strategy: str) -> optuna.Study:
     return study
 
 
-@pytest.mark.parametrize("strategy", ["tpe", "random", "evolution", "nsga2"])
+@pytest.mark.parametrize("strategy", ["tpe", "random", "evolution", "nsga2", "local", "reinforce"])
 def test_each_sampler_proposes_feasible_new_kernels(strategy: str) -> None:
     problem = make_several(TWO)
     study, again = (opened(problem, strategy) for _ in range(2))

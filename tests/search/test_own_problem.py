@@ -87,7 +87,9 @@ def test_a_model_sees_options_at_equal_distances_and_no_gradient_of_what_has_non
     np.testing.assert_array_equal(gradient, [[1.0, 0, 0, 0, 0, 0]])
 
 
-@pytest.mark.parametrize("strategy", ["botorch", "tpe", "random", "evolution", "nsga2"])
+@pytest.mark.parametrize(
+    "strategy", ["botorch", "tpe", "random", "evolution", "nsga2", "local", "reinforce"]
+)
 def test_nothing_infeasible_is_proposed_and_the_best_is_found(strategy: str) -> None:
     problem = make_problem()
     study = optuna.create_study(direction="maximize", sampler=KernelSampler(problem, strategy))

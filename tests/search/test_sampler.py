@@ -20,7 +20,7 @@ from betanas.search.sampler import FALLBACK, KernelSampler
 from betanas.trial import Failure, Phase
 
 MakeStudy = Callable[..., optuna.Study]
-STRATEGIES = ["botorch", "tpe", "random", "evolution", "cmaes", "nsga2"]
+STRATEGIES = ["botorch", "tpe", "random", "evolution", "cmaes", "nsga2", "local", "reinforce"]
 
 
 def needed_bytes(feasibility: Feasibility, kernels: np.ndarray) -> np.ndarray:
