@@ -214,10 +214,15 @@ def network_seconds(
     return tuple(None if t is None else s for t, s in zip(tables, totals, strict=True))
 
 
-def grid_axes(points: IntArray) -> tuple[tuple[int, ...], ...]:
-    """Axes of a grid that holds the points, ``u x a``, neighbours at most fourfold apart."""
+def grid_axes(points: IntArray, doublings: int = 2) -> tuple[tuple[int, ...], ...]:
+    """Axes of a grid that holds the points, ``u x a``, neighbours at most fourfold apart.
+
+    Args:
+        points: What the table is to be asked about.
+        doublings: Of channels, between neighbours.
+    """
     *channels, side = points.T
-    return (*(_channels(column) for column in channels), _sides(side))
+    return (*(_channels(column, doublings) for column in channels), _sides(side))
 
 
 def corners(axes: Sequence[Sequence[int]], points: IntArray) -> list[tuple[int, ...]]:
@@ -237,11 +242,11 @@ def corners(axes: Sequence[Sequence[int]], points: IntArray) -> list[tuple[int, 
     ]
 
 
-def _channels(values: IntArray) -> tuple[int, ...]:
+def _channels(values: IntArray, doublings: int) -> tuple[int, ...]:
     """Powers of two around some channels, from 8: processors like them, and groups divide them."""
     low = max(3, int(np.log2(values.min())))
     high = max(low + 1, int(np.ceil(np.log2(values.max()))))
-    return tuple(2**power for power in (*range(low, high, 2), high))
+    return tuple(2**power for power in (*range(low, high, doublings), high))
 
 
 def _sides(values: IntArray) -> tuple[int, ...]:
