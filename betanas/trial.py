@@ -30,7 +30,9 @@ LARGEST = "largest"  # how the name of a kernel begins that no trial had
 class Phase(StrEnum):
     """Which part of the search proposed a trial's kernel.
 
-    ``confirm`` repeats others' trials, ``final`` trains the best of them for longer.
+    ``gp`` is the Gaussian process, by whichever name of ``search.sampler``; ``botorch`` a function
+    of the user's own, and what trials of that name were called before. ``confirm`` repeats others'
+    trials, ``final`` trains the best of them for longer.
     """
 
     START = "start"

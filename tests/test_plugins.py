@@ -204,7 +204,7 @@ def test_a_search_by_own_family_and_objective(tmp_path: Path) -> None:
     records = stored.records()
     status = summarize("mine", records, 14)
     assert status["trials"]["complete"] == status["feasible"] == 14
-    assert all(r.phase == "botorch" and r.state == "complete" for r in records[8:])
+    assert all(r.phase == "gp" and r.state == "complete" for r in records[8:])
     assert {r.parameters["block"] for r in records} == {"FMBC", "MBC"}
     assert {type(r.parameters["stages"]) for r in records} == {int}
     assert all(r.audit["device"] == "none" for r in records if r.state == "complete")

@@ -50,7 +50,11 @@ class KernelSampler(BaseSampler):  # type: ignore[misc,unused-ignore]
         prefilter: Prefilter | None = None,
     ) -> None:
         self._problem, self._prefilter = problem, prefilter
-        self._phase = Phase(strategy) if isinstance(strategy, str) else Phase.BOTORCH
+        # A Gaussian process by either of its names; a function of one's own is something else.
+        names = {"botorch": Phase.GP}
+        self._phase = Phase.BOTORCH
+        if isinstance(strategy, str):
+            self._phase = names.get(strategy) or Phase(strategy)
         self._strategy = make_strategy(strategy, problem, acquisition)
 
     def phase(self, number: int) -> Phase:

@@ -80,7 +80,7 @@ def test_killed_and_started_again_it_trains_each_repetition_once(finished: Path)
     assert len(rows(finished)) == len(after)
     run(finished, "optimize", *CHEAP, "--set", "search.trials=8")
     (more,) = rows(finished)[len(after) :]
-    assert (more.state, more.phase) == ("complete", "botorch")
+    assert (more.state, more.phase) == ("complete", "gp")
 
 
 def test_a_study_in_its_sobol_phase_cannot_be_confirmed(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_search_goes_on_and_leaves_theirs_alone(study: tuple[StudyDefinition, 
         "running", "fail", "pruned", "complete", "complete", "waiting",
     ]  # fmt: skip
     assert [r.state for r in records[14:]] == ["complete"] * 4
-    assert {r.phase for r in records[14:]} == {"botorch"}
+    assert {r.phase for r in records[14:]} == {"gp"}
 
 
 def test_every_command_reads_it(study: tuple[StudyDefinition, str], tmp_path: Path) -> None:

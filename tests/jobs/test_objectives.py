@@ -149,7 +149,7 @@ def test_hypervolume_improvement_goes_on_where_it_was(tmp_path: Path) -> None:
     search(tmp_path, text, more=9)
     found = search(tmp_path, text)
     assert told(found) == told(expected)
-    assert {r.phase for r in found.records()} == {"sobol", "botorch"}
+    assert {r.phase for r in found.records()} == {"sobol", "gp"}
     assert not any("fallback" in r.audit for r in found.records())
 
 

@@ -282,7 +282,7 @@ def test_a_wider_search_finds_what_lay_beyond(nowhere: Path, plugins: None) -> N
     records = stored.records()
     new = [r for r in records if COPIED_FROM not in r.audit]
     assert [r.number for r in new] == list(range(len(records) - 6, len(records)))
-    assert {r.phase for r in new} == {"botorch"}
+    assert {r.phase for r in new} == {"gp"}
     best = max((r for r in records if r.value), key=lambda r: r.value or 0)
     assert best in new
     assert best.parameters["width"] < 4

@@ -64,7 +64,7 @@ def test_two_workers_share_a_study_and_meet_its_target_exactly(
         assert row["audit"]["workers"] == 2
         assert row["audit"]["cores"] == available_cores() // 2
         assert err.count(f"trial {row['number']:>4} ") == 1
-    assert [row["phase"] for row in rows].index("botorch") >= 6
+    assert [row["phase"] for row in rows].index("gp") >= 6
 
     _, err = run(tmp_path, *TWO, "--storage", url, "--trials", "3")
     assert len(run_json(tmp_path, "trials", "--study", "tiny.toml", "--storage", url)) == (

@@ -168,7 +168,7 @@ def test_a_study_on_the_table_needs_no_images(
     for study in ("nasbench201-cifar100", "nasbench201-imagenet16"):
         found = betanas.optimize(study, trials=20, progress=False).records()
         assert [r.state for r in found] == 20 * ["complete"]
-        assert [r.phase for r in found] == 16 * ["sobol"] + 4 * ["botorch"]
+        assert [r.phase for r in found] == 16 * ["sobol"] + 4 * ["gp"]
         table = recorded_trainings(load_definition(study).dataset.name)
         for r in found:
             network = NASBENCH201.decode(r.kernel, 32, 120 if "imagenet" in study else 100)
