@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from betanas.plugins import Registry
-from betanas.study.definition import StudyDefinition, ranked_names
+from betanas.study.definition import StudyDefinition
+from betanas.study.sections import ranked_names
 from betanas.trial import TrainingResult, TrialTask
 
 GROUP = "betanas.objectives"

@@ -16,7 +16,7 @@ from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.architecture.layers import Architecture, Layer
 from betanas.search.recommend import Recommendation
 from betanas.study.amounts import amount_text
-from betanas.study.definition import ACCURACY, LATENCY
+from betanas.study.sections import ACCURACY, LATENCY
 from betanas.trial import TrialRecord
 
 Cell = str | int | float | None

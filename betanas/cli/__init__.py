@@ -34,6 +34,7 @@ def commands() -> Typer:
         confirm_commands,
         export_commands,
         model_commands,
+        optimize_commands,
         predict_commands,
         score_commands,
         study_commands,

@@ -1,4 +1,4 @@
-"""Commands that run a study or read its trials.
+"""Commands that read a study's trials.
 
 Each imports what it needs when it runs, so that ``--help`` answers at once.
 """
@@ -11,24 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from betanas.cli.app import app, example
-from betanas.cli.begun import load_begun, trial_kernel
+from betanas.cli.begun import load_begun
 from betanas.cli.options import (
-    DeviceOption,
     JsonOption,
-    RanksOption,
     SetOption,
     StorageOption,
     StudyOption,
-    WorkersOption,
     ends_well,
     err,
     out,
-    parse_ranks,
-    parse_workers,
-    per_cent,
     print_json,
     say,
-    short,
 )
 from betanas.errors import InputError
 from betanas.jobs.load import storage_url
@@ -38,138 +31,8 @@ if TYPE_CHECKING:
 
     from betanas.analysis.ranges import RangeAdvice
     from betanas.database.stored import StoredStudy
-    from betanas.launcher.rendezvous import Node
     from betanas.search.quality import ModelQuality
     from betanas.study.definition import StudyDefinition
-
-
-@app.command(
-    epilog=example("betanas optimize --study pictures --data ~/photos --nproc-per-node auto")
-)
-@ends_well
-def optimize(
-    study: StudyOption,
-    data: Annotated[
-        str | None, typer.Option(help="Folder of images: FOLDER/train/CLASS/*.jpg, FOLDER/test/...")
-    ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(help="Add so many trials of any kind, instead of working towards the target."),
-    ] = None,
-    workers: WorkersOption = "1",
-    nproc_per_node: RanksOption = "auto",
-    device: DeviceOption = "auto",
-    nnodes: Annotated[
-        int,
-        typer.Option(
-            help="Machines that train one model together; needs $BETANAS_TOKEN, see docs/nodes.md."
-        ),
-    ] = 1,
-    rdzv_endpoint: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Of node 0; the port after it is used too."),
-    ] = None,
-    node_rank: Annotated[
-        int | None, typer.Option(help="Which node this is; node 0 owns the study.")
-    ] = None,
-    widen: Annotated[
-        bool,
-        typer.Option(
-            "--widen",
-            help="Go on with wider ranges where the best kernels press against an end: begins the "
-            "study STUDY-wide with the trials so far, and writes its file.",
-        ),
-    ] = False,
-    finals: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Then train the best again, for ever longer up to this, such as 15m: which "
-            "network is the best for so long a training? Short for --set search.finals=TIME.",
-        ),
-    ] = None,
-    storage: StorageOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Start or resume a study until its target of trials is met."""
-    import os
-
-    from betanas.launcher.rendezvous import Node
-    from betanas.study.loading import finals_override, load_definition
-
-    set_ = [*(set_ or ()), *finals_override(finals)]
-    definition = load_definition(study, set_, data)
-    url = storage_url(definition, storage)
-    ranks, several = parse_ranks(nproc_per_node), parse_workers(workers)
-    token = os.environ.get("BETANAS_TOKEN", "")
-    node = Node.from_options(nnodes, rdzv_endpoint, node_rank, token)
-    if widen:
-        definition, study = _widened(study, definition, storage, node, finals)
-        url = storage_url(definition, storage)
-    if node is not None:  # a connection that ends is told of in one line, not in torch's thirty
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    say("loading ...", err, "dim")
-    if node is not None and node.node_rank > 0:
-        from betanas.jobs.follow import follow
-
-        trainings = follow(definition, url, device, ranks, node, lambda text: say(text, err))
-        say(f"node 0 has ended; this node took part in {trainings} trainings", err)
-        if as_json:
-            print_json({"node_rank": node.node_rank, "trainings": trainings})
-        return
-    import optuna
-
-    from betanas.cli.progress import SearchProgress, tracked
-    from betanas.jobs.workers import search
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with SearchProgress(err) as progress:
-        reporter = tracked(definition, url, progress)
-        stored = search(definition, url, device, ranks, trials, reporter, node, several)
-    options = {"data": data, "storage": storage}
-    _say_best(definition, stored, study, options, architecture=not as_json)
-    if as_json:
-        print_json(_status(definition, stored))
-
-
-def _say_best(
-    definition: StudyDefinition,
-    stored: StoredStudy,
-    study: str,
-    options: dict[str, str | None],
-    *,
-    architecture: bool,
-) -> None:
-    """What a search has found, and what to do with it."""
-    from betanas.analysis.status import observed_best
-
-    best = observed_best(stored.records())
-    if best is None:
-        return
-    objective = definition.objective.name
-    what = "validation accuracy" if objective in ("train", "table") else objective
-    say(
-        f"\nbest: trial {best.number} with {per_cent(best.accuracy)} {what}, "
-        f"{short(best.num_params)} parameters, {short(best.macs)} multiply-adds",
-        err,
-    )
-    if architecture:
-        _print_trial(definition, stored, best.number)
-    found = _print_finals(stored, err)
-    which = "best" if len(stored.objectives) == 1 else "front:0"
-    which = "final" if found else which
-    storage = options["storage"]
-    same = f"--study {study}" + (f" --storage {storage}" if storage else "")
-    say(
-        f"next: betanas best {same}\n"
-        f"      betanas describe {same} --trial {best.number}\n"
-        f"      betanas trials {same}\n"
-        f"      betanas dashboard {same}\n"
-        f"      betanas train --model {study}:{which}"
-        + "".join(f" --{k} {v}" for k, v in options.items() if v),
-        err,
-    )
 
 
 @app.command(epilog=example("betanas status --study digits --json"))
@@ -189,7 +52,7 @@ def status(
         from betanas.cli.watch import follow
 
         follow(definition, stored, storage_url(definition, storage), err)
-    summary = _status(definition, stored)
+    summary = status_json(definition, stored)
     if as_json:
         print_json(summary)
         return
@@ -212,7 +75,7 @@ def status(
         say(f"volume    {summary['hypervolume']:.4g} dominated by the front")
     if summary["replicates"]:
         say(f"repeated  {summary['replicates']} trainings with other seeds")
-    _print_finals(stored, out, indent=10)
+    print_finals(stored, out, indent=10)
     _print_advice(study, storage, _advice(definition, stored), indent=10)
     _print_warnings(summary["warnings"])
 
@@ -291,7 +154,7 @@ def best(
             f"recommended  {shown(believed.predicted_value)} {what}, "
             f"standard deviation {shown(believed.predicted_std)}; {_quality(believed.quality)}"
         )
-    _print_finals(stored, out, indent=13)
+    print_finals(stored, out, indent=13)
     _print_advice(study, storage, _advice(definition, stored), indent=13)
     if front is not None:
         print_front(out, front)
@@ -360,29 +223,8 @@ def _check_port(host: str, port: int) -> None:
         ) from None
 
 
-def _widened(
-    study: str,
-    definition: StudyDefinition,
-    storage: str | None,
-    node: Node | None,
-    finals: str | None,
-) -> tuple[StudyDefinition, str]:
-    """The study of wider ranges, and its file."""
-    from betanas.jobs.load import quiet_optuna
-    from betanas.jobs.widen import begin_wider
-    from betanas.study.loading import finals_override, load_definition
-
-    if node is not None:
-        raise InputError(
-            "--widen is for one machine; once it has begun, give all nodes the file that it wrote"
-        )
-    with quiet_optuna():
-        file = begin_wider(study, definition, storage)
-    say(f"{file} has the wider ranges: from now on, --study {file}", err)
-    return load_definition(file, finals_override(finals)), str(file)
-
-
-def _status(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:
+def status_json(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Any]:
+    """What ``status --json`` says."""
     from betanas.analysis.finals import finals_of
     from betanas.analysis.status import summarize
     from betanas.jobs.front import front_of
@@ -419,22 +261,7 @@ def _quality(quality: ModelQuality) -> str:
     )
 
 
-def _print_trial(definition: StudyDefinition, stored: StoredStudy, number: int) -> None:
-    from betanas.architecture.complexity import count
-    from betanas.architecture.decoding import decode
-    from betanas.cli.tables import print_architecture
-
-    architecture = decode(
-        definition.search_family,
-        trial_kernel(stored, number),
-        definition.resolution,
-        len(stored.settings.classes),
-    )
-    images = definition.recipe.batch_size
-    print_architecture(out, architecture, count(architecture, images), images)
-
-
-def _print_finals(stored: StoredStudy, console: Console, indent: int = 8) -> bool:
+def print_finals(stored: StoredStudy, console: Console, indent: int = 8) -> bool:
     """What a study's finals say, a line each, behind a label; false if it has none."""
     from betanas.analysis.finals import finals_of
 

@@ -14,7 +14,7 @@ from betanas.architecture.cells import CellNetwork
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture, Layer
 from betanas.cli.options import per_cent, short
-from betanas.study.definition import ACCURACY, LATENCY
+from betanas.study.sections import ACCURACY, LATENCY
 from betanas.trial import TrialRecord
 
 

@@ -24,7 +24,7 @@ from betanas.database.patience import patient
 from betanas.database.rows import end_trial, put_attributes, put_parameters
 from betanas.database.settings import SCHEMA, Settings, refuse_change
 from betanas.errors import NoStudyError, StorageError, without_password
-from betanas.study.definition import ACCURACY
+from betanas.study.sections import ACCURACY
 from betanas.trial import COLUMNS, REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
 SETTINGS_KEY = "betanas"

@@ -19,7 +19,8 @@ from betanas.errors import InputError, RunError
 from betanas.objectives import Objective
 from betanas.search.plan import StudyProblem
 from betanas.search.pruning import percent_spent
-from betanas.study.definition import ACCURACY, LATENCY, StudyDefinition
+from betanas.study.definition import StudyDefinition
+from betanas.study.sections import ACCURACY, LATENCY
 from betanas.trial import Failure, Phase, TrainingResult, TrialRecord, TrialTask, left_result
 
 MAX_ATTEMPTS = 3  # workers that one kernel may take down before it is given up

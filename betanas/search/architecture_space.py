@@ -28,9 +28,9 @@ from betanas.search.rules import ArchitectureRules
 from betanas.search.sampler import KernelSampler
 from betanas.search.situation import PROPOSED
 from betanas.search.strategies import STRATEGIES
-from betanas.study.definition import LimitsConfig
 from betanas.study.feasibility import memory_bytes
 from betanas.study.loading import check_study
+from betanas.study.sections import LimitsConfig
 
 OUTSIDE = "outside_space"  # the reason of a kernel that breaks the ranges
 

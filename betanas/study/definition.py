@@ -3,9 +3,8 @@
 ``studies/README.md`` documents every key for users; a test holds the two together.
 """
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
     Field,
@@ -27,12 +26,23 @@ from betanas.study.recipe import (
     Budget,
     DatasetConfig,
     LatencyConfig,
-    Positive,
     Recipe,
     RecipeRange,
     Section,
     recipe_value,
     searched_value,
+)
+from betanas.study.sections import (
+    ACCURACY,
+    LATENCY,
+    MIN_EVALUATIONS,
+    UNTRAINED,
+    LimitsConfig,
+    ObjectiveConfig,
+    ObjectiveName,
+    SearchConfig,
+    StorageConfig,
+    TrackConfig,
 )
 
 # Defaults that have changed since, by section and by the last schema of a study's settings that had
@@ -41,129 +51,6 @@ _FORMER_DEFAULTS: dict[str, dict[int, dict[str, Any]]] = {
     "recipe": {1: {"gradient_compression": "fp16", "evaluate_every_epochs": 1, "evaluations": 0}},
     "search": {2: {"sampler": "gp"}},
 }
-
-
-MemoryLimit = Positive | Literal["auto", "none"]
-
-ObjectiveName = Literal["accuracy", "latency", "num_params", "macs", "activation_bytes"]
-# What a trial measures; the others are counted.
-ACCURACY: Final = "accuracy"
-LATENCY: Final = "latency"
-
-
-class ScaledLimits(Section):
-    """What the same kernel may cost when it is given another, larger resolution."""
-
-    resolution: Annotated[int, Field(ge=16, le=4096)]
-    num_params: Annotated[int, Field(gt=0)] | None = None
-    memory_gib: MemoryLimit = "none"
-
-
-class LimitsConfig(Section):
-    """What a network may cost; one that costs more is rejected before training."""
-
-    num_params: Annotated[int, Field(gt=0)] | None = 30_000_000
-    macs: Annotated[int, Field(gt=0)] | None = None
-    latency_ms: Positive | None = None
-    memory_gib: MemoryLimit = "auto"
-    scaled: ScaledLimits | None = None
-
-
-_UNTRAINED = ("table", "naswot", "synflow")  # objectives that no budget makes better
-MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to compare
-
-
-class SearchConfig(Section):
-    """How the study chooses kernels, and when it is done."""
-
-    sampler: Literal[
-        "botorch", "gp", "tpe", "random", "cmaes", "evolution", "nsga2", "local", "reinforce"
-    ] = "botorch"
-    acquisition: Literal["qLogNEI", "qLogEI", "LogEI", "LogPI", "UCB"] = "qLogNEI"
-    prefilter: Literal["none", "naswot", "synflow"] = "none"
-    prefilter_candidates: Annotated[int, Field(ge=2, le=64)] = 8
-    pruner: Literal["none", "median"] = "none"
-    sobol_trials: Annotated[int, Field(ge=1)] = 100
-    min_feasible: Annotated[int, Field(ge=2)] = 20
-    trials: Annotated[int, Field(ge=1)] = 200
-    start: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    finals: str | int | float | None = None
-    finals_share: Annotated[float, Field(gt=0)] = 0.5
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _check_acquisition(self) -> Self:
-        default = type(self).model_fields["acquisition"].default
-        if self.sampler not in ("botorch", "gp") and self.acquisition != default:
-            raise ValueError(
-                f"search.acquisition = {self.acquisition} is of search.sampler = botorch, but the "
-                f"sampler is {self.sampler}; leave it out, or take botorch"
-            )
-        return self
-
-
-RANKED: Final = ("naswot", "synflow", "num_params", "macs")  # what ``rank(...)`` may name
-
-
-def ranked_names(objective: str) -> tuple[str, ...]:
-    """What ``rank(NAME, ...)`` names; nothing for another objective.
-
-    >>> ranked_names("rank(naswot, num_params)")
-    ('naswot', 'num_params')
-    """
-    found = re.fullmatch(r"rank\((.*)\)", objective)
-    return tuple(name.strip() for name in found[1].split(",")) if found else ()
-
-
-class ObjectiveConfig(Section):
-    """What a trial's value is."""
-
-    name: str = "train"
-    latency_weight: Annotated[float, Field(ge=0)] = 0.0
-    table: str | None = None
-
-    @model_validator(mode="after")
-    def _check_table(self) -> Self:
-        if self.table is not None and self.name != "table":
-            raise ValueError(
-                f"objective.table is read where objective.name is table, but got {self.name}"
-            )
-        return self
-
-    @field_validator("name")
-    @classmethod
-    def _check_ranked(cls, value: str) -> str:
-        names = ranked_names(value)
-        if not set(names) <= set(RANKED) or len(set(names)) < len(names):
-            raise ValueError(
-                f"rank(...) must name some of {', '.join(RANKED)}, each once, but got {value!r}"
-            )
-        return value
-
-    @property
-    def ranked(self) -> tuple[str, ...]:
-        """What the objective ``rank(...)`` names."""
-        return ranked_names(self.name)
-
-    @property
-    def reads_images(self) -> bool:
-        """Whether the data set's images must be there."""
-        if self.ranked:
-            return "naswot" in self.ranked
-        return self.name not in ("table", "synflow")
-
-
-class StorageConfig(Section):
-    """Where the study's trials are recorded."""
-
-    url: str | None = None
-
-
-class TrackConfig(Section):
-    """Which other tools are told of the trials; a study's meaning does not depend on them."""
-
-    tensorboard: bool = False
-    mlflow: str | None = None
 
 
 class StudyDefinition(Section):
@@ -281,7 +168,7 @@ class StudyDefinition(Section):
         if self.search.finals in (None, "none"):
             return self
         asked = f"search.finals = {self.search.finals}"
-        if self.objective.name in _UNTRAINED:
+        if self.objective.name in UNTRAINED:
             raise ValueError(
                 f"{asked} trains the best for longer, but objective.name = {self.objective.name} "
                 "trains nothing; leave the one or the other out"

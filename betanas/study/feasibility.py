@@ -3,7 +3,8 @@
 from betanas.architecture.complexity import FLOAT_BYTES
 from betanas.architecture.limits import Feasibility, Limits
 from betanas.architecture.operators import OperatorTable
-from betanas.study.definition import MemoryLimit, StudyDefinition
+from betanas.study.definition import StudyDefinition
+from betanas.study.sections import MemoryLimit
 
 GIB = 2**30
 

@@ -22,7 +22,7 @@ from betanas.search.acquisitions import ACQUISITIONS, believer
 from betanas.search.botorch_model import KernelGP, fit_model
 from betanas.search.candidates import FeasibleCandidates
 from betanas.search.sampler import KernelSampler
-from betanas.study.definition import SearchConfig
+from betanas.study.sections import SearchConfig
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
 RULES = make_problem().rules
