@@ -256,16 +256,16 @@ def optimize(
     if node:
         open_objective = partial(_train_together, node=node, devices=devices, facts=ready.facts)
     folder, meant = trials_folder(url, definition.name), ready.definition
-    if ready.stored is None:
-        fresh = with_operators(
-            meant,
-            ready.settings,
-            cache_folder(folder),
-            lambda note: reporter.progress({"note": note}),
-        )
-        study_problem(meant, fresh).check_feasible()
-        ready = replace(ready, settings=fresh)
     with open_objective(meant, cache_folder(folder)) as objective:
+        if ready.stored is None:  # once the images are known to be good, for this takes seconds
+            fresh = with_operators(
+                meant,
+                ready.settings,
+                cache_folder(folder),
+                lambda note: reporter.progress({"note": note}),
+            )
+            study_problem(meant, fresh).check_feasible()
+            ready = replace(ready, settings=fresh)
         stored = StoredStudy.begin(url, definition.name, ready.settings)
         search = Search(meant, stored, devices, folder, reporter)
         if told := other_cores(stored.settings, ready.settings):
