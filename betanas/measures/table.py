@@ -74,21 +74,21 @@ class TableObjective(Objective):
 
 
 def read_table(path: Path, family: Family) -> list[Row]:
-    """Reads kernels and their results from a CSV file with a header.
+    """Reads kernels and their results from a CSV file with a header, or from a Parquet file.
 
     Args:
-        path: Columns are the family's parameters, ``value``, and ``train_seconds`` if it is known.
+        path: Columns are the family's parameters, ``value``, and ``train_seconds`` if it is known;
+            Parquet by its ending, ``.parquet``.
         family: Whose kernels they are.
 
     Raises:
         InputError: If it cannot be read, lacks a column, or has a row that breaks a rule.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), reader.fieldnames or ()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"objective.table: {path} cannot be read ({error})") from None
+    columns = rows[0].keys() if rows else ()
     missing = [name for name in (*family.names, VALUE) if name not in columns]
     if missing or not rows:
         lacks = f"lacks {', '.join(missing)}" if missing else "has none"
@@ -106,6 +106,26 @@ def read_table(path: Path, family: Family) -> list[Row]:
             raise InputError(f"objective.table: {path}, line {line}: {error}") from None
         read.append((kernel, training))
     return read
+
+
+def _csv_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _parquet_rows(path: Path) -> list[dict[str, str]]:
+    """The same texts as in a CSV file; what is missing is empty."""
+    try:
+        import pandas as pd  # noqa: PLC0415 - optional
+
+        frame = pd.read_parquet(path)
+    except ImportError:
+        raise InputError(
+            f"objective.table: {path} is a Parquet file, which needs pandas and pyarrow: "
+            "pip install 'betanas[parquet]'; or give a CSV file"
+        ) from None
+    known = frame.astype(object).where(frame.notna(), "")
+    return [{str(k): str(v) for k, v in row.items()} for row in known.to_dict("records")]
 
 
 def _parsed(parameter: Parameter, text: str) -> float | int | str:

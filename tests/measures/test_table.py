@@ -4,6 +4,7 @@ import csv
 import io
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -122,12 +123,24 @@ def write_csv(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def test_own_results_are_found_by_the_network(tmp_path: Path) -> None:
+def write_parquet(path: Path, rows: list[dict]) -> Path:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(rows)
+    frame["train_seconds"] = pandas.to_numeric(frame["train_seconds"])
+    frame.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("write", [write_csv, write_parquet])
+def test_own_results_are_found_by_the_network(
+    tmp_path: Path, write: Callable[[Path, list[dict]], Path]
+) -> None:
     dead = kernel_of_cell(
         Cell.parse("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
     )
     rows = [{**BEST, "value": value, "train_seconds": 60} for value in (0.5, 0.6)]
-    path = write_csv(tmp_path / "mine.csv", [*rows, {**dead, "value": 0.1, "train_seconds": ""}])
+    path = tmp_path / ("mine.csv" if write is write_csv else "mine.parquet")
+    write(path, [*rows, {**dead, "value": 0.1, "train_seconds": ""}])
     objective = opened(**{"objective.table": str(path)})
     definition = objective.definition
     found = {objective.run(task(definition, BEST, n, 100), print) for n in range(20)}
