@@ -99,7 +99,13 @@ def _rank(definition: StudyDefinition, cache: Path) -> Objective:
     return made
 
 
-_BUILT_IN = {"train": _train, "table": _table, "naswot": _naswot, "synflow": _synflow}
+_BUILT_IN = {
+    "train": _train,
+    "table": _table,
+    "naswot": _naswot,
+    "synflow": _synflow,
+    "rank(...)": _rank,
+}
 _REGISTRY: Registry[Callable[[StudyDefinition, Path], Objective]] = Registry(
     "objective.name", GROUP, _BUILT_IN, lambda make: make
 )
