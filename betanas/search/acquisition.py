@@ -129,12 +129,14 @@ def maximize(
         gradient: Its gradients in unit cube, ``n x d``, and features, ``n x c``.
 
     Returns:
-        Feasible kernels in falling order of value, and their values.
+        Feasible kernels in falling order of value, and their values: what was found, and all of the
+        pool, for in a small space what was found may be known already.
     """
     if len(starts):
         around = np.repeat(starts, max(1, 512 // len(starts)), axis=0)
         pool = pool.and_also(_perturbed(around, space, rules, 0.1, rng))
     values = acquisition(pool.kernels, pool.features)
+    first, first_values = pool, values
     for scale in _SCALES:
         elite = np.argsort(-values, kind="stable")[:_ELITE]
         parents = np.repeat(pool.kernels[elite], _CHILDREN, axis=0)
@@ -145,6 +147,7 @@ def maximize(
         if len(children):
             pool = pool.and_also(children)
             values = np.concatenate([values, acquisition(children.kernels, children.features)])
+    pool, values = pool.and_also(first), np.concatenate([values, first_values])
     order = np.argsort(-values, kind="stable")
     return pool.take(order), values[order]
 

@@ -24,6 +24,7 @@ from betanas.jobs.optimize import optimize
 from betanas.jobs.widen import _file, begin_wider
 from betanas.objectives import register_objective
 from betanas.search.plan import study_problem
+from betanas.search.sampler import FALLBACK
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import find_study, load_definition
 from betanas.study.writing import study_file
@@ -253,6 +254,8 @@ def plugins() -> Iterator[None]:
 SMALL_IS_GOOD = """
 family = "pyramid"
 resolution = 16
+[parameters]
+stages = [2, 3]
 [dataset]
 name = "digits"
 validation = 0.25
@@ -283,6 +286,7 @@ def test_a_wider_search_finds_what_lay_beyond(nowhere: Path, plugins: None) -> N
     new = [r for r in records if COPIED_FROM not in r.audit]
     assert [r.number for r in new] == list(range(len(records) - 6, len(records)))
     assert {r.phase for r in new} == {"gp"}
+    assert not any(FALLBACK in r.audit for r in records), "the space is small, but not exhausted"
     best = max((r for r in records if r.value), key=lambda r: r.value or 0)
     assert best in new
     assert best.parameters["width"] < 4
