@@ -36,15 +36,19 @@ class Muon:
         ]
         theirs = {id(w) for w in convolutions}
         others = [p for p in model.parameters() if id(p) not in theirs]
+        groups = [
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
         self._pairs = [(w, nn.Parameter(_matrix(w.detach()))) for w in convolutions]
         self._muon = torch.optim.Muon(
             [view for _, view in self._pairs],
             recipe.muon_learning_rate,
-            recipe.weight_decay,
-            recipe.momentum,
+            weight_decay=0.0,  # which their norm, set before each step, would undo
+            momentum=recipe.momentum,
             ns_steps=_STEPS,
         )
-        self._adam = torch.optim.Adam(others, recipe.learning_rate, recipe.betas, fused=True)
+        self._adam = torch.optim.Adam(groups, recipe.learning_rate, recipe.betas, fused=True)
         self._muon.param_groups[0]["scale"] = recipe.muon_learning_rate / recipe.learning_rate
         self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
 

@@ -66,8 +66,17 @@ def test_it_goes_on_from_its_state() -> None:
     second.load_state_dict(deepcopy(first.state_dict()))
     rate = LearningRate(RECIPE, second)
     rate.before_step(0.5, 1.0)
-    assert [group["lr"] for group in second.param_groups] == pytest.approx([0.2, 0.01])
+    assert [group["lr"] for group in second.param_groups] == pytest.approx([0.2, 0.01, 0.01])
     learn(model, first, 1)
     learn(copy, second, 1)
     for ours, theirs in zip(model.parameters(), copy.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_weight_decay_is_for_what_no_norm_undoes() -> None:
+    model = network(torch.channels_last)
+    recipe = RECIPE.model_copy(update={"weight_decay": 0.1})
+    turned, decayed, spared = Muon(recipe, model).param_groups
+    assert (turned["weight_decay"], spared["weight_decay"]) == (0.0, 0.0)
+    assert decayed["weight_decay"] == 0.1
+    assert [p.shape[0] for p in decayed["params"]] == [8, 16, 10]  # depthwise, with bias, linear
