@@ -40,6 +40,7 @@ from betanas.trial import TrainingResult, TrialRecord, TrialTask
 
 DEVICES = Devices("cpu", 1, 2**30)
 _FORK = multiprocessing.get_context("fork")
+_FRESH = multiprocessing.get_context("forkserver")
 
 STUDY = """
 family = "betanet2"
@@ -176,6 +177,19 @@ def start_process(
         run()
 
     process = _FORK.Process(target=prepared, daemon=True)
+    process.start()
+    return process
+
+
+def start_fresh_process(
+    function: Callable[..., object], *args: Any
+) -> multiprocessing.process.BaseProcess:
+    """Calls a module's function in a process that inherits nothing of this one.
+
+    What computes gradients needs that: once a test has exported a graph, torch refuses them in
+    forks of its process.
+    """
+    process = _FRESH.Process(target=function, args=args, daemon=True)
     process.start()
     return process
 

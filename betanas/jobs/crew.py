@@ -269,11 +269,24 @@ def _run_worker(
     relay = _Relay(link)
     try:
         try:
+            _check_gradients()
             work(relay, team=Team(size, relay.may_begin))
         except BetaNASError as error:
             relay.fails(error)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
+
+
+def _check_gradients() -> None:
+    """Raises RunError in a fork of a process whose threads for gradients the fork lacks."""
+    x = torch.ones(1, requires_grad=True)
+    try:
+        torch.autograd.grad(x.sum(), x)
+    except RuntimeError as error:
+        raise RunError(
+            "several workers are forks of this process, and it has computed gradients in threads "
+            "that they lack; run betanas optimize --workers, or begin with them in a new process"
+        ) from error
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

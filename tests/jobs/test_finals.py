@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from command import descendants, is_alive, run, run_json, start, wait_for, write_study
-from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, start_process, work
+from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, start_fresh_process, work
 from faults import write_definition as write_cheap
 
 from betanas.analysis.finals import finals_of
@@ -155,7 +155,7 @@ def test_several_workers_share_the_trainings_of_one_plan(
 ) -> None:
     definition, url, folder = cheap
     before = StoredStudy.load(url, "cheap").records()
-    workers = [start_process(lambda: hold(definition, url, folder)) for _ in range(3)]
+    workers = [start_fresh_process(hold, definition, url, folder) for _ in range(3)]
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0

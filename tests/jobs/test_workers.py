@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +118,33 @@ def test_what_one_worker_cannot_go_on_with_ends_all_in_one_line(tmp_path: Path) 
     assert "trainings failed and none succeeded" in err
     assert err.count("error: ") == 1
     assert "Traceback" not in err
+
+
+GRADIENTS_FIRST = """
+import torch
+
+import betanas
+
+model = torch.nn.Linear(1, 1)
+torch.export.export(model, (torch.ones(1, 1),))  # gradients are computed in threads from now on
+model(torch.ones(1, 1)).sum().backward()
+try:
+    betanas.optimize("tiny.toml", device="cpu", workers=2)
+except betanas.BetaNASError as error:
+    print(error)
+"""
+
+
+def test_forks_that_cannot_compute_gradients_say_so(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GRADIENTS_FIRST],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "begin with them in a new process" in told.stdout
 
 
 @pytest.mark.parametrize(
