@@ -16,7 +16,7 @@ from betanas.search.front import as_points, ranks, reference_point
 from betanas.search.problem import Problem
 from betanas.search.rules import Rules
 from betanas.search.space import Space
-from betanas.trial import PACE, STOPPED_EARLY, Failure, measured_ms
+from betanas.trial import STOPPED_EARLY, Failure, measured_ms
 
 PROPOSED = "betanas:proposed"  # the system attribute with a kernel that no parameter tells yet
 _LEAST_GAINS = 2  # complete trials whose gains tell what a stopped one would have gained
@@ -26,11 +26,11 @@ _LEAST_GAINS = 2  # complete trials whose gains tell what a stopped one would ha
 class Stopped:
     """Trials that a pruner ended, ours or Optuna's, with what they would have come to.
 
-    What a trial had reached is less than it would have come to. Where it has told its pace, that is
-    foreseen from what complete trials came to (``foresight.py``), from all that are complete by
-    now. Elsewhere it is expected to gain what complete trials gained, on average, from that share
-    of their budgets on; where fewer than two tell, nothing is expected. The deviation of what is
-    expected is what the model is told as noise of this observation alone.
+    What a trial had reached is less than it would have come to. That is foreseen from all trials
+    that are complete by now (``foresight.py``). While they are too few, it is expected to gain what
+    they gained, on average, from that share of their budgets on; where fewer than two tell, nothing
+    is expected. The deviation of what is expected is what the model is told as noise of this
+    observation alone.
 
     Attributes:
         kernels: ``s x d``.
@@ -62,11 +62,11 @@ class Stopped:
 
 
 def _alike(stopped: Sequence[FrozenTrial]) -> list[tuple[list[int], int]]:
-    """Places of trials that told their pace, by what is known of them at which per cent."""
+    """Places of trials of which the same is known at the same per cent; and that per cent."""
     groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for place, trial in enumerate(stopped):
         percent = last_percent(trial)
-        if PACE in trial.user_attrs and percent is not None:
+        if percent is not None:
             groups.setdefault((percent, tuple(told_by(trial, percent))), []).append(place)
     return [(places, percent) for (percent, _), places in groups.items()]
 
