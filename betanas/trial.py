@@ -24,6 +24,9 @@ STOPPED_EARLY = "stopped_early"  # the reason of a trial that ``search.pruner`` 
 # User attributes of a replicate: what it repeats (a trial's number, or ``largest ...``), and which
 # of its replicates it is.
 REPEATS, SEED_INDEX = "repeats", "seed_index"
+# User attribute of a trial: ``per cent of its budget -> passes over the training images that the
+# whole budget would allow at the speed so far``.
+PACE = "pace"
 LARGEST = "largest"  # how the name of a kernel begins that no trial had
 
 
@@ -202,7 +205,8 @@ class TrainingResult:
     """What one training returns, audited: every second of it has a name.
 
     Attributes:
-        value: Best validation top-1 in [0, 1]; None for a failed training.
+        value: Best validation top-1 in [0, 1]; None for a training that failed, or was stopped
+            before its first evaluation.
         failure: Why there is no value.
         message: The failure in words.
         epochs: Passes over the training images.

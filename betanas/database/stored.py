@@ -25,7 +25,7 @@ from betanas.database.rows import end_trial, put_attributes, put_parameters
 from betanas.database.settings import SCHEMA, Settings, refuse_change
 from betanas.errors import NoStudyError, StorageError, without_password
 from betanas.study.sections import ACCURACY
-from betanas.trial import COLUMNS, REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
+from betanas.trial import COLUMNS, PACE, REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
 SETTINGS_KEY = "betanas"
 WORKER_KEY = "worker"
@@ -202,22 +202,30 @@ class StoredStudy:
         """How many trials count towards ``search.trials``."""
         return sum(record.counts for record in self.records())
 
-    def report(self, claimed: ClaimedTrial, step: int, accuracy: float) -> bool:
-        """Records an accuracy on the way; true if the study's pruner gives the trial up for it.
+    def report(
+        self,
+        claimed: ClaimedTrial,
+        percent: int,
+        accuracy: float | None,
+        pace: float | None = None,
+    ) -> bool:
+        """Records what a trial tells on the way; true if the study's pruner gives it up for that.
 
         Args:
             claimed: Which trial.
-            step: Per cent of the budget that is spent; what comes twice counts once.
-            accuracy: The best so far.
+            percent: Of the budget that is spent; what comes twice counts once.
+            accuracy: The best so far; None before the first evaluation.
+            pace: Passes over the training images that the budget allows at the speed so far.
         """
         # A database that is away loses this point of the curve for pruner and dashboard; the
         # result itself has them all.
         with suppress(SQLAlchemyError, StorageInternalError, UpdateFinishedTrialError):
-            if (
-                step
-                not in self.study._storage.get_trial(claimed.trial._trial_id).intermediate_values
-            ):
-                claimed.trial.report(accuracy, step)
+            known = self.study._storage.get_trial(claimed.trial._trial_id)
+            paces = known.user_attrs.get(PACE, {})
+            if pace is not None and str(percent) not in paces:
+                claimed.trial.set_user_attr(PACE, paces | {str(percent): pace})
+            if accuracy is not None and percent not in known.intermediate_values:
+                claimed.trial.report(accuracy, percent)
             return claimed.trial.should_prune()
         return False
 

@@ -32,7 +32,7 @@ from betanas.measures.scored import kernel_scorer
 from betanas.objectives import Objective, find_objective
 from betanas.search.plan import study_problem
 from betanas.search.prefilter import Prefilter
-from betanas.search.pruning import PRUNERS
+from betanas.search.pruning import make_pruner
 from betanas.search.sampler import FALLBACK, KernelSampler
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord, trial_seed
@@ -94,7 +94,7 @@ class Search:
             reporter,
             prunes=len(stored.objectives) == 1,  # Optuna prunes no other studies
         )
-        stored.study.pruner = PRUNERS[definition.search.pruner]()
+        stored.study.pruner = make_pruner(definition.search)
 
     def run(
         self,

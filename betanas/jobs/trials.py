@@ -18,7 +18,7 @@ from betanas.devices.find import Devices
 from betanas.errors import InputError, RunError
 from betanas.objectives import Objective
 from betanas.search.plan import StudyProblem
-from betanas.search.pruning import percent_spent
+from betanas.search.pruning import Looks, pace
 from betanas.study.definition import StudyDefinition
 from betanas.study.sections import ACCURACY, LATENCY
 from betanas.trial import Failure, Phase, TrainingResult, TrialRecord, TrialTask, left_result
@@ -213,11 +213,12 @@ class TrialRunner:
         if left is not None:
             return left
         renewed = time.monotonic()
+        looks = Looks(task.recipe.evaluations, paces=self._definition.search.pruner == "model")
 
         def follow(news: Mapping[str, Any]) -> None:
             nonlocal renewed
             self._reporter.progress({"trial": task.number, **news})
-            if self._gives_up(claimed, task, news):
+            if self._gives_up(claimed, looks, news):
                 task.stop()
             if time.monotonic() - renewed > RENEWAL_SECONDS:
                 renewed = time.monotonic()
@@ -244,9 +245,10 @@ class TrialRunner:
         message = f"its processes were killed or hung {claimed.lease.attempts} times"
         return TrainingResult(None, Failure.KILLED, message)
 
-    def _gives_up(self, claimed: ClaimedTrial, task: TrialTask, news: Mapping[str, Any]) -> bool:
+    def _gives_up(self, claimed: ClaimedTrial, looks: Looks, news: Mapping[str, Any]) -> bool:
         """Whether the study's pruner ends a trial for what it has just told."""
-        step = percent_spent(news, task.recipe.evaluations)
-        if step is None or not self._prunes:
+        percent = looks.percent(news) if self._prunes else None
+        if percent is None:
             return False
-        return self._stored.report(claimed, step, news["best"]) and step < 100
+        gives_up = self._stored.report(claimed, percent, news.get("best"), pace(news))
+        return gives_up and percent < 100

@@ -131,7 +131,7 @@ class TrainerServer:
         except BaseException:
             self.close()
             raise
-        if result.value is None:
+        if result.value is None and not result.stopped:
             return replace(result, other_seconds=time.time() - launched)
         after = max(0.0, time.time() - (folder / RESULT_FILE).stat().st_mtime)
         return replace(result, other_seconds=result.other_seconds + after)

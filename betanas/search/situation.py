@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from betanas.arrays import FloatArray
 from betanas.database.stored import REFERENCE
+from betanas.search.foresight import foresee, last_percent, told_by
 from betanas.search.front import as_points, ranks, reference_point
 from betanas.search.problem import Problem
 from betanas.search.rules import Rules
@@ -25,15 +26,16 @@ _LEAST_GAINS = 2  # complete trials whose gains tell what a stopped one would ha
 class Stopped:
     """Trials that a pruner ended, ours or Optuna's, with what they would have come to.
 
-    What a trial had reached is less than it would have come to. So each is expected to gain what
-    complete trials gained, on average, from that share of their budgets on; how differently they
-    gained is the deviation of that expectation, which the model is told as noise of this
-    observation alone. Where fewer than two complete trials tell, nothing is expected.
+    What a trial had reached is less than it would have come to. That is foreseen from all trials
+    that are complete by now (``foresight.py``). While they are too few, it is expected to gain what
+    they gained, on average, from that share of their budgets on; where fewer than two tell, nothing
+    is expected. The deviation of what is expected is what the model is told as noise of this
+    observation alone.
 
     Attributes:
         kernels: ``s x d``.
         values: Expected values at the budget's end, ``s``; NaN where nothing is expected.
-        stds: Standard deviations of the complete trials' gains, ``s``.
+        stds: Standard deviations of the expected values, ``s``.
     """
 
     kernels: FloatArray
@@ -45,7 +47,11 @@ class Stopped:
         cls, space: Space, stopped: Sequence[FrozenTrial], complete: Sequence[FrozenTrial]
     ) -> "Stopped":
         """Reads stopped trials, and complete ones for comparison."""
-        expected = np.array([_expected(trial, complete) for trial in stopped]).reshape(-1, 2)
+        expected = np.array([_gained(trial, complete) for trial in stopped]).reshape(-1, 2)
+        for alike, percent in _alike(stopped):
+            foresight = foresee([stopped[i] for i in alike], complete, percent)
+            if foresight is not None:
+                expected[alike] = np.column_stack([foresight.values, foresight.stds])
         return cls(space.vectors([t.params for t in stopped]), expected[:, 0], expected[:, 1])
 
     @property
@@ -55,8 +61,20 @@ class Stopped:
         return Stopped(self.kernels[known], self.values[known], self.stds[known])
 
 
-def _expected(trial: FrozenTrial, complete: Sequence[FrozenTrial]) -> tuple[float, float]:
+def _alike(stopped: Sequence[FrozenTrial]) -> list[tuple[list[int], int]]:
+    """Places of trials of which the same is known at the same per cent; and that per cent."""
+    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for place, trial in enumerate(stopped):
+        percent = last_percent(trial)
+        if percent is not None:
+            groups.setdefault((percent, tuple(told_by(trial, percent))), []).append(place)
+    return [(places, percent) for (percent, _), places in groups.items()]
+
+
+def _gained(trial: FrozenTrial, complete: Sequence[FrozenTrial]) -> tuple[float, float]:
     """Value at the budget's end, and its deviation, from what complete trials gained."""
+    if not trial.intermediate_values:
+        return np.nan, np.nan
     share = max(trial.intermediate_values)
     gains = [
         t.values[0] - t.intermediate_values[share]
@@ -123,7 +141,8 @@ class Situation:
         stopped = [
             t
             for t in having(TrialState.PRUNED)
-            if t.user_attrs.get("reason", STOPPED_EARLY) == STOPPED_EARLY and t.intermediate_values
+            if t.user_attrs.get("reason", STOPPED_EARLY) == STOPPED_EARLY
+            and last_percent(t) is not None
         ]
         pending = [_proposed(t, space) for t in known if t.state == TrialState.RUNNING]
         return cls(

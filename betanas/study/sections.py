@@ -46,7 +46,8 @@ class SearchConfig(Section):
     acquisition: Literal["qLogNEI", "qLogEI", "LogEI", "LogPI", "UCB"] = "qLogNEI"
     prefilter: Literal["none", "naswot", "synflow"] = "none"
     prefilter_candidates: Annotated[int, Field(ge=2, le=64)] = 8
-    pruner: Literal["none", "median"] = "none"
+    pruner: Literal["none", "median", "model"] = "none"
+    pruner_chance: Annotated[float, Field(gt=0, lt=1)] = 0.05
     sobol_trials: Annotated[int, Field(ge=1)] = 100
     min_feasible: Annotated[int, Field(ge=2)] = 20
     trials: Annotated[int, Field(ge=1)] = 200

@@ -115,7 +115,7 @@ class Training:
         """Trains until the budget is spent; every rank returns the same value.
 
         Returns:
-            Best validation top-1, and where the time went.
+            Best validation top-1, if it was not stopped before the first, and where the time went.
 
         Raises:
             Diverged: On all ranks, if the loss of any is no longer finite.
@@ -136,7 +136,7 @@ class Training:
         while True:
             agreed = self._agree()
             over = agreed.progress >= 1 and self._clock.steps > 0
-            self._stopped = agreed.stop and bool(self._history)
+            self._stopped = agreed.stop and self._clock.steps > 0
             if self._stopped:
                 break
             if over or self._evaluation_is_due(agreed.progress):
@@ -342,7 +342,7 @@ class Training:
         latency = None if self._stopped else self._latency()
         named = startup_seconds + clock.seconds + self._evaluation_seconds - self._restored_seconds
         return TrainingResult(
-            value=max(e.accuracy for e in self._history),
+            value=max((e.accuracy for e in self._history), default=None),
             epochs=clock.epochs,
             steps=clock.steps,
             images=clock.images,

@@ -14,7 +14,7 @@ from betanas.images.placement import TrainingImages
 from betanas.launcher.client import TrainerServer
 from betanas.study.recipe import LatencyConfig
 from betanas.training.trainer import Training
-from betanas.trial import STOP_FILE, TrainingResult, TrialTask
+from betanas.trial import STOP_FILE, TrainingResult, TrialTask, left_result
 
 STEPS_PER_EPOCH = 16  # of 64 images
 
@@ -175,6 +175,23 @@ def test_a_training_that_is_told_to_stop_keeps_what_it_has(
     again = server.run(make_task(budget={"steps": 8}, recipe={"evaluations": 4}))
     assert not again.stopped
     assert [e.steps for e in again.history] == [2, 4, 6, 8]
+
+
+def test_a_training_that_is_told_to_stop_before_its_first_evaluation_has_no_value(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    task = make_task(budget={"steps": 20_000}, recipe={"evaluations": 2})
+
+    def stop(news: dict[str, Any]) -> None:
+        if news.get("spent", 0) > 0:
+            task.stop()
+
+    result = server.run(task, stop)
+    assert (result.failure, result.value, result.history) == (None, None, ())
+    assert result.stopped
+    assert 0 < result.steps < 10_000
+    assert result.images_per_second > 0
+    assert left_result(task) is not None  # whoever takes the trial over has to train nothing
 
 
 def test_a_budget_in_seconds_is_overshot_by_one_step_at_most(make_task: TaskMaker) -> None:
