@@ -1,13 +1,14 @@
 """What an older study is worth to a new one: evaluations until it is as far as a cold search.
 
-    python benchmarks/warm_start.py --output warm.json     # 20 minutes of one core; goes on if stopped
+    python benchmarks/warm_start.py --output warm.json     # half an hour of a core; may be stopped
     python benchmarks/warm_start.py --report --output benchmarks/results/warm_start.json
 
-On the BetaNet landscapes of benchmarks/landscapes.py. The source is a search of 80 evaluations on a
-landscape with another optimum, a quarter (``related``) or half of the way (``distant``) to another
-random one, other weights of the dimensions, scale, noise and first phase, and 20 GiB. ``shuffled`` is
-the related source with its values dealt out anew. A run counts its feasible evaluations, those of the
-first phase included, until its best noise-free value is what the cold search had after 50.
+On the BetaNet landscapes of benchmarks/landscapes.py. The source is a search of 80 evaluations on
+a landscape with another optimum, a quarter (``related``) or half of the way (``distant``) to
+another random one, other weights of the dimensions, scale, noise and first phase, and 20 GiB.
+``shuffled`` is the related source with its values dealt out anew; ``short`` has no source, but a
+first phase of half the length, as those with one have. A run counts its feasible evaluations, those
+of the first phase included, until its best noise-free value is what the cold search had after 50.
 """
 
 import argparse
@@ -38,7 +39,7 @@ TARGETS = {
     "b3 smooth": ("betanet3", "smooth", 20),
     "b2 tight memory": ("betanet2", "architecture", 6),
 }
-SOURCES = ("related", "distant", "shuffled")
+SOURCES = ("related", "distant", "shuffled", "short")
 
 
 def search(
@@ -73,8 +74,12 @@ def search(
     return Source(np.array(measured), np.array(values)), best
 
 
-def warm(problem: Problem, source: Source) -> Problem:
+def begun(problem: Problem, name: str, kind: str, seed: int) -> Problem:
     """The problem, begun with a source."""
+    if kind == "short":
+        half = replace(problem.sobol, sobol_trials=1, min_feasible=10)
+        return replace(problem, sobol=half)
+    source = source_of(name, kind, seed)
     with_source = replace(problem.sobol, source=source)
     chosen = opening_kernels(with_source)
     start = tuple(map(tuple, chosen.tolist()))
@@ -108,7 +113,8 @@ def needed(best: list[float], value: float) -> int:
 
 def table(results: dict[str, Any]) -> str:
     """Evaluations of each run, and the factors: the cold search's over them."""
-    lines = ["| landscape | seed | cold | " + " | ".join(SOURCES) + " |", "|---" * (3 + len(SOURCES)) + "|"]
+    head = ["landscape", "seed", "cold", *SOURCES]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     factors: dict[str, list[float]] = {kind: [] for kind in SOURCES}
     for key, runs in results.items():
         name, seed = key.split("|")
@@ -152,8 +158,8 @@ def main() -> None:
                 if kind == "cold":
                     _, best = search(problem, seed, EVALUATIONS)
                 else:
-                    begun = warm(problem, source_of(name, kind, seed))
-                    _, best = search(begun, seed, MOST, runs["cold"][EVALUATIONS - 1])
+                    until = runs["cold"][EVALUATIONS - 1]
+                    _, best = search(begun(problem, name, kind, seed), seed, MOST, until)
                 runs[kind] = [round(value, 5) for value in best]
                 print(name, seed, kind, len(best), best[-1], file=sys.stderr, flush=True)
                 if arguments.output is not None:

@@ -131,7 +131,7 @@ def _open(asked: str, definition: StudyDefinition, url: str) -> StoredStudy:
 
 
 def _databases(theirs: StudyDefinition) -> Iterator[str]:
-    """Where a study may be: where commands look for it, and where they do without BETANAS_STORAGE."""
+    """Where commands look for a study, and where they do without BETANAS_STORAGE."""
     yield storage_url(theirs, None)
     yield storage_url(theirs, theirs.storage.url or f"sqlite:///storage/{theirs.name}.db")
 

@@ -43,20 +43,20 @@ class SourceMean(ConstantMean):  # type: ignore[misc,unused-ignore]
             self._weights = precision @ residual
             self._constant = source.mean_module.constant.detach().clone()
         # In a tuple, torch does not take the source's parameters for those of this mean.
-        self._covariance = (source.covar_module.requires_grad_(False),)
+        self._covariance = (source.covar_module.requires_grad_(requires_grad=False),)
         self._known, self._scale, self._shift = source.train_inputs[0], scale, shift
         self.weight = 0.0
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - GPyTorch's name
         """Prior mean of standardised values at ``... x (e + c)`` inputs, ``...``."""
-        constant = super().forward(input)
+        constant: torch.Tensor = super().forward(input)
         return constant + self.weight * self.guess(input) if self.weight else constant
 
     def guess(self, inputs: torch.Tensor) -> torch.Tensor:
         """The source's posterior mean at ``... x (e + c)`` inputs, standardised there, ``...``."""
         asked = inputs.reshape(-1, inputs.shape[-1]) * self._scale + self._shift
-        found = self._covariance[0](asked, self._known).to_dense() @ self._weights
-        return (self._constant + found).reshape(inputs.shape[:-1])
+        near: torch.Tensor = self._covariance[0](asked, self._known).to_dense()
+        return (self._constant + near @ self._weights).reshape(inputs.shape[:-1])
 
 
 def source_weight(plain: KernelGP, guided: KernelGP, guess: torch.Tensor) -> float:
@@ -107,4 +107,5 @@ def _left_out_errors(model: KernelGP, columns: torch.Tensor) -> torch.Tensor:
         precision = torch.linalg.inv(noisy_covariance(model))
         half = precision @ columns
         inner = precision - half @ torch.linalg.solve(columns.T @ half, half.T)
-        return inner @ model.train_targets / inner.diagonal().clamp_min(1e-12)
+        targets: torch.Tensor = model.train_targets
+        return inner @ targets / inner.diagonal().clamp_min(1e-12)

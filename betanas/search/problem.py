@@ -13,6 +13,7 @@ from betanas.search.rules import Rules
 from betanas.search.space import Space
 
 MAX_SOBOL_TRIALS = 20_000
+_SPARED = 3  # feasible points of the first phase, by a kernel of a source
 _PROBE = 2**17  # kernels to try before saying that nothing is feasible
 
 R_co = TypeVar("R_co", bound=Rules, covariant=True)
@@ -49,8 +50,9 @@ class Problem(Generic[R_co]):
         objectives: Names of a trial's values, the accuracy first: that is to rise, all others, of
             which the rules know some (``Rules.costs``), to fall.
         source: Of whose values the strategy's model guesses those here; None for none.
-        given: How many of ``start`` are the source's: each spares the first phase its last feasible
-            point.
+        given: How many of ``start`` are the source's. Each spares the first phase three feasible
+            points, the last ones: with a quarter of them given, half of a phase of half the length
+            is the source's.
     """
 
     space: Space
@@ -95,12 +97,12 @@ class Problem(Generic[R_co]):
         if not self.given:
             return self._phase[0]
         feasible = self._phase[1]
-        return int(feasible[max(len(feasible) - self.given, 1) - 1]) + 1
+        return int(feasible[max(len(feasible) - _SPARED * self.given, 1) - 1]) + 1
 
     @property
-    def feasible_in_phase(self) -> int:
-        """Feasible points of the first phase, if nothing is given."""
-        return len(self._phase[1])
+    def most_given(self) -> int:
+        """How many kernels of a source may be tried first."""
+        return len(self._phase[1]) // (_SPARED + 1)
 
     @cached_property
     def _phase(self) -> tuple[int, IntArray]:

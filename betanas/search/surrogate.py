@@ -108,6 +108,7 @@ class Surrogate:
 
     Attributes:
         model: BoTorch's.
+        plain: The same with a constant prior mean.
         inputs: Its inputs for the observations, ``n x (e + c)``.
     """
 
@@ -125,21 +126,22 @@ class Surrogate:
         fit = partial(
             fit_model, self.inputs, observed.values, space.encoded_width, stds=observed.stds
         )
-        self._plain = self.model = fit(None if start is None else start._plain)
+        self.plain: KernelGP = fit(None if start is None else start.plain)
+        self.model: KernelGP = self.plain
         if source is not None:
             self._follow(source, fit)
 
     def _follow(self, source: Surrogate, fit: Callable[..., KernelGP]) -> None:
-        """Takes a source's posterior mean into the model's, as far as leave-one-out bears it out."""
+        """Lets a source's posterior mean into the model's, as far as leave-one-out bears it out."""
         from betanas.search.prior import guess_slope, source_weight
 
         mean = self._mean_after(source)
         guess = mean.guess(self.inputs)
-        mean.weight = max(guess_slope(self._plain, guess), 0.0)
+        mean.weight = max(guess_slope(self.plain, guess), 0.0)
         if not mean.weight:
             return
-        guided = fit(self._plain, mean=mean)
-        mean.weight = source_weight(self._plain, guided, guess)
+        guided = fit(self.plain, mean=mean)
+        mean.weight = source_weight(self.plain, guided, guess)
         if mean.weight:
             self.model = guided
 

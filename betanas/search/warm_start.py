@@ -62,7 +62,7 @@ class WarmStart:
 def opening_kernels(problem: Problem[Rules]) -> FloatArray:
     """Kernels of a problem's source that are worth a trial before all others, ``m x d``.
 
-    At most as many as half of the first phase's feasible points. They lie inside the space, are
+    At most ``problem.most_given``. They lie inside the space, are
     feasible under the problem's own rules and differ in what they are, from one another and from
     those that the problem starts with. Of twice as many best ones, those are taken that lie
     farthest apart: the best, then again and again the one farthest from all that are taken.
@@ -71,7 +71,7 @@ def opening_kernels(problem: Problem[Rules]) -> FloatArray:
         problem: With a source; it has taken none of its kernels yet.
     """
     source, space, rules = problem.source, problem.space, problem.rules
-    wanted = problem.feasible_in_phase // 2
+    wanted = problem.most_given
     nothing = np.zeros((0, len(space.names)))
     if source is None or not wanted:
         return nothing
@@ -79,7 +79,8 @@ def opening_kernels(problem: Problem[Rules]) -> FloatArray:
     kernels, values = source.kernels[inside], source.values[inside]
     kernels = kernels[np.argsort(-values, kind="stable")]
     kernels = kernels[rules.assess(kernels).feasible] if len(kernels) else nothing
-    known, best = {rules.identity(np.array(k)) for k in problem.start}, []
+    known = {rules.identity(np.array(k)) for k in problem.start}
+    best: list[FloatArray] = []
     for kernel in kernels:
         if len(best) < 2 * wanted and rules.identity(kernel) not in known:
             known.add(rules.identity(kernel))

@@ -1,4 +1,4 @@
-"""Another study's posterior mean as a prior mean: it helps where it is right, and leaves no harm."""
+"""Another study's posterior mean as a prior mean: it helps where it is right, else it goes."""
 
 from dataclasses import replace
 
