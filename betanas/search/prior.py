@@ -56,7 +56,8 @@ class SourceMean(ConstantMean):  # type: ignore[misc,unused-ignore]
         """The source's posterior mean at ``... x (e + c)`` inputs, standardised there, ``...``."""
         asked = inputs.reshape(-1, inputs.shape[-1]) * self._scale + self._shift
         near: torch.Tensor = self._covariance[0](asked, self._known).to_dense()
-        return (self._constant + near @ self._weights).reshape(inputs.shape[:-1])
+        found: torch.Tensor = self._constant + near @ self._weights
+        return found.reshape(inputs.shape[:-1])
 
 
 def source_weight(plain: KernelGP, guided: KernelGP, guess: torch.Tensor) -> float:
@@ -107,5 +108,5 @@ def _left_out_errors(model: KernelGP, columns: torch.Tensor) -> torch.Tensor:
         precision = torch.linalg.inv(noisy_covariance(model))
         half = precision @ columns
         inner = precision - half @ torch.linalg.solve(columns.T @ half, half.T)
-        targets: torch.Tensor = model.train_targets
-        return inner @ targets / inner.diagonal().clamp_min(1e-12)
+        errors: torch.Tensor = inner @ model.train_targets / inner.diagonal().clamp_min(1e-12)
+        return errors

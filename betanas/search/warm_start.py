@@ -62,10 +62,10 @@ class WarmStart:
 def opening_kernels(problem: Problem[Rules]) -> FloatArray:
     """Kernels of a problem's source that are worth a trial before all others, ``m x d``.
 
-    At most ``problem.most_given``. They lie inside the space, are
-    feasible under the problem's own rules and differ in what they are, from one another and from
-    those that the problem starts with. Of twice as many best ones, those are taken that lie
-    farthest apart: the best, then again and again the one farthest from all that are taken.
+    At most ``problem.most_given``. They lie inside the space, are feasible under the problem's own
+    rules and differ in what they are, from one another and from those that the problem starts
+    with. Of twice as many best ones, those are taken that lie farthest apart: the best, then again
+    and again the one farthest from all that are taken.
 
     Args:
         problem: With a source; it has taken none of its kernels yet.
