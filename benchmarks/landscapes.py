@@ -69,7 +69,9 @@ def betanet_feasibility(family: str, memory_gib: int) -> Feasibility:
     return Feasibility(FAMILIES[family], CLASSES, BATCH, SLOTS, limits)
 
 
-def betanet(name: str, family: str, kind: str, memory_gib: int, seed: int) -> Problem:
+def betanet(
+    name: str, family: str, kind: str, memory_gib: int, seed: int, apart: float = 0.0
+) -> Problem:
     """A BetaNet landscape.
 
     Args:
@@ -78,6 +80,8 @@ def betanet(name: str, family: str, kind: str, memory_gib: int, seed: int) -> Pr
         kind: ``smooth`` or ``architecture``.
         memory_gib: Limit of a training step.
         seed: Of the optimum, the dimensions' weights and the Sobol phase.
+        apart: Moves the optimum so much of the way to another random feasible kernel, and the
+            weights by factors of that deviation (of their logarithm).
     """
     space = Space(FAMILIES[family].parameters)
     feasibility = betanet_feasibility(family, memory_gib)
@@ -89,6 +93,8 @@ def betanet(name: str, family: str, kind: str, memory_gib: int, seed: int) -> Pr
     centre = described[0]
     spread = described.std(axis=0) + 1e-9
     weights = rng.lognormal(sigma=0.8, size=described.shape[1])
+    centre = centre + apart * (described[1] - centre)
+    weights = weights * rng.lognormal(sigma=apart, size=len(weights))
 
     def squared(x: FloatArray) -> FloatArray:
         return np.asarray(((describe(x) - centre) / spread) ** 2 @ weights)

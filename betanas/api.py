@@ -8,7 +8,13 @@ from betanas.cli.options import err, parse_workers
 from betanas.cli.progress import SearchProgress, tracked
 from betanas.jobs.load import LoadedStudy, quiet_optuna, storage_url
 from betanas.jobs.workers import search
-from betanas.study.loading import Overrides, finals_override, load_definition, override_lines
+from betanas.study.loading import (
+    Overrides,
+    finals_override,
+    load_definition,
+    override_lines,
+    warm_start_override,
+)
 
 
 def optimize(  # noqa: PLR0913 - the options of the command
@@ -23,6 +29,7 @@ def optimize(  # noqa: PLR0913 - the options of the command
     *,
     workers: int | str = 1,
     finals: str | None = None,
+    warm_start: str | Path | None = None,
 ) -> LoadedStudy:
     """Starts a study, or goes on with it, until its target of trials is met.
 
@@ -44,6 +51,8 @@ def optimize(  # noqa: PLR0913 - the options of the command
             share of the cores or a GPU of its own; ``"auto"`` measures how many are worth it.
         finals: For how long the network is to be trained that is looked for, such as ``"15m"``: the
             best are then trained again, ever longer up to that; ``search.finals`` if left out.
+        warm_start: Another study that a new one begins from, by name or file: see
+            ``docs/warm-start.md``; ``search.warm_start`` if left out.
 
     Returns:
         The study.
@@ -52,7 +61,9 @@ def optimize(  # noqa: PLR0913 - the options of the command
         InputError: For a study, images, a device or a database that do not work.
         RunError: If no training succeeds.
     """
-    asked = [*override_lines(overrides), *finals_override(finals)]
+    asked = [
+        *override_lines(overrides), *finals_override(finals), *warm_start_override(warm_start)
+    ]  # fmt: skip
     definition = load_definition(study, asked, data)
     url = storage_url(definition, storage)
     console = err if progress else Console(quiet=True, force_terminal=False)

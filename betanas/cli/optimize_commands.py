@@ -84,6 +84,14 @@ def optimize(
             "network is the best for so long a training? Short for --set search.finals=TIME.",
         ),
     ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Begin a new study from what another one of its family has measured, also of "
+            "other images, resolution or budget. Short for --set search.warm_start=STUDY.",
+        ),
+    ] = None,
     storage: StorageOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -92,16 +100,16 @@ def optimize(
     import os
 
     from betanas.launcher.rendezvous import Node
-    from betanas.study.loading import finals_override, load_definition
+    from betanas.study.loading import finals_override, load_definition, warm_start_override
 
-    set_ = [*(set_ or ()), *finals_override(finals)]
-    definition = load_definition(study, set_, data)
+    own = [*finals_override(finals), *warm_start_override(warm_start)]
+    definition = load_definition(study, [*(set_ or ()), *own], data)
     url = storage_url(definition, storage)
     ranks, several = parse_ranks(nproc_per_node), parse_workers(workers)
     token = os.environ.get("BETANAS_TOKEN", "")
     node = Node.from_options(nnodes, rdzv_endpoint, node_rank, token)
     if widen:
-        definition, study = _widened(study, definition, storage, node, finals)
+        definition, study = _widened(study, definition, storage, node, own)
         url = storage_url(definition, storage)
     if node is not None:  # a connection that ends is told of in one line, not in torch's thirty
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -173,12 +181,12 @@ def _widened(
     definition: StudyDefinition,
     storage: str | None,
     node: Node | None,
-    finals: str | None,
+    overrides: list[str],
 ) -> tuple[StudyDefinition, str]:
     """The study of wider ranges, and its file."""
     from betanas.jobs.load import quiet_optuna
     from betanas.jobs.widen import begin_wider
-    from betanas.study.loading import finals_override, load_definition
+    from betanas.study.loading import load_definition
 
     if node is not None:
         raise InputError(
@@ -187,7 +195,7 @@ def _widened(
     with quiet_optuna():
         file = begin_wider(study, definition, storage)
     say(f"{file} has the wider ranges: from now on, --study {file}", err)
-    return load_definition(file, finals_override(finals)), str(file)
+    return load_definition(file, overrides), str(file)
 
 
 def _print_trial(definition: StudyDefinition, stored: StoredStudy, number: int) -> None:

@@ -60,7 +60,7 @@ class SearchProgress:
         self._say(
             f"study {definition.name} {verb}: {done['feasible']} of {done['target']} trials, "
             f"{definition.family} at R={definition.resolution}, "
-            f"{len(stored.settings.classes)} classes, {_opening_words(opening, definition)}"
+            f"{len(stored.settings.classes)} classes, {_opening_words(opening, definition, stored)}"
         )
         self._began = time.monotonic()
         if self._live is not None:
@@ -183,11 +183,15 @@ def tracked(definition: StudyDefinition, url: str, progress: SearchProgress) -> 
     return Tracked(progress, makers, lambda text: say(f"warning: {text}", err, "yellow"))
 
 
-def _opening_words(opening: int, definition: StudyDefinition) -> str:
+def _opening_words(opening: int, definition: StudyDefinition, stored: StoredStudy) -> str:
     """What the search opens with."""
-    named = len(definition.search.start)
-    points = f"{opening - named} Sobol points first"
-    return f"{', '.join(definition.search.start)} and {points}" if named else points
+    named, told = list(definition.search.start), stored.settings.warm_start
+    points = opening - len(named)
+    if told is not None:
+        given = len(told["opening"])
+        points -= given
+        named += [f"{given} of the best kernels of {told['study']}"] if given else []
+    return " and ".join([*([", ".join(named)] if named else []), f"{points} Sobol points first"])
 
 
 def _duration(seconds: float) -> str:

@@ -37,6 +37,7 @@ class Settings:
         operators: ``OperatorTable`` of training steps as JSON, measured when the study began; None
             if it was not.
         answering: Likewise of the answers whose latency counts.
+        warm_start: ``WarmStart`` as JSON: what another study told this one; None for none.
         schema: Of this record.
     """
 
@@ -51,6 +52,7 @@ class Settings:
     cores: int | None = None
     operators: Mapping[str, Any] | None = None
     answering: Mapping[str, Any] | None = None
+    warm_start: Mapping[str, Any] | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from betanas.jobs.finals import hold_finals, is_due
 from betanas.jobs.front import note_reference
 from betanas.jobs.timing import with_operators
 from betanas.jobs.trials import Reporter, TrialRunner
+from betanas.jobs.warm_start import check_source, with_opening, with_source
 from betanas.launcher.leading import LeadingTrainer
 from betanas.launcher.link import introduction
 from betanas.launcher.objective import TrainObjective
@@ -211,10 +212,11 @@ def prepare(definition: StudyDefinition, url: str, devices: Devices) -> Prepared
     try:
         stored = StoredStudy.load(url, definition.name)
     except NoStudyError:
-        return Prepared(definition, fresh, facts, None)
+        return Prepared(definition, with_source(definition, fresh, url), facts, None)
     meant = definition.as_of(stored.settings.schema)
     fresh = new_settings(meant, facts, devices)
     stored.refuse_change(fresh)
+    check_source(meant, stored.settings)
     return Prepared(meant, fresh, facts, stored)
 
 
@@ -265,8 +267,10 @@ def optimize(
                 lambda note: reporter.progress({"note": note}),
             )
             study_problem(meant, fresh).check_feasible()
+            fresh = with_opening(meant, fresh)
             ready = replace(ready, settings=fresh)
         stored = StoredStudy.begin(url, definition.name, ready.settings)
+        check_source(meant, stored.settings)  # another worker may have begun it just now
         search = Search(meant, stored, devices, folder, reporter)
         if told := other_cores(stored.settings, ready.settings):
             reporter.progress({"note": told})

@@ -21,6 +21,7 @@ from botorch.posteriors import GPyTorchPosterior
 from gpytorch.distributions import MultivariateNormal
 from gpytorch.kernels import Kernel, ScaleKernel
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
+from gpytorch.means import Mean
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import LogNormalPrior
 from gpytorch.settings import max_cholesky_size
@@ -106,6 +107,7 @@ def fit_model(
     parameters: int,
     start: SingleTaskGP | None = None,
     stds: FloatArray | None = None,
+    mean: Mean | None = None,
 ) -> KernelGP:
     """Fits BoTorch's Gaussian process with its own priors.
 
@@ -115,12 +117,14 @@ def fit_model(
         parameters: How many of the inputs are parameters, e.
         start: An earlier fit of as many inputs, where this one begins; None for the priors' modes.
         stds: Standard deviations of values beside the noise that all have, ``n``; None for none.
+        mean: A ``ConstantMean``, or what adds to one; None for a constant.
     """
     targets = torch.from_numpy(np.asarray(values, dtype=np.float64)).unsqueeze(1)
     model = KernelGP(
         inputs,
         targets,
         covar_module=_covariance(parameters, inputs.shape[1]),
+        mean_module=mean,
         likelihood=_likelihood(targets, stds),
         outcome_transform=Standardize(m=1),
     )

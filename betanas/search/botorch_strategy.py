@@ -18,10 +18,11 @@ from betanas.arrays import FloatArray
 from betanas.errors import InputError
 from betanas.search.acquisition import Candidates, FeasiblePool, maximize
 from betanas.search.acquisitions import Acquisition, AcquisitionMaker, find_acquisition
+from betanas.search.problem import Source
 from betanas.search.rules import Rules
 from betanas.search.situation import Situation
 from betanas.search.space import Space
-from betanas.search.surrogate import Observations, Surrogate, one_thread
+from betanas.search.surrogate import Observations, Surrogate, one_thread, source_model
 
 POOL = 1024  # feasible kernels from all over the space
 LEAST_OBSERVATIONS = 2
@@ -37,12 +38,14 @@ class Evidence:
         values: Their values, ``n``.
         stds: Standard deviations of the values beside the noise that all have, ``n``.
         pending: Kernels that are being trained, ``p x d``.
+        source: What another study has measured; None for none.
     """
 
     kernels: FloatArray
     values: FloatArray
     stds: FloatArray
     pending: FloatArray
+    source: Source | None = None
 
 
 class BoTorchProposer:
@@ -64,6 +67,7 @@ class BoTorchProposer:
         self._space, self._pool = space, FeasiblePool(space, POOL, seed)
         self._make: AcquisitionMaker = find_acquisition(acquisition)
         self._earlier: tuple[bytes, Surrogate] | None = None
+        self._source: tuple[Source, Surrogate] | None = None
 
     def propose(
         self, rules: Rules, evidence: Evidence, known: set[Hashable], rng: np.random.Generator
@@ -92,7 +96,8 @@ class BoTorchProposer:
         """Feasible kernels in falling order of the acquisition function."""
         kernels, pending = evidence.kernels, evidence.pending
         features = rules.assess(kernels).features
-        surrogate = self._fit(Observations(kernels, features, evidence.values, evidence.stds))
+        observed = Observations(kernels, features, evidence.values, evidence.stds)
+        surrogate = self._fit(observed, self._guessing(rules, evidence.source))
         waiting = (
             surrogate.inputs_of(pending, rules.assess(pending).features) if len(pending) else None
         )
@@ -110,7 +115,15 @@ class BoTorchProposer:
         )
         return found
 
-    def _fit(self, observed: Observations) -> Surrogate:
+    def _guessing(self, rules: Rules, source: Source | None) -> Surrogate | None:
+        """The model of what another study has measured, fitted once."""
+        if source is None:
+            return None
+        if self._source is None or self._source[0] is not source:
+            self._source = source, source_model(self._space, rules, source)
+        return self._source[1]
+
+    def _fit(self, observed: Observations, source: Surrogate | None) -> Surrogate:
         """The model of all values, begun where a fit to the first of them has ended.
 
         Fits from the priors come at fixed numbers of values, so that where one begins depends on
@@ -121,12 +134,12 @@ class BoTorchProposer:
         every = max(_COLD_EVERY, 2 ** (number.bit_length() - 4))
         known = number // every * every
         if known in (0, number):
-            return Surrogate(self._space, observed)
+            return Surrogate(self._space, observed, source=source)
         first = observed.take(slice(known))
         key = b"".join(part.tobytes() for part in (first.kernels, first.values, first.stds))
         if self._earlier is None or self._earlier[0] != key:
             self._earlier = key, Surrogate(self._space, first)
-        return Surrogate(self._space, observed, start=self._earlier[1])
+        return Surrogate(self._space, observed, self._earlier[1], source)
 
 
 class BoTorchStrategy:
@@ -153,6 +166,7 @@ class BoTorchStrategy:
             np.concatenate([values, stopped.values, np.full(len(failed), values.min())]),
             np.concatenate([np.zeros(len(values)), stopped.stds, np.zeros(len(failed))]),
             situation.pending,
+            situation.problem.source,
         )
         return self._proposer.propose(situation.rules, evidence, situation.known, rng)
 

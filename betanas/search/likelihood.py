@@ -12,6 +12,7 @@ from gpytorch.kernels import AdditiveKernel, Kernel
 from gpytorch.likelihoods import Likelihood
 from gpytorch.likelihoods.noise_models import HomoskedasticNoise
 from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.models import ExactGP
 from gpytorch.priors import LogNormalPrior
 from linear_operator.utils.cholesky import psd_safe_cholesky
 
@@ -25,8 +26,8 @@ class FitClosure:
     (Rasmussen and Williams, 2006, "Gaussian Processes for Machine Learning", eqs. 5.8 and 5.9).
 
     Args:
-        mll: Whose model has a sum of scaled Matern 5/2 processes, a constant mean, and log-normal
-            priors.
+        mll: Whose model has a sum of scaled Matern 5/2 processes, log-normal priors, and a mean of
+            which a constant is learnt.
     """
 
     def __init__(self, mll: ExactMarginalLogLikelihood) -> None:
@@ -67,7 +68,7 @@ class FitClosure:
             covariance += variance * correlation
         factor = psd_safe_cholesky(covariance)
         inverse = torch.cholesky_inverse(factor)
-        residual = targets - found[1]
+        residual = targets - model.mean_module(inputs)
         weights = inverse @ residual
         value = -0.5 * (residual @ weights + len(targets) * _LOG_2PI)
         value -= factor.diagonal().log().sum()
@@ -86,6 +87,14 @@ class FitClosure:
 def parts(covariance: Kernel) -> Sequence[Kernel]:
     """The scaled processes whose sum a model's covariance is."""
     return list(covariance.kernels) if isinstance(covariance, AdditiveKernel) else [covariance]
+
+
+def noisy_covariance(model: ExactGP) -> torch.Tensor:
+    """Covariance of a model's n targets, their noise included, ``n x n``."""
+    (inputs,) = model.train_inputs
+    noise = model.likelihood.noise.expand(len(inputs))
+    found: torch.Tensor = model.covar_module(inputs).to_dense() + torch.diag(noise)
+    return found
 
 
 def learnt_noise(likelihood: Likelihood) -> HomoskedasticNoise:

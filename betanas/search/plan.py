@@ -5,6 +5,7 @@ from betanas.database.settings import Settings
 from betanas.search.problem import Problem
 from betanas.search.rules import ArchitectureRules
 from betanas.search.space import Space
+from betanas.search.warm_start import WarmStart
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import study_feasibility
 
@@ -16,7 +17,7 @@ def study_problem(definition: StudyDefinition, settings: Settings) -> StudyProbl
     memory, scaled_memory = settings.memory_bytes, settings.scaled_memory_bytes
     classes, device = len(settings.classes), settings.device or "cpu"
     operators, answering = settings.operators, settings.answering
-    return planned_problem(
+    problem = planned_problem(
         definition,
         classes,
         memory,
@@ -25,6 +26,8 @@ def study_problem(definition: StudyDefinition, settings: Settings) -> StudyProbl
         None if operators is None else OperatorTable.from_json(operators),
         None if answering is None else OperatorTable.from_json(answering),
     )
+    told = settings.warm_start
+    return problem if told is None else WarmStart.from_json(told).begin(problem)
 
 
 def planned_problem(

@@ -7,15 +7,29 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy.stats import qmc
 
-from betanas.arrays import BoolArray, FloatArray
+from betanas.arrays import BoolArray, FloatArray, IntArray
 from betanas.errors import InputError
 from betanas.search.rules import Rules
 from betanas.search.space import Space
 
 MAX_SOBOL_TRIALS = 20_000
+_SPARED = 3  # feasible points of the first phase, by a kernel of a source
 _PROBE = 2**17  # kernels to try before saying that nothing is feasible
 
 R_co = TypeVar("R_co", bound=Rules, covariant=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What another study has measured of a problem's kernels; some may lie outside its space.
+
+    Attributes:
+        kernels: ``n x d``; a choice is one of the options that the space has.
+        values: Of whatever mean and scale, more is better, ``n``.
+    """
+
+    kernels: FloatArray
+    values: FloatArray
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,10 @@ class Problem(Generic[R_co]):
         start: Kernels before the first point, each ``d``; they are rejected like any others.
         objectives: Names of a trial's values, the accuracy first: that is to rise, all others, of
             which the rules know some (``Rules.costs``), to fall.
+        source: Of whose values the strategy's model guesses those here; None for none.
+        given: How many of ``start`` are the source's. Each spares the first phase three feasible
+            points, the last ones: with a quarter of them given, half of a phase of half the length
+            is the source's.
     """
 
     space: Space
@@ -44,6 +62,8 @@ class Problem(Generic[R_co]):
     min_feasible: int
     start: tuple[tuple[float, ...], ...] = ()
     objectives: tuple[str, ...] = ("accuracy",)
+    source: Source | None = None
+    given: int = 0
 
     def sobol_points(self, first: int, number: int) -> FloatArray:
         """Kernels ``first`` to ``first + number - 1`` of the sequence, ``number x d``."""
@@ -74,6 +94,19 @@ class Problem(Generic[R_co]):
         Raises:
             InputError: If the rules leave so little of the space that the phase would not end.
         """
+        if not self.given:
+            return self._phase[0]
+        feasible = self._phase[1]
+        return int(feasible[max(len(feasible) - _SPARED * self.given, 1) - 1]) + 1
+
+    @property
+    def most_given(self) -> int:
+        """How many kernels of a source may be tried first."""
+        return len(self._phase[1]) // (_SPARED + 1)
+
+    @cached_property
+    def _phase(self) -> tuple[int, IntArray]:
+        """Points of the whole first phase, and which of them are feasible."""
         end, found = self.sobol_trials, 0
         sequence = self._sequence()
         seen = np.zeros(0, dtype=bool)
@@ -81,10 +114,11 @@ class Problem(Generic[R_co]):
             seen = np.concatenate([seen, self._feasible(sequence.random(1024))])
             found = int(seen[:end].sum())
             if found >= self.min_feasible:
-                return end
+                return end, np.flatnonzero(seen[:end])
             reached = np.flatnonzero(np.cumsum(seen) >= self.min_feasible)
             if len(reached):
-                return max(self.sobol_trials, int(reached[0]) + 1)
+                end = max(end, int(reached[0]) + 1)
+                return end, np.flatnonzero(seen[:end])
         raise InputError(
             f"search.min_feasible = {self.min_feasible} would take more than "
             f"{MAX_SOBOL_TRIALS:,} Sobol trials: {self._explain_infeasible()}"

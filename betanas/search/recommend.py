@@ -16,7 +16,7 @@ from betanas.search.problem import Problem
 from betanas.search.quality import ModelQuality, widened, widening
 from betanas.search.rules import Rules
 from betanas.search.space import Space
-from betanas.search.surrogate import Observations, Surrogate, one_thread
+from betanas.search.surrogate import Observations, Surrogate, one_thread, source_model
 from betanas.trial import Failure, TrialRecord, measured_ms
 
 MIN_TRIALS = 4
@@ -89,7 +89,9 @@ def _recommend(
     kernels, values = kernels[learnt], values[learnt]
     features = rules.assess(kernels).features
     observed = Observations(kernels, features, values, np.zeros_like(values))
-    surrogate = Surrogate(space, observed)
+    told = problem.source
+    source = None if told is None else source_model(space, rules, told)
+    surrogate = Surrogate(space, observed, source=source)
     mean_of = posterior_mean(surrogate.model)
     best = kernels[np.argsort(-values, kind="stable")[:8]]
     rng = np.random.default_rng([seed, len(complete)])
@@ -103,7 +105,7 @@ def _recommend(
         partial(surrogate.gradients, mean_of),
     )
     mean, std = surrogate.predict(found.kernels[:1], found.features[:1])
-    predicted, raw, folds = _cross_validated(space, observed)
+    predicted, raw, folds = _cross_validated(space, observed, source)
     errors = values - predicted
     quality = ModelQuality(
         values,
@@ -128,7 +130,7 @@ def evenly_ranked(values: FloatArray, most: int) -> IntArray:
 
 
 def _cross_validated(
-    space: Space, observed: Observations
+    space: Space, observed: Observations, source: Surrogate | None
 ) -> tuple[FloatArray, FloatArray, IntArray]:
     """Predicts every value by a model that was fitted without it, hyperparameters and all.
 
@@ -145,7 +147,7 @@ def _cross_validated(
     fold = np.argsort(np.argsort(first))[which] % min(FOLDS, len(first))
     for number in range(int(fold.max()) + 1):
         out = fold == number
-        surrogate = Surrogate(space, observed.take(~out))
+        surrogate = Surrogate(space, observed.take(~out), source=source)
         mean[out], of_mean = surrogate.predict(kernels[out], observed.features[out])
         std[out] = np.hypot(of_mean, surrogate.model.noise_std)
     return mean, std, fold

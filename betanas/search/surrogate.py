@@ -9,16 +9,18 @@ that takes 0.3 s of a processor, without it 2 s.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from betanas.arrays import BoolArray, FloatArray
+from betanas.search.problem import Source
+from betanas.search.rules import Rules
 from betanas.search.space import Space
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from botorch.acquisition import AcquisitionFunction
 
     from betanas.search.botorch_model import KernelGP
+    from betanas.search.prior import SourceMean
 
 _CHUNK = 256  # kernels that are asked about at once
 
@@ -84,13 +87,13 @@ class InputScaling:
     """
 
     def __init__(self, space: Space, features: FloatArray) -> None:
-        self._space, self._low = space, features.min(axis=0)
-        self.width = np.maximum(features.max(axis=0) - self._low, 1e-6)
+        self._space, self.low = space, features.min(axis=0)
+        self.width = np.maximum(features.max(axis=0) - self.low, 1e-6)
 
     def __call__(self, kernels: FloatArray, features: FloatArray) -> FloatArray:
         """From kernels, ``n x d``, and features, ``n x c``, to inputs, ``n x (e + c)``."""
         encoded = self._space.encode(kernels)
-        return np.column_stack([encoded, (features - self._low) / self.width])
+        return np.column_stack([encoded, (features - self.low) / self.width])
 
 
 class Surrogate:
@@ -100,26 +103,64 @@ class Surrogate:
         space: The ranges.
         observed: n >= 2 measured kernels.
         start: An earlier fit to begin from; None for the priors' modes.
+        source: Another study's model in the same space, whose posterior mean this one's prior mean
+            follows as far as its values bear it out; None for a constant prior mean.
 
     Attributes:
         model: BoTorch's.
+        plain: The same with a constant prior mean.
         inputs: Its inputs for the observations, ``n x (e + c)``.
     """
 
     def __init__(
-        self, space: Space, observed: Observations, start: Surrogate | None = None
+        self,
+        space: Space,
+        observed: Observations,
+        start: Surrogate | None = None,
+        source: Surrogate | None = None,
     ) -> None:
         from betanas.search.botorch_model import fit_model
 
         self._space, self._scaling = space, InputScaling(space, observed.features)
         self.inputs = self.inputs_of(observed.kernels, observed.features)
-        self.model: KernelGP = fit_model(
-            self.inputs,
-            observed.values,
-            space.encoded_width,
-            None if start is None else start.model,
-            observed.stds,
+        fit = partial(
+            fit_model, self.inputs, observed.values, space.encoded_width, stds=observed.stds
         )
+        self.plain: KernelGP = fit(None if start is None else start.plain)
+        self.model: KernelGP = self.plain
+        if source is not None:
+            self._follow(source, fit)
+
+    def _follow(self, source: Surrogate, fit: Callable[..., KernelGP]) -> None:
+        """Lets a source's posterior mean into the model's, as far as leave-one-out bears it out."""
+        from betanas.search.prior import guess_slope, source_weight
+
+        mean = self._mean_after(source)
+        guess = mean.guess(self.inputs)
+        mean.weight = max(guess_slope(self.plain, guess), 0.0)
+        if not mean.weight:
+            return
+        guided = fit(self.plain, mean=mean)
+        mean.weight = source_weight(self.plain, guided, guess)
+        if mean.weight:
+            self.model = guided
+
+    def _mean_after(self, source: Surrogate) -> SourceMean:
+        """A source's posterior mean as a function of this model's inputs."""
+        import torch
+
+        from betanas.search.prior import SourceMean
+
+        ours, theirs = self._scaling, source._scaling
+        same = np.ones(self._space.encoded_width)
+        scale = np.concatenate([same, ours.width / theirs.width])
+        shift = np.concatenate([0 * same, (ours.low - theirs.low) / theirs.width])
+        return SourceMean(source.model, torch.from_numpy(scale), torch.from_numpy(shift))
+
+    @property
+    def source_weight(self) -> float:
+        """Standardised values here that a standardised one of the source is taken for."""
+        return float(getattr(self.model.mean_module, "weight", 0.0))
 
     def inputs_of(self, kernels: FloatArray, features: FloatArray) -> torch.Tensor:
         """From kernels, ``m x d``, and features, ``m x c``, to ``m x (e + c)``, float64."""
@@ -170,6 +211,21 @@ class Surrogate:
         encoded = self._space.encoded_width
         in_unit = self._space.decode_gradient(found[:, :encoded])
         return in_unit, found[:, encoded:] / self._scaling.width
+
+
+def source_model(space: Space, rules: Rules, source: Source) -> Surrogate:
+    """The model of what another study has measured, in a space that begins with it.
+
+    Features are of the networks that its kernels decode to here.
+
+    Args:
+        space: The ranges.
+        rules: Describe the kernels.
+        source: At least two of them.
+    """
+    features = rules.assess(source.kernels).features
+    stds = np.zeros_like(source.values)
+    return Surrogate(space, Observations(source.kernels, features, source.values, stds))
 
 
 def rate(function: AcquisitionFunction, inputs: torch.Tensor) -> FloatArray:

@@ -156,6 +156,11 @@ class StudyDefinition(Section):
                 f"search.sampler = cmaes searches one objective, but got {several}; take "
                 "botorch, tpe, nsga2, evolution, local, reinforce or random"
             )
+        if self.search.warm_start is not None:
+            raise ValueError(
+                f"search.warm_start = {self.search.warm_start} guesses values of one objective, "
+                f"but got {several}; leave it out, or take accuracy alone"
+            )
         if self.objective.latency_weight:
             raise ValueError(
                 f"objective.latency_weight puts the latency into one value, but got {several}; "
@@ -255,13 +260,18 @@ class StudyDefinition(Section):
     @property
     def start(self) -> list[dict[str, Any]]:
         """What the search tries first: the members of ``search.start`` with the file's recipe."""
-        beside = {
+        members = self.search_family.members
+        return [dict(members[name]) | self.beside for name in self.search.start]
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """The file's own recipe, of the values that are searched beside the kernel."""
+        return {
             RECIPE_PREFIX + key: recipe_value(
                 key, min(max(float(getattr(self.recipe, key) or 0), r.low), r.high)
             )
             for key, r in self.recipe_ranges.items()
         }
-        return [dict(self.search_family.members[name]) | beside for name in self.search.start]
 
     @property
     def measured_latency(self) -> LatencyConfig | None:
@@ -316,12 +326,13 @@ class StudyDefinition(Section):
         """The keys that decide what a trial's value means, flat and dotted, as plain JSON.
 
         Left out: where images and database lie, how many trials are wanted, what is trained again
-        after them and who else is told of them; those may change while a study runs.
+        after them and who else is told of them; those may change while a study runs. What another
+        study told (``jobs/warm_start.py``) is recorded when it begins, and holds without the key.
         """
         free = {
             "name", "dataset.root", "dataset.download", "dataset.placement", "search.trials",
-            "search.finals", "search.finals_share", "storage.url", "track.tensorboard",
-            "track.mlflow",
+            "search.finals", "search.finals_share", "search.warm_start", "storage.url",
+            "track.tensorboard", "track.mlflow",
         }  # fmt: skip
         flat = _flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if key not in free}

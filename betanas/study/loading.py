@@ -111,6 +111,12 @@ def finals_override(time: str | None) -> list[str]:
     return [] if time is None else [f"search.finals={toml_value(time, 'search.finals')}"]
 
 
+def warm_start_override(study: str | Path | None) -> list[str]:
+    """``--warm-start STUDY`` as an override, if it is given."""
+    key = "search.warm_start"
+    return [] if study is None else [f"{key}={toml_value(study, key)}"]
+
+
 def toml_value(value: object, key: str) -> str:
     """A value as TOML says it, on one line.
 

@@ -52,6 +52,7 @@ class SearchConfig(Section):
     min_feasible: Annotated[int, Field(ge=2)] = 20
     trials: Annotated[int, Field(ge=1)] = 200
     start: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    warm_start: str | None = None
     finals: str | int | float | None = None
     finals_share: Annotated[float, Field(gt=0)] = 0.5
     seed: Annotated[int, Field(ge=0)] = 0

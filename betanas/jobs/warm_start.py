@@ -1,0 +1,183 @@
+"""A study that begins with what another one has measured: where that is, and what is kept of it.
+
+What the other study told is recorded in the new one when it begins, so that every worker, and every
+later one, has the same, whatever has become of the other.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from betanas.architecture.limits import Rejection
+from betanas.arrays import FloatArray, IntArray
+from betanas.database.settings import Settings
+from betanas.database.stored import StoredStudy
+from betanas.errors import InputError, NoStudyError, StudyFileError, without_password
+from betanas.jobs.load import open_begun, storage_url
+from betanas.parameters import Choice, Parameter
+from betanas.search.plan import StudyProblem, study_problem
+from betanas.search.warm_start import WarmStart, opening_kernels
+from betanas.study.definition import StudyDefinition
+from betanas.study.loading import find_study, load_definition
+
+MOST = 200  # trials that are kept of a source: half of them its best, others from all its ranks
+_LEAST = 2  # that a model takes
+
+
+def with_source(definition: StudyDefinition, settings: Settings, url: str) -> Settings:
+    """The settings of a study that is to begin, with what ``search.warm_start`` has measured.
+
+    Args:
+        definition: The study file.
+        settings: Without.
+        url: The study's database, where the source is looked for first.
+
+    Raises:
+        InputError: If there is no such study, it is of another family, or it has measured nothing
+            that the study could use.
+    """
+    asked = definition.search.warm_start
+    if asked is None:
+        return settings
+    source = _open(asked, definition, url)
+    try:
+        family = source.settings.meaning["family"]
+        if family != definition.family:
+            raise InputError(
+                f"search.warm_start = {asked}: that study searches {family}, but study "
+                f"{definition.name} searches {definition.family}; name a study of that family"
+            )
+        told = _told(study_problem(definition, settings), definition, source)
+    finally:
+        source.disconnect()
+    if len(told.values) < _LEAST:
+        raise InputError(
+            f"search.warm_start = {asked}: {len(told.values)} of its trials are complete, with a "
+            f"kernel that means something in study {definition.name}, but at least {_LEAST} are "
+            "wanted; let it go on first, name another study, or leave it out"
+        )
+    return replace(settings, warm_start=told.to_json())
+
+
+def with_opening(definition: StudyDefinition, settings: Settings) -> Settings:
+    """Settings with the source's kernels that are tried first; all else is decided by now."""
+    if settings.warm_start is None:
+        return settings
+    problem = study_problem(definition, settings)
+    chosen = [problem.space.kernel(kernel) for kernel in opening_kernels(problem)]
+    told = replace(WarmStart.from_json(settings.warm_start), opening=tuple(chosen))
+    return replace(settings, warm_start=told.to_json())
+
+
+def check_source(definition: StudyDefinition, settings: Settings) -> None:
+    """Holds ``search.warm_start``, if it is given, against what a study has begun with.
+
+    Raises:
+        InputError: If that is another one: trials that are there cannot begin anew.
+    """
+    asked = definition.search.warm_start
+    if asked is None:
+        return
+    told = settings.warm_start
+    begun = None if told is None else WarmStart.from_json(told).study
+    if begun != _name(asked):
+        has = f"from {begun}" if begun else "without another study"
+        raise InputError(
+            f"search.warm_start = {asked}: study {definition.name} has begun {has}, which stays; "
+            "leave it out, or give the study file another name to begin a new study"
+        )
+
+
+def _name(asked: str) -> str:
+    """The study's name in its database."""
+    path = Path(asked)
+    return path.stem if path.suffix == ".toml" or len(path.parts) > 1 else asked
+
+
+def _open(asked: str, definition: StudyDefinition, url: str) -> StoredStudy:
+    """Opens the source: in the study's own database, or where the source's file says."""
+    name, tried = _name(asked), [url]
+    place = f"search.warm_start = {asked}"
+    if name != definition.name:
+        try:
+            return StoredStudy.load(url, name)
+        except NoStudyError:
+            pass
+    try:
+        find_study(asked)
+    except StudyFileError as error:
+        raise InputError(
+            f"{place}: {without_password(url)} has no study {name}, and {error}"
+        ) from None
+    theirs = load_definition(asked)
+    for other in _databases(theirs):
+        if other in tried:
+            continue
+        tried.append(other)
+        try:
+            return open_begun(theirs, other)
+        except NoStudyError:
+            pass
+    if name == definition.name and len(tried) == 1:
+        raise InputError(f"{place}: that is the study itself; name another one, or leave it out")
+    looked = " nor ".join(without_password(other) for other in tried)
+    raise InputError(
+        f"{place}: it has not begun, neither in {looked}; begin it with: betanas optimize "
+        f"--study {asked}, or name a study that has trials"
+    )
+
+
+def _databases(theirs: StudyDefinition) -> Iterator[str]:
+    """Where commands look for a study, and where they do without BETANAS_STORAGE."""
+    yield storage_url(theirs, None)
+    yield storage_url(theirs, theirs.storage.url or f"sqlite:///storage/{theirs.name}.db")
+
+
+def _told(problem: StudyProblem, definition: StudyDefinition, source: StoredStudy) -> WarmStart:
+    """What a source's complete trials say of kernels of a problem's parameters.
+
+    A parameter that the source has not searched has the study file's value. Kernels stay that lie
+    outside of the study's ranges, or break its limits, but not those that are no network at its
+    resolution, nor those with options that the study does not have.
+    """
+    parameters = problem.space.parameters
+    kernels, values = [], []
+    for record in source.records():
+        if record.state != "complete" or record.value is None or not np.isfinite(record.value):
+            continue
+        kernel = definition.beside | dict(record.parameters)
+        if all(_means(p, kernel) for p in parameters):
+            kernels.append({p.name: kernel[p.name] for p in parameters})
+            values.append(record.value)
+    vectors = problem.space.vectors(kernels)
+    found = np.array(values, dtype=np.float64)
+    verdicts = problem.rules.check(vectors)
+    are = [verdicts.reason(i) is not Rejection.NO_CONTRACTION for i in range(len(found))]
+    kept = np.flatnonzero(are)
+    kept = kept[_spread(found[kept])]
+    return WarmStart(
+        source.study.study_name,
+        tuple(kernels[i] for i in kept),
+        tuple(float(found[i]) for i in kept),
+    )
+
+
+def _means(parameter: Parameter, kernel: Mapping[str, Any]) -> bool:
+    """Whether a kernel has a value of a parameter; a number may lie outside of what is searched."""
+    if parameter.name not in kernel:
+        return False
+    if isinstance(parameter, Choice):
+        return parameter.holds(kernel[parameter.name])
+    return parameter.narrowed(list(parameter.widest)).holds(kernel[parameter.name])
+
+
+def _spread(values: FloatArray) -> IntArray:
+    """Indices of at most ``MOST`` of n values: the best, and others evenly over the ranks."""
+    order, best = np.argsort(-values, kind="stable"), MOST // 2
+    if len(values) > MOST:
+        others = np.linspace(best, len(values) - 1, MOST - best).round().astype(np.int64)
+        order = order[np.concatenate([np.arange(best), others])]
+    return np.sort(order)
