@@ -43,9 +43,11 @@ class Operator(StrEnum):
     NORM_SILU = "norm-silu"
     NORM_RELU = "norm-relu"
     NORM_GELU = "norm-gelu"
+    NORM_RELU6 = "norm-relu6"
     SILU = "silu"
     RELU = "relu"
     GELU = "gelu"
+    RELU6 = "relu6"
     POOL = "pool"
     """2x2 max pooling."""
     ADD = "add"
@@ -279,6 +281,8 @@ class _Parts:
         )
         self._fused, self._single = fused & (self._expanded > 0), fused & (self._expanded == 0)
         self._inputs, self._outputs = table.in_channels, table.out_channels
+        self._expands = self._mbc & (self._expanded > 0)
+        self._expanded = np.where(self._mbc & ~self._expands, self._inputs, self._expanded)
         self._pools = table.filled("pools", 0) > 0
         self._strided = table.contracts & ~self._pools
         self._side = np.where(self._pools, table.in_resolution, table.out_resolution)
@@ -328,7 +332,7 @@ class _Parts:
         return [
             self._use(place, self._shortcut, self._inputs, self._outputs),
             self._use(place, wide, self._expanded, self._outputs),
-            self._use(place, self._mbc, self._inputs, self._expanded, before),
+            self._use(place, self._expands, self._inputs, self._expanded, before),
             self._use(place, self._cnx, self._inputs, self._expanded),
             self._use(place, latent, self._outputs, self._latent, self._table.out_resolution),
         ]
@@ -362,7 +366,7 @@ class _Parts:
             found += [
                 self._use(normed, own & first, self._outputs),
                 self._use(normed, own & inner, self._expanded),
-                self._use(normed, own & self._mbc, self._expanded, side=before),
+                self._use(normed, own & self._expands, self._expanded, side=before),
                 self._use(normed, own & latent, self._latent, side=after),
                 self._use(bare, own & self._res, self._outputs),
                 self._use(bare, own & self._cnx, self._expanded),

@@ -22,6 +22,7 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.SILU: nn.SiLU,
     Activation.RELU: nn.ReLU,
     Activation.GELU: nn.GELU,
+    Activation.RELU6: nn.ReLU6,
 }
 
 
@@ -110,10 +111,13 @@ def _branch(layer: Layer, stride: int) -> list[nn.Module]:
                 _conv_norm(y.in_channels, expanded, y.kernel_size, stride, activation=y.activation)
             ]
         case _:
-            pieces = [
-                _conv_norm(y.in_channels, expanded, 1, activation=y.activation),
-                _conv_norm(expanded, expanded, y.kernel_size, stride, expanded, y.activation),
-            ]
+            pieces = []
+            if expanded:
+                pieces.append(_conv_norm(y.in_channels, expanded, 1, activation=y.activation))
+            expanded = expanded or y.in_channels
+            pieces.append(
+                _conv_norm(expanded, expanded, y.kernel_size, stride, expanded, y.activation)
+            )
     if y.squeeze_channels:
         inner = partial(nn.SiLU, inplace=True)
         pieces.append(SqueezeExcitation(expanded, y.squeeze_channels, activation=inner))

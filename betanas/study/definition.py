@@ -205,7 +205,7 @@ class StudyDefinition(Section):
                     f"parameters.{name} is not a parameter of {family.name}, which has "
                     f"{', '.join(family.names)}"
                 )
-        return {p.name: _narrowed(p, given).range for p in family.parameters}
+        return family.settled({p.name: _narrowed(p, given).range for p in family.parameters})
 
     @model_validator(mode="after")
     def _check_latency_limit(self) -> Self:
