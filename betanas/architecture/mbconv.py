@@ -73,10 +73,15 @@ _PUBLISHED: dict[str, float | str] = {
 
 
 class MBConv(TableFamily):
-    """The family ``mbconv``."""
+    """The family ``mbconv``.
+
+    Attributes:
+        shape: The parameters that are no blocks.
+    """
 
     name = "mbconv"
     width_parameter = "width"
+    shape = _SHAPE
     parameters = (*_SHAPE, *_blocks())
     members: ClassVar = {
         f"mbconv-{choice}": _PUBLISHED | {p.name: choice for p in _blocks()}

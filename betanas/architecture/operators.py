@@ -216,6 +216,23 @@ def network_seconds(
     return tuple(None if t is None else s for t, s in zip(tables, totals, strict=True))
 
 
+def layer_seconds(table: LayerTable, known: OperatorTable) -> FloatArray:
+    """Seconds an image for each layer of n networks, ``n x N``; ``network_seconds`` is their sum.
+
+    The last layer has the head's as well.
+
+    Args:
+        table: The networks.
+        known: What the device takes for each operator; one that it lacks counts nothing.
+    """
+    total = np.zeros(table.block.shape)
+    for use in operators(table):
+        if use.operator in known.grids:
+            _, points = use.found()
+            total[use.where] += known.grids[use.operator](points)
+    return total
+
+
 def grid_axes(points: IntArray, doublings: int = 2) -> tuple[tuple[int, ...], ...]:
     """Axes of a grid that holds the points, ``u x a``, neighbours at most fourfold apart.
 
