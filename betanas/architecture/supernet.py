@@ -5,7 +5,7 @@ Single-Path NAS (Cai et al., 2019; Stamoulis et al., 2019); a row is the sum ove
 operators as the device has run them (``operators.py``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -90,7 +90,7 @@ def plan_supernet(
     Raises:
         InputError: If a parameter that is no block has more than one value.
     """
-    shape = _fixed_shape(ranges)
+    shape = fixed_shape(ranges)
     options = {
         name: ranges[name]
         for stage in range(shape["stages"])
@@ -111,8 +111,8 @@ def plan_supernet(
     return SupernetPlan(shape, options, fixed, rows)
 
 
-def _fixed_shape(ranges: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """The value of each parameter that is no block."""
+def fixed_shape(ranges: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """The value of each parameter that is no block; raises InputError where there are several."""
     shape = {}
     for p in MBCONV.shape:
         low, high = ranges[p.name]
@@ -123,6 +123,32 @@ def _fixed_shape(ranges: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
             )
         shape[p.name] = p.value(low)
     return shape
+
+
+def gate_states(options: Sequence[str]) -> dict[str, set[bool]]:
+    """In which states each part of a superkernel may be, so that it can be each of the options.
+
+    Args:
+        options: What a block may be.
+
+    Returns:
+        Of ``kernel`` (5x5, not 3x3), ``expansion`` (6, not 3) and ``presence``.
+
+    Raises:
+        InputError: If the options are not all combinations of their kernel sizes and expansions.
+    """
+    there = [choice for choice in options if choice != SKIP]
+    states = {
+        "kernel": {choice[0] == "5" for choice in there},
+        "expansion": {choice[-1] == "6" for choice in there},
+        "presence": {True} | ({False} if SKIP in options else set()),
+    }
+    if not there or len(there) != len(states["kernel"]) * len(states["expansion"]):
+        raise InputError(
+            "must combine all its kernel sizes with all its expansions for oneshot.method = "
+            f"single-path, but got {', '.join(options)}"
+        )
+    return states
 
 
 def network_text(choices: Mapping[str, str]) -> str:

@@ -2,11 +2,11 @@
 
 "Single-Path NAS: Designing Hardware-Efficient ConvNets in less than 4 Hours", section 3. A block is
 a 5x5 one of expansion 6; a 3x3 kernel is the middle of its kernel, expansion 3 the first half of
-its channels. Each part is there while the norm of its weights is above a threshold, which is learnt.
+its channels. Each part is there while its weights' norm is above a threshold, which is learnt.
 
 Three things are otherwise than in the published code. What is not there is masked behind the
-activation, and a skipped block's whole branch is: masked in the depthwise kernel alone, batch norm's
-bias would come through. And the runtime of a 3x3 kernel with expansion 3 is its own row of the
+activation, and a skipped block's whole branch is: masked in the depthwise kernel alone, the bias of
+batch norm would come through. The runtime of a 3x3 kernel with expansion 3 is its own row of the
 table; in equation 8 it follows from two others. Dropped gates are not scaled up, so that a gate is
 always 0 or 1.
 """
@@ -19,8 +19,7 @@ from torch.nn import functional
 
 from betanas.architecture.layers import Layer
 from betanas.architecture.mbconv import SKIP
-from betanas.architecture.supernet import SupernetPlan
-from betanas.errors import InputError
+from betanas.architecture.supernet import SupernetPlan, gate_states
 from betanas.models.network import conv_norm
 from betanas.models.supernet import ChoiceBlock, Supernet
 
@@ -86,7 +85,7 @@ class SuperBlock(ChoiceBlock):
         self.register_buffer("second", second, persistent=False)
         self.thresholds = nn.ParameterDict()
         self._constant: dict[str, float] = {}
-        for name, states in _gate_states(self.options).items():
+        for name, states in gate_states(self.options).items():
             if len(states) == 2:
                 self.thresholds[name] = nn.Parameter(torch.zeros(()))
             else:
@@ -197,9 +196,6 @@ class SinglePathNet(Supernet):
         resolution: Input side in pixels.
         num_classes: Outputs.
         dropout: Of gates; see ``SuperBlock``.
-
-    Raises:
-        InputError: For a block whose options are no combinations of kernel sizes and expansions.
     """
 
     def __init__(
@@ -211,12 +207,8 @@ class SinglePathNet(Supernet):
     def make_block(self, name: str, resolution: int, num_classes: int, place: int) -> SuperBlock:
         """As ``Supernet``."""
         layer = self.plan.largest(resolution, num_classes).layers[place]
-        try:
-            return SuperBlock(
-                layer, self.plan.options[name], dict(self.plan.rows_ms[name]), self._dropout
-            )
-        except ValueError as error:
-            raise InputError(f"parameters.{name} {error}") from None
+        rows = dict(self.plan.rows_ms[name])
+        return SuperBlock(layer, self.plan.options[name], rows, self._dropout)
 
     def force(self, choices: dict[str, str]) -> None:
         """Makes it one network, whatever its weights say."""
@@ -239,22 +231,6 @@ class SinglePathNet(Supernet):
             place += 1
         others = {k: v for k, v in self.state_dict().items() if not k.startswith("features.")}
         return found | others
-
-
-def _gate_states(options: tuple[str, ...]) -> dict[str, set[bool]]:
-    """Which states each gate may be in; raises ValueError where they are not independent."""
-    there = [choice for choice in options if choice != SKIP]
-    states = {
-        "kernel": {choice[0] == "5" for choice in there},
-        "expansion": {choice[-1] == "6" for choice in there},
-        "presence": {True} | ({False} if SKIP in options else set()),
-    }
-    if not there or len(there) != len(states["kernel"]) * len(states["expansion"]):
-        raise ValueError(
-            "must combine all its kernel sizes with all its expansions for oneshot.method = "
-            f"single-path, but got {', '.join(options)}"
-        )
-    return states
 
 
 def _part(key: str, value: Tensor, choice: str) -> Tensor:

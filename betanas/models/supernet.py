@@ -6,6 +6,7 @@ weights and gates is ``training/supernet.py``'s.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,10 @@ class Supernet(BetaNet):
     Attributes:
         plan: What it holds.
         blocks: The blocks that choose, by name.
+        gate_betas: Of Adam for the gates.
     """
+
+    gate_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     def __init__(self, plan: SupernetPlan, resolution: int, num_classes: int) -> None:
         architecture = plan.largest(resolution, num_classes)

@@ -150,7 +150,7 @@ def test_blocks_have_the_options_of_the_study() -> None:
         "s2b1": [], "s2b2": [*both, "presence"], "s2b3": ["presence"],
     }  # fmt: skip
     assert net.choices()["s2b1"] == "3x3-3"
-    with pytest.raises(InputError, match=r"parameters.s1b1 must combine .* but got 3x3-3, 5x5-6"):
+    with pytest.raises(InputError, match=r"must combine .* but got 3x3-3, 5x5-6"):
         small_net(s1b1=("3x3-3", "5x5-6"))
 
 
