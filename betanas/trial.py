@@ -33,8 +33,8 @@ class Phase(StrEnum):
     """Which part of the search proposed a trial's kernel.
 
     ``gp`` is the Gaussian process, by whichever name of ``search.sampler``; ``botorch`` a function
-    of the user's own, and what trials of that name were called before. ``one-shot`` a supernet, ``confirm`` repeats others'
-    trials, ``final`` trains the best of them for longer.
+    of the user's own, and what trials of that name were called before; ``one-shot`` a supernet.
+    ``confirm`` repeats others' trials, ``final`` trains the best of them for longer.
     """
 
     START = "start"

@@ -175,7 +175,7 @@ def _widths(shape: Mapping[str, FloatArray]) -> IntArray:
     )
     # As MobileNetV2 rounds: the nearest multiple, but not more than a tenth below.
     rounded = np.maximum(_STEP, _STEP * np.floor(asked / _STEP + 0.5))
-    return np.where(rounded < 0.9 * asked, rounded + _STEP, rounded).astype(np.int64)
+    return np.asarray(np.where(rounded < 0.9 * asked, rounded + _STEP, rounded), dtype=np.int64)
 
 
 MBCONV = MBConv()

@@ -149,9 +149,9 @@ class SearchProgress:
         rows = Table.grid(padding=(0, 2))
         left = self._seconds_left(feasible, search.trials)
         best = observed_best(self._records)
-        phase = "opening" if len(self._records) < self._opening else search.sampler
-        if self._definition.is_one_shot:
-            phase = "one-shot"
+        opens = len(self._records) < self._opening
+        strategy = search.strategy if self._definition.is_one_shot else search.sampler
+        phase = "opening" if opens else strategy
         rows.add_row("phase", phase, f"{feasible} of {search.trials} feasible trials")
         if best is not None:
             rows.add_row("best", told_result(best), f"trial {best.number}")

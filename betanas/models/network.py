@@ -122,7 +122,7 @@ def _branch(layer: Layer, stride: int) -> list[nn.Module]:
     return [*pieces, conv_norm(expanded, y.out_channels, 1, activation=None)]
 
 
-def _build_layer(layer: Layer) -> nn.Module:
+def build_layer(layer: Layer) -> nn.Module:
     """One layer; one that contracts by pooling has the pooling behind it."""
     y = layer
     if y.block is Block.CNA:
@@ -140,7 +140,7 @@ class BetaNet(nn.Module):
 
     def __init__(self, architecture: Architecture, num_classes: int) -> None:
         super().__init__()
-        self.features = nn.Sequential(*map(_build_layer, architecture.layers))
+        self.features = nn.Sequential(*map(build_layer, architecture.layers))
         last, latent = architecture.layers[-1], architecture.latent_channels
         self.latent: nn.Module = nn.Identity()
         if latent:

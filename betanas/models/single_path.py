@@ -76,12 +76,12 @@ class SuperBlock(ChoiceBlock):
             conv_norm(wide, wide, _KERNEL_SIZE, y.stride, wide, activation),
             conv_norm(wide, y.out_channels, 1, activation=None),
         )
-        self.half, self._dropout, self._adds = wide // 2, dropout, y.has_residual
+        self.kept, self._dropout, self._adds = wide // 2, dropout, y.has_residual
         ring = torch.ones(_KERNEL_SIZE, _KERNEL_SIZE)
         ring[1:-1, 1:-1] = 0
         self.register_buffer("ring", ring, persistent=False)
         second = torch.zeros(wide, 1, 1)
-        second[self.half :] = 1
+        second[self.kept :] = 1
         self.register_buffer("second", second, persistent=False)
         self.thresholds = nn.ParameterDict()
         self._constant: dict[str, float] = {}
@@ -106,7 +106,7 @@ class SuperBlock(ChoiceBlock):
         if self.forced is not None:
             return self.forced
         excesses = self.excesses()
-        like = self.block[1][0].weight.new_ones(())
+        like = self._depthwise().weight.new_ones(())
         return Gates(
             *(
                 indicator(excesses[name]) if name in excesses else like * self._constant[name]
@@ -141,7 +141,7 @@ class SuperBlock(ChoiceBlock):
 
     def force(self, choice: str) -> None:
         """Sets the gates to one choice."""
-        weight = self.block[1][0].weight
+        weight = self._depthwise().weight
         states = (0, 0, 0) if choice == SKIP else (choice[0] == "5", choice[-1] == "6", 1)
         self.forced = Gates(*(weight.new_tensor(float(state)) for state in states))
 
@@ -150,17 +150,23 @@ class SuperBlock(ChoiceBlock):
         gates = self.now()
         if self.training and self._dropout and self.forced is None:
             gates = self._dropped(gates)
-        expand, spatial, project = self.block
-        conv, norm, activation = spatial
+        expand, spatial, project = self.block.children()
+        _, norm, activation = spatial.children()
+        conv = self._depthwise()
         middle = conv.weight * (1 - self.ring)
         kernel = middle + gates.kernel * (conv.weight * self.ring)
-        y = functional.conv2d(
-            expand(x), kernel, None, conv.stride, conv.padding, groups=conv.groups
+        y: Tensor = functional.conv2d(
+            expand(x), kernel, None, conv.stride, _KERNEL_SIZE // 2, groups=conv.groups
         )
         y = activation(norm(y))
         y = y * (1 - self.second + gates.expansion * self.second).to(y.dtype)
         y = project(y)
         return x + gates.presence.to(y.dtype) * y if self._adds else y
+
+    def _depthwise(self) -> nn.Conv2d:
+        found = self.block.get_submodule("1.0")
+        assert isinstance(found, nn.Conv2d)  # noqa: S101 - so it is built
+        return found
 
     def _dropped(self, gates: Gates) -> Gates:
         """Shuts some gates that may be shut, by torch's global generator."""
@@ -174,7 +180,7 @@ class SuperBlock(ChoiceBlock):
 
     def _norms(self) -> tuple[dict[str, Tensor], Tensor]:
         """Norms of the parts, and the depthwise kernel with its ring as it is at present."""
-        weight = self.block[1][0].weight
+        weight = self._depthwise().weight
         around = torch.linalg.vector_norm(weight * self.ring)
         gate: Tensor | float = self._constant.get("kernel", 1.0)
         if "kernel" in self.thresholds:
@@ -182,8 +188,8 @@ class SuperBlock(ChoiceBlock):
         kernel = weight * (1 - self.ring) + gate * (weight * self.ring)
         norms = {
             "kernel": around,
-            "expansion": torch.linalg.vector_norm(kernel[self.half :]),
-            "presence": torch.linalg.vector_norm(kernel[: self.half]),
+            "expansion": torch.linalg.vector_norm(kernel[self.kept :]),
+            "presence": torch.linalg.vector_norm(kernel[: self.kept]),
         }
         return norms, kernel
 

@@ -3,10 +3,14 @@
 The ordinary training (``trainer.py``) with another loss and a second optimiser: cross entropy plus
 ``latency_weight * log(runtime in ms)`` (Stamoulis et al., 2019, equation 7), the runtime from the
 table of the study's device. The weight is 0 for the first ``warm_up_steps``.
+
+Single-Path learns weights and thresholds together, on training images. ProxylessNAS (Cai et al.,
+2019) learns the weights of one drawn path on training images, then gates on validation images, by
+turns, and no gates during the warm-up.
 """
 
-import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +19,11 @@ from torch import Tensor, nn
 
 from betanas.architecture.supernet import network_text
 from betanas.devices.ranks import Ranks
+from betanas.devices.seeds import Stream, torch_generator
+from betanas.errors import DataError
 from betanas.images.mixing import Targets
 from betanas.images.placement import TrainingImages
+from betanas.models.proxyless import ProxylessNet
 from betanas.models.single_path import SinglePathNet
 from betanas.models.supernet import Supernet
 from betanas.study.recipe import Recipe
@@ -49,7 +56,7 @@ class RuntimeEngine(EagerEngine):
         net: Supernet,
         recipe: Recipe,
         precision: Precision,
-        beat: Any,
+        beat: Callable[[], None],
     ) -> None:
         super().__init__(wrapped, recipe, precision, beat)
         self._net = net
@@ -68,6 +75,8 @@ def build_supernet(task: TrialTask, supernet: SupernetTask) -> Supernet:
     torch.manual_seed(task.seed)
     architecture, config = task.architecture, supernet.config
     shape = supernet.plan, architecture.resolution, architecture.num_classes
+    if config.method == "proxyless":
+        return ProxylessNet(*shape)
     return SinglePathNet(*shape, config.dropout)
 
 
@@ -80,6 +89,11 @@ class SupernetTraining(Training):
         assert task.supernet is not None  # noqa: S101 - who asks for it has one
         self._config = task.supernet.config
         self._net = build_supernet(task, task.supernet)
+        if isinstance(self._net, ProxylessNet) and ranks.size > 1:
+            raise DataError(
+                "oneshot.method = proxyless trains other paths in each step, which ranks cannot "
+                f"share: --nproc-per-node must be 1, but got {ranks.size}"
+            )
         self._snapshots: list[dict[str, Any]] = []
         self._told = 0.0
         super().__init__(task, images, ranks, launched, self._net)
@@ -89,12 +103,42 @@ class SupernetTraining(Training):
 
     def step(self, progress: float) -> None:
         """Learns weights from one batch, and gates as the method says."""
-        steps = self._clock.steps
+        steps, net = self._clock.steps, self._net
+        generator = torch_generator(self._task.seed, Stream.GATES, steps)
         warm = steps < self._config.warm_up_steps
-        self._runtime_engine.latency_weight = 0.0 if warm else self._config.latency_weight
-        super().step(progress)
-        self._gate_optimizer.step()
+        if isinstance(net, ProxylessNet):
+            net.before_step(generator)
+            super().step(progress)
+            if not warm:
+                self._learn_gates(net, generator)
+            net.settle()
+        else:
+            self._runtime_engine.latency_weight = 0.0 if warm else self._config.latency_weight
+            super().step(progress)
+            self._gate_optimizer.step()
         self._tell(steps)
+
+    def _learn_gates(self, net: ProxylessNet, generator: torch.Generator) -> None:
+        """One step of the gates on validation images, by the study's loss or by reward."""
+        inputs, targets = self._held_out.drawn(self._batches.per_rank, generator)
+        weight = self._config.latency_weight
+        if self._config.gate_update == "reinforce":
+            net.before_step(generator)
+            with torch.no_grad(), self._precision.applied():
+                right = net(inputs).argmax(dim=1) == targets.labels
+            reward = float(right.float().mean()) - weight * float(net.runtime_ms().log())
+            loss = net.reinforce_loss(reward)
+        else:
+            net.draw_pairs(generator)
+            with self._precision.applied():
+                loss = targets.loss(net(inputs), self._task.recipe.label_smoothing)
+                loss = loss + weight * net.runtime_ms().log()
+        gates = net.gates()
+        for gate, gradient in zip(gates, torch.autograd.grad(loss, gates), strict=True):
+            gate.grad = gradient
+        self._gate_optimizer.step()
+        net.after_gates()
+        self._beat()
 
     def _build_optimizer(self) -> "torch.optim.Optimizer | Muon":
         return build_optimizer(self._task.recipe, self._model, without=self._net.gates())
@@ -159,5 +203,4 @@ class SupernetTraining(Training):
             "runtime_ms": self._net.plan.runtime_ms(choices),
             "history": self._snapshots,
         }
-        assert math.isfinite(chosen["runtime_ms"])  # noqa: S101 - all rows are
         return replace(super()._result(startup_seconds), supernet=chosen)
