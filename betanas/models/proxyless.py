@@ -62,7 +62,7 @@ class MixedBlock(ChoiceBlock):
         drawn = torch.multinomial(chances, number, generator=generator)
         self.active, self.other = int(drawn[0]), None
         if number == 2:
-            first = torch.multinomial(chances[drawn], 1, generator=generator).item()
+            first = int(torch.multinomial(chances[drawn], 1, generator=generator))
             self.active, self.other = int(drawn[first]), int(drawn[1 - first])
             self._before = self.logits.detach().clone()
 

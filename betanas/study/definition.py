@@ -215,6 +215,10 @@ class StudyDefinition(Section):
             fixed_shape(self.parameters)
         except InputError as error:
             raise ValueError(str(error)) from None
+        if all(len(self.parameters[p.name]) == 1 for p in MBCONV.parameters[len(MBCONV.shape) :]):
+            raise ValueError(
+                "search.strategy = one-shot needs a block to choose, but [parameters] fixes all"
+            )
         for name in MBCONV.names[len(MBCONV.shape) :] if self._has_superkernels else ():
             try:
                 gate_states(self.parameters[name])

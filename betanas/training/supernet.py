@@ -134,7 +134,9 @@ class SupernetTraining(Training):
                 loss = targets.loss(net(inputs), self._task.recipe.label_smoothing)
                 loss = loss + weight * net.runtime_ms().log()
         gates = net.gates()
-        for gate, gradient in zip(gates, torch.autograd.grad(loss, gates), strict=True):
+        # A block of one option learns nothing.
+        gradients = torch.autograd.grad(loss, gates, allow_unused=True)
+        for gate, gradient in zip(gates, gradients, strict=True):
             gate.grad = gradient
         self._gate_optimizer.step()
         net.after_gates()
