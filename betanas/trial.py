@@ -9,10 +9,12 @@ from typing import Any, Self
 import numpy as np
 
 from betanas.architecture.reference import Network, network_from_json
+from betanas.architecture.supernet import SupernetPlan
 from betanas.files import read_json
 from betanas.parameters import is_whole
 from betanas.study.definition import StudyDefinition
 from betanas.study.recipe import Budget, DatasetConfig, LatencyConfig, Recipe, kernel_of
+from betanas.study.sections import OneShotConfig
 
 TASK_FILE = "task.json"
 PROGRESS_FILE = "progress.jsonl"
@@ -34,8 +36,8 @@ class Phase(StrEnum):
     """Which part of the search proposed a trial's kernel.
 
     ``gp`` is the Gaussian process, by whichever name of ``search.sampler``; ``botorch`` a function
-    of the user's own, and what trials of that name were called before. ``confirm`` repeats others'
-    trials, ``final`` trains the best of them for longer.
+    of the user's own, and what trials of that name were called before; ``one-shot`` a supernet.
+    ``confirm`` repeats others' trials, ``final`` trains the best of them for longer.
     """
 
     START = "start"
@@ -49,6 +51,7 @@ class Phase(StrEnum):
     NSGA2 = "nsga2"
     LOCAL = "local"
     REINFORCE = "reinforce"
+    ONE_SHOT = "one-shot"
     CONFIRM = "confirm"
     FINAL = "final"
 
@@ -78,6 +81,29 @@ class Failure(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SupernetTask:
+    """What a supernet is, and how its gates are trained.
+
+    Attributes:
+        plan: What it holds.
+        config: Section ``[oneshot]``.
+    """
+
+    plan: SupernetPlan
+    config: OneShotConfig
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``from_json`` gives back an equal one."""
+        return {"plan": self.plan.to_json(), "config": self.config.model_dump(mode="json")}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuilds what ``to_json`` wrote."""
+        config = OneShotConfig.model_validate(data["config"])
+        return cls(SupernetPlan.from_json(data["plan"]), config)
+
+
+@dataclass(frozen=True, slots=True)
 class TrialTask:
     """All that the ranks of one trial need to know; frozen, and written to a file for them.
 
@@ -99,6 +125,7 @@ class TrialTask:
         keep_best: Whether the weights of the best evaluation stay, in ``best.pt``.
         latency: How to measure the latency once the training is done; None does not.
         latency_limit_ms: Measure it before, and do not train a network that is slower.
+        supernet: To train in place of the architecture, which is its largest network.
     """
 
     number: int
@@ -118,6 +145,7 @@ class TrialTask:
     keep_best: bool = False
     latency: LatencyConfig | None = None
     latency_limit_ms: float | None = None
+    supernet: SupernetTask | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -142,15 +170,17 @@ class TrialTask:
             "recipe": self.recipe.model_dump(mode="json"),
             "budget": self.budget.model_dump(mode="json"),
             "latency": None if self.latency is None else self.latency.model_dump(mode="json"),
+            "supernet": None if self.supernet is None else self.supernet.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuilds what ``to_json`` wrote."""
-        latency = data.get("latency")
+        latency, supernet = data.get("latency"), data.get("supernet")
         return cls(
             **{
                 **data,
+                "supernet": None if supernet is None else SupernetTask.from_json(supernet),
                 "latency": None if latency is None else LatencyConfig.model_validate(latency),
                 "architecture": network_from_json(data["architecture"]),
                 "dataset": DatasetConfig.model_validate(data["dataset"]),
@@ -226,6 +256,8 @@ class TrainingResult:
         history: The evaluations.
         stopped: Whether it was told to stop before its budget was spent.
         latency: Of the network; None if the task does not ask for it.
+        supernet: What a supernet has chosen: ``choices``, ``runtime_ms``, and ``history``, the same
+            with loss and gates at each evaluation; None for a network.
     """
 
     value: float | None
@@ -248,6 +280,7 @@ class TrainingResult:
     history: tuple[Evaluation, ...] = ()
     stopped: bool = False
     latency: TrialLatency | None = None
+    supernet: Mapping[str, Any] | None = None
 
     def exceeds(self, limit_ms: float | None) -> bool:
         """Whether the network answers more slowly than it may."""

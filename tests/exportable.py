@@ -9,6 +9,7 @@ from betanas.architecture.betamix import BETAMIX
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture
+from betanas.architecture.mbconv import MBCONV
 from betanas.architecture.reference import Network, ReferenceModel
 from betanas.models.network import build_network
 from betanas.models.trained import TrainedModel, write_trained
@@ -37,6 +38,18 @@ NETWORKS: dict[str, Network] = {
     ),
     "betamix-pooled-residual": mixed(
         early="residual", late="fused", contraction="pool", group="16", W0=1.0, G0=2.0
+    ),
+    "mbconv": MBCONV.decode(
+        {
+            **MBCONV.published,
+            "width": 0.25,
+            "stages": 2,
+            "s1b2": "skip",
+            "s2b2": "3x3-3",
+            "head": 16,
+        },
+        32,
+        len(NAMES),
     ),
     "mobilenet_v3_small": ReferenceModel("mobilenet_v3_small", 32, len(NAMES)),
 }

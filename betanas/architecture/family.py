@@ -105,6 +105,14 @@ class Family(ABC):
         trivial[rows] = False
         return Survey(trivial, Complexities(*costs), features, layers)
 
+    def settled(self, ranges: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        """The ranges of a study, with those fixed that shape none of its networks.
+
+        Args:
+            ranges: ``name -> (low, high)``, or options, of all parameters.
+        """
+        return dict(ranges)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters' names, in the order of a kernel vector."""

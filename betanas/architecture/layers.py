@@ -48,6 +48,7 @@ class Activation(StrEnum):
     SILU = "silu"
     RELU = "relu"
     GELU = "gelu"
+    RELU6 = "relu6"
 
 
 class BlockCode(IntEnum):
@@ -77,8 +78,8 @@ class Layer:
         stride: 1, or 2 for a contraction.
         in_resolution: Input side in pixels.
         out_resolution: Output side in pixels.
-        expanded_channels: Channels between expansion and projection; 0 for CNA and RES, and for a
-            Fused-MBConv of ratio 1, which is one convolution.
+        expanded_channels: Channels between expansion and projection; 0 for CNA and RES, for a
+            Fused-MBConv of ratio 1, which is one convolution, and for an MBConv without expansion.
         squeeze_channels: Squeeze-excitation bottleneck; 0 for none.
         stochastic_depth: Probability of dropping the residual branch; 0 without a residual.
         expansion_ratio: Ratio of expanded to input channels.

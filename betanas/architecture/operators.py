@@ -43,9 +43,11 @@ class Operator(StrEnum):
     NORM_SILU = "norm-silu"
     NORM_RELU = "norm-relu"
     NORM_GELU = "norm-gelu"
+    NORM_RELU6 = "norm-relu6"
     SILU = "silu"
     RELU = "relu"
     GELU = "gelu"
+    RELU6 = "relu6"
     POOL = "pool"
     """2x2 max pooling."""
     ADD = "add"
@@ -214,6 +216,23 @@ def network_seconds(
     return tuple(None if t is None else s for t, s in zip(tables, totals, strict=True))
 
 
+def layer_seconds(table: LayerTable, known: OperatorTable) -> FloatArray:
+    """Seconds an image for each layer of n networks, ``n x N``; ``network_seconds`` is their sum.
+
+    The last layer has the head's as well.
+
+    Args:
+        table: The networks.
+        known: What the device takes for each operator; one that it lacks counts nothing.
+    """
+    total = np.zeros(table.block.shape)
+    for use in operators(table):
+        if use.operator in known.grids:
+            _, points = use.found()
+            total[use.where] += known.grids[use.operator](points)
+    return total
+
+
 def grid_axes(points: IntArray, doublings: int = 2) -> tuple[tuple[int, ...], ...]:
     """Axes of a grid that holds the points, ``u x a``, neighbours at most fourfold apart.
 
@@ -279,6 +298,8 @@ class _Parts:
         )
         self._fused, self._single = fused & (self._expanded > 0), fused & (self._expanded == 0)
         self._inputs, self._outputs = table.in_channels, table.out_channels
+        self._expands = self._mbc & (self._expanded > 0)
+        self._expanded = np.where(self._mbc & ~self._expands, self._inputs, self._expanded)
         self._pools = table.filled("pools", 0) > 0
         self._strided = table.contracts & ~self._pools
         self._side = np.where(self._pools, table.in_resolution, table.out_resolution)
@@ -328,7 +349,7 @@ class _Parts:
         return [
             self._use(place, self._shortcut, self._inputs, self._outputs),
             self._use(place, wide, self._expanded, self._outputs),
-            self._use(place, self._mbc, self._inputs, self._expanded, before),
+            self._use(place, self._expands, self._inputs, self._expanded, before),
             self._use(place, self._cnx, self._inputs, self._expanded),
             self._use(place, latent, self._outputs, self._latent, self._table.out_resolution),
         ]
@@ -362,7 +383,7 @@ class _Parts:
             found += [
                 self._use(normed, own & first, self._outputs),
                 self._use(normed, own & inner, self._expanded),
-                self._use(normed, own & self._mbc, self._expanded, side=before),
+                self._use(normed, own & self._expands, self._expanded, side=before),
                 self._use(normed, own & latent, self._latent, side=after),
                 self._use(bare, own & self._res, self._outputs),
                 self._use(bare, own & self._cnx, self._expanded),

@@ -80,6 +80,8 @@ class SearchProgress:
         if placement is not None and placement != self._placement:
             self._placement = placement
             self._say(f"images: {placement}")
+        if "supernet" in news:
+            self._running.setdefault(news["trial"], {"title": f"supernet {news['trial']}"})
         trial = self._running.get(news.get("trial", -1))
         if trial is None:
             return
@@ -147,7 +149,9 @@ class SearchProgress:
         rows = Table.grid(padding=(0, 2))
         left = self._seconds_left(feasible, search.trials)
         best = observed_best(self._records)
-        phase = "opening" if len(self._records) < self._opening else search.sampler
+        opens = len(self._records) < self._opening
+        strategy = search.strategy if self._definition.is_one_shot else search.sampler
+        phase = "opening" if opens else strategy
         rows.add_row("phase", phase, f"{feasible} of {search.trials} feasible trials")
         if best is not None:
             rows.add_row("best", told_result(best), f"trial {best.number}")
@@ -162,6 +166,9 @@ class SearchProgress:
                 f"epoch {news.get('epoch', 0):.1f}, {100 * (1 - spent):.0f} % of budget left",
                 ProgressBar(total=1.0, completed=spent, width=24),
             )
+            if "supernet" in news:
+                told = f"loss {news['loss']:.3f}, {news['runtime_ms']:.3f} ms"
+                rows.add_row("", told, str(news["supernet"]))
         self._live.update(Group(Text(), rows))
 
 
@@ -185,6 +192,8 @@ def tracked(definition: StudyDefinition, url: str, progress: SearchProgress) -> 
 
 def _opening_words(opening: int, definition: StudyDefinition, stored: StoredStudy) -> str:
     """What the search opens with."""
+    if definition.is_one_shot:
+        return "each chosen by a supernet"
     named, told = list(definition.search.start), stored.settings.warm_start
     points = opening - len(named)
     if told is not None:

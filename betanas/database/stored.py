@@ -296,8 +296,9 @@ class StoredStudy:
         facts = result.to_json() | dict(circumstances or {})
         for key in ("value", "failure", "message", "stopped"):
             facts.pop(key)
-        if result.latency is None:
-            facts.pop("latency")
+        for key in ("latency", "supernet"):
+            if facts[key] is None:
+                facts.pop(key)
         if result.stopped:
             last = self._last_accuracy(claimed)
             return self._end(claimed, facts | {"reason": STOPPED_EARLY}, TrialState.PRUNED, last)

@@ -17,6 +17,7 @@ class Stream(IntEnum):
     AUGMENT = 1
     DEPTH = 2
     MIX = 3
+    GATES = 4
 
 
 def torch_generator(seed: int, stream: Stream, index: int) -> torch.Generator:

@@ -184,6 +184,16 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self._mine)
 
+    def drawn(self, number: int, generator: torch.Generator) -> tuple[Tensor, Targets]:
+        """So many of them at random, or all if there are fewer; each at most once.
+
+        Returns:
+            Images, float32 ``b x 3 x R x R``, and what they show.
+        """
+        chosen = self._mine[torch.randperm(len(self._mine), generator=generator)[:number]]
+        source, labels = self._images.take(chosen, self._device)
+        return self._transform(source), Targets(labels)
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields images, float32 ``b x 3 x R x R``, and labels, int64 ``b``."""
         for chosen in torch.split(self._mine, self._batch):

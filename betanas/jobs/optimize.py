@@ -22,6 +22,7 @@ from betanas.devices.find import Devices, find_devices
 from betanas.errors import InputError, NoStudyError, RunError
 from betanas.jobs.finals import hold_finals, is_due
 from betanas.jobs.front import note_reference
+from betanas.jobs.oneshot import choose_network
 from betanas.jobs.timing import with_operators
 from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.jobs.warm_start import check_source, with_opening, with_source
@@ -36,7 +37,7 @@ from betanas.search.prefilter import Prefilter
 from betanas.search.pruning import make_pruner
 from betanas.search.sampler import FALLBACK, KernelSampler
 from betanas.study.definition import StudyDefinition
-from betanas.trial import TrialRecord, trial_seed
+from betanas.trial import Phase, TrialRecord, trial_seed
 
 MAX_FAILURES = 5  # trainings in a row that may fail before anything was learnt
 
@@ -113,7 +114,8 @@ class Search:
         Raises:
             RunError: If trainings fail one after the other and none ever succeeded.
         """
-        self._reporter.begins(self._definition, self._stored, self.problem.opening_length)
+        opening = 0 if self._definition.is_one_shot else self.problem.opening_length
+        self._reporter.begins(self._definition, self._stored, opening)
         done = 0
         while True:
             records = self._stored.records()
@@ -142,19 +144,33 @@ class Search:
     def _work_on(self, claimed: ClaimedTrial, objective: Objective) -> bool:
         """One trial, from proposal to record; False if another worker has taken it over."""
         number = claimed.number
-        kernel = self._kernel(claimed)
+        kernel = self._kernel(claimed, objective)
 
         def seed_of(_: Architecture) -> int:
             return trial_seed(self._definition.search.seed, number)
 
-        return self._runner.run(claimed, kernel, self._sampler.phase(number), seed_of, objective)
+        one_shot = self._definition.is_one_shot
+        phase = Phase.ONE_SHOT if one_shot else self._sampler.phase(number)
+        return self._runner.run(claimed, kernel, phase, seed_of, objective)
 
-    def _kernel(self, claimed: ClaimedTrial) -> dict[str, Any]:
-        """The trial's kernel: what an earlier worker has recorded, or the sampler's proposal."""
+    def _kernel(self, claimed: ClaimedTrial, objective: Objective) -> dict[str, Any]:
+        """The trial's kernel: what an earlier worker has recorded, or a new proposal."""
         space = self.problem.space
         known = dict(self._stored.kernel(claimed, space.names))
         if len(known) == len(space.names):
             return known
+        if self._definition.is_one_shot:
+            chosen, facts = choose_network(
+                self._definition,
+                self._stored.settings,
+                self.problem,
+                self._runner,
+                claimed,
+                objective,
+                lambda note: self._reporter.progress({"note": note}),
+            )
+            self._stored.put_kernel(claimed, chosen, space.distributions, facts)
+            return chosen
         if self._sampler.learns(claimed.number):
             wait_for_earlier_kernels(self._stored, claimed, space.names)
             note_reference(self._stored)

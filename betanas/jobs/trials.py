@@ -156,10 +156,10 @@ class TrialRunner:
             recorded = self._stored.reject(claimed, str(reason))
         else:
             self._reporter.proposed(self._stored.record(claimed.number))
-            task = self._task(claimed.number, seed_of(architecture), architecture, parameters)
+            task = self.task(claimed.number, seed_of(architecture), architecture, parameters)
             if phase is Phase.CONFIRM:
                 task = replace(task, latency_limit_ms=None)
-            result = self._measure(claimed, task, objective)
+            result = self.measure(claimed, task, objective)
             if result.exceeds(task.latency_limit_ms):
                 return self._reject_slow(claimed, result)
             values = trial_values(
@@ -183,10 +183,17 @@ class TrialRunner:
         """What a trial's throughput depends on beside its network."""
         return {"workers": self._devices.workers, "cores": self._devices.cores}
 
-    def _task(
+    def task(
         self, number: int, seed: int, architecture: Architecture, parameters: Mapping[str, Any]
     ) -> TrialTask:
-        """What the objective is told."""
+        """What the objective is told of a trial.
+
+        Args:
+            number: The trial's.
+            seed: Of its training.
+            architecture: To be measured.
+            parameters: Its kernel, and the recipe's values that are searched beside it.
+        """
         return TrialTask(
             number=number,
             seed=seed,
@@ -205,10 +212,19 @@ class TrialRunner:
             latency_limit_ms=self._definition.limits.latency_ms,
         )
 
-    def _measure(
+    def measure(
         self, claimed: ClaimedTrial, task: TrialTask, objective: Objective
     ) -> TrainingResult:
-        """Measures, unless a worker that was killed since has left the very same task's result."""
+        """Measures, unless a worker that was killed since has left the very same task's result.
+
+        Args:
+            claimed: The trial, whose claim is renewed meanwhile.
+            task: What to measure.
+            objective: What measures.
+
+        Raises:
+            RunError: If this machine cannot train; the trial is to be given back.
+        """
         left = left_result(task)
         if left is not None:
             return left

@@ -23,6 +23,7 @@ from betanas.study.recipe import DatasetConfig, Recipe
 from betanas.training.checkpoint import remove_checkpoints
 from betanas.training.engine import prepare_engine
 from betanas.training.recipe import Precision, build_optimizer
+from betanas.training.supernet import SupernetTraining
 from betanas.training.trainer import Diverged, Training
 from betanas.trial import LOG_FILE, Failure, TrainingResult, TrialTask
 
@@ -77,7 +78,8 @@ def run_rank(order: Order, agent: int, first: int, device: str) -> None:
     try:
         ranks = Ranks.join(task.device)
         images = shared_images(task.dataset, task.architecture.resolution, task.cache)
-        result = Training(task, images, ranks, request["launched"]).run()
+        train = Training if task.supernet is None else SupernetTraining
+        result = train(task, images, ranks, request["launched"]).run()
     except Diverged as error:
         # All ranks come here together, so none of them has to be ended.
         result = TrainingResult(value=None, failure=Failure.DIVERGED, message=str(error))

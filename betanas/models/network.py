@@ -22,10 +22,11 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.SILU: nn.SiLU,
     Activation.RELU: nn.ReLU,
     Activation.GELU: nn.GELU,
+    Activation.RELU6: nn.ReLU6,
 }
 
 
-def _conv_norm(
+def conv_norm(
     in_channels: int,
     out_channels: int,
     kernel_size: int = 3,
@@ -63,7 +64,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = (
                 None
                 if layer.has_residual
-                else _conv_norm(layer.in_channels, layer.out_channels, 1, stride, activation=None)
+                else conv_norm(layer.in_channels, layer.out_channels, 1, stride, activation=None)
             )
             self.last = _ACTIVATIONS[layer.activation]()
         self._is_basic = layer.block is Block.RES
@@ -83,49 +84,50 @@ def _branch(layer: Layer, stride: int) -> list[nn.Module]:
     y, expanded = layer, layer.expanded_channels
     match y.block:
         case Block.RES:
-            first = _conv_norm(
+            first = conv_norm(
                 y.in_channels, y.out_channels, y.kernel_size, stride, y.groups, y.activation
             )
-            second = _conv_norm(
+            second = conv_norm(
                 y.out_channels, y.out_channels, y.kernel_size, 1, y.groups, activation=None
             )
             return [first, second]
         case Block.CNX:
             return [
-                _conv_norm(
-                    y.in_channels, y.in_channels, y.kernel_size, stride, y.in_channels, None
-                ),
+                conv_norm(y.in_channels, y.in_channels, y.kernel_size, stride, y.in_channels, None),
                 nn.Conv2d(y.in_channels, expanded, 1),
                 _ACTIVATIONS[y.activation](),
                 nn.Conv2d(expanded, y.out_channels, 1),
             ]
         case Block.FMBC if not expanded:
             return [
-                _conv_norm(
+                conv_norm(
                     y.in_channels, y.out_channels, y.kernel_size, stride, activation=y.activation
                 )
             ]
         case Block.FMBC:
             pieces: list[nn.Module] = [
-                _conv_norm(y.in_channels, expanded, y.kernel_size, stride, activation=y.activation)
+                conv_norm(y.in_channels, expanded, y.kernel_size, stride, activation=y.activation)
             ]
         case _:
-            pieces = [
-                _conv_norm(y.in_channels, expanded, 1, activation=y.activation),
-                _conv_norm(expanded, expanded, y.kernel_size, stride, expanded, y.activation),
-            ]
+            pieces = []
+            if expanded:
+                pieces.append(conv_norm(y.in_channels, expanded, 1, activation=y.activation))
+            expanded = expanded or y.in_channels
+            pieces.append(
+                conv_norm(expanded, expanded, y.kernel_size, stride, expanded, y.activation)
+            )
     if y.squeeze_channels:
         inner = partial(nn.SiLU, inplace=True)
         pieces.append(SqueezeExcitation(expanded, y.squeeze_channels, activation=inner))
-    return [*pieces, _conv_norm(expanded, y.out_channels, 1, activation=None)]
+    return [*pieces, conv_norm(expanded, y.out_channels, 1, activation=None)]
 
 
-def _build_layer(layer: Layer) -> nn.Module:
+def build_layer(layer: Layer) -> nn.Module:
     """One layer; one that contracts by pooling has the pooling behind it."""
     y = layer
     if y.block is Block.CNA:
         stride = 1 if y.pools else y.stride
-        built: nn.Module = _conv_norm(
+        built: nn.Module = conv_norm(
             y.in_channels, y.out_channels, y.kernel_size, stride, y.groups, y.activation
         )
     else:
@@ -138,11 +140,11 @@ class BetaNet(nn.Module):
 
     def __init__(self, architecture: Architecture, num_classes: int) -> None:
         super().__init__()
-        self.features = nn.Sequential(*map(_build_layer, architecture.layers))
+        self.features = nn.Sequential(*map(build_layer, architecture.layers))
         last, latent = architecture.layers[-1], architecture.latent_channels
         self.latent: nn.Module = nn.Identity()
         if latent:
-            self.latent = _conv_norm(last.out_channels, latent, 1, activation=last.activation)
+            self.latent = conv_norm(last.out_channels, latent, 1, activation=last.activation)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(latent or last.out_channels, num_classes)
 
@@ -173,6 +175,12 @@ def build_model(architecture: Architecture, num_classes: int | None = None) -> B
         if isinstance(architecture, CellNetwork)
         else BetaNet(architecture, classes)
     )
+    initialize(model)
+    return model
+
+
+def initialize(model: nn.Module) -> None:
+    """Gives a network fresh weights, as ``build_model`` says."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -182,7 +190,6 @@ def build_model(architecture: Architecture, num_classes: int | None = None) -> B
             bound = module.out_features**-0.5
             nn.init.uniform_(module.weight, -bound, bound)
             nn.init.zeros_(module.bias)
-    return model
 
 
 # They answer with more than logits, or want one input side only.

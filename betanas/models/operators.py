@@ -213,12 +213,14 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": partial(nn.SiLU, inplace=True),
     "relu": partial(nn.ReLU, inplace=True),
     "gelu": nn.GELU,
+    "relu6": partial(nn.ReLU6, inplace=True),
 }
 _PLAIN: dict[Operator, Callable[[int], nn.Module]] = {
     Operator.NORM: nn.BatchNorm2d,
     Operator.SILU: lambda _: nn.SiLU(),
     Operator.RELU: lambda _: nn.ReLU(),
     Operator.GELU: lambda _: nn.GELU(),
+    Operator.RELU6: lambda _: nn.ReLU6(),
     Operator.POOL: lambda _: nn.MaxPool2d(2, ceil_mode=True),
     Operator.ADD: lambda _: _Sum(),
     Operator.SQUEEZE: lambda c: SqueezeExcitation(c, max(1, c // _SQUEEZE_RATIO), nn.SiLU),

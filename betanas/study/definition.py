@@ -16,6 +16,8 @@ from pydantic import (
 
 from betanas.architecture.families import find_family
 from betanas.architecture.family import Family
+from betanas.architecture.mbconv import MBCONV
+from betanas.architecture.supernet import fixed_shape, gate_states
 from betanas.errors import InputError
 from betanas.parameters import Parameter
 from betanas.study.amounts import longer_budget
@@ -40,6 +42,7 @@ from betanas.study.sections import (
     LimitsConfig,
     ObjectiveConfig,
     ObjectiveName,
+    OneShotConfig,
     SearchConfig,
     StorageConfig,
     TrackConfig,
@@ -70,6 +73,7 @@ class StudyDefinition(Section):
         budget: Section ``[budget]``.
         limits: Section ``[limits]``.
         search: Section ``[search]``.
+        oneshot: Section ``[oneshot]``.
         objective: Section ``[objective]``.
         latency: Section ``[latency]``.
         storage: Section ``[storage]``.
@@ -87,6 +91,7 @@ class StudyDefinition(Section):
     budget: Budget
     limits: LimitsConfig = LimitsConfig()
     search: SearchConfig = SearchConfig()
+    oneshot: OneShotConfig = OneShotConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     latency: LatencyConfig = LatencyConfig()
     storage: StorageConfig = StorageConfig()
@@ -189,6 +194,52 @@ class StudyDefinition(Section):
             raise ValueError(f"search.finals {error}") from None
         return self
 
+    @model_validator(mode="after")
+    def _check_one_shot(self) -> Self:
+        if not self.is_one_shot:
+            return self
+        for key, value, allowed in (
+            ("family", self.family, MBCONV.name),
+            ("objective.name", self.objective.name, "train"),
+            ("objectives", ", ".join(self.objectives), ACCURACY),
+            ("search.start", ", ".join(self.search.start) or "none", "none"),
+            ("search.prefilter", self.search.prefilter, "none"),
+            ("limits.latency_ms", self.limits.latency_ms, None),
+            ("ranges in recipe", ", ".join(self.recipe_ranges) or "none", "none"),
+        ):
+            if value != allowed:
+                raise ValueError(
+                    f"search.strategy = one-shot needs {key} = {allowed or 'none'}, but got {value}"
+                )
+        if self.recipe.optimizer == "muon":
+            raise ValueError(
+                "recipe.optimizer = muon rescales the weights by which a supernet chooses; take "
+                "adam, adamw, sgd or rmsprop for search.strategy = one-shot"
+            )
+        try:
+            fixed_shape(self.parameters)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        if all(len(self.parameters[p.name]) == 1 for p in MBCONV.parameters[len(MBCONV.shape) :]):
+            raise ValueError(
+                "search.strategy = one-shot needs a block to choose, but [parameters] fixes all"
+            )
+        for name in MBCONV.names[len(MBCONV.shape) :] if self._has_superkernels else ():
+            try:
+                gate_states(self.parameters[name])
+            except InputError as error:
+                raise ValueError(f"parameters.{name} {error}") from None
+        return self
+
+    @property
+    def is_one_shot(self) -> bool:
+        """Whether a supernet chooses the networks."""
+        return self.search.strategy == "one-shot"
+
+    @property
+    def _has_superkernels(self) -> bool:
+        return self.oneshot.method == "single-path"
+
     @field_validator("family")
     @classmethod
     def _is_known(cls, value: str) -> str:
@@ -210,7 +261,7 @@ class StudyDefinition(Section):
                     f"parameters.{name} is not a parameter of {family.name}, which has "
                     f"{', '.join(family.names)}"
                 )
-        return {p.name: _narrowed(p, given).range for p in family.parameters}
+        return family.settled({p.name: _narrowed(p, given).range for p in family.parameters})
 
     @model_validator(mode="after")
     def _check_latency_limit(self) -> Self:
@@ -278,7 +329,7 @@ class StudyDefinition(Section):
         """How a trial is to measure its latency; None where nothing asks for it."""
         wanted = LATENCY in self.objectives or self.objective.latency_weight > 0
         limited = self.limits.latency_ms is not None
-        return self.latency if wanted or limited else None
+        return self.latency if wanted or limited or self.is_one_shot else None
 
     @property
     def search_family(self) -> Family:
@@ -370,6 +421,7 @@ def default_meaning(schema: int) -> dict[str, Any]:
             "search": SearchConfig()
             .otherwise(_former_defaults("search", schema))
             .model_dump(mode="json"),
+            "oneshot": OneShotConfig().model_dump(mode="json"),
             "objective": ObjectiveConfig().model_dump(mode="json"),
             "objectives": [ACCURACY],
             "latency": LatencyConfig().model_dump(mode="json"),

@@ -195,7 +195,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     table = tree
     for part in parts[:-1]:
         table = _table(table, part, f"--set {key}")
-    if parts[0] == "budget" and parts[-1] in Budget.model_fields:
+    if parts[-2:-1] == ["budget"] and parts[-1] in Budget.model_fields:
         table.clear()  # a budget has exactly one unit: the override's replaces the file's
     table[parts[-1]] = value
 

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from betanas.study.recipe import Positive, Section
+from betanas.study.recipe import Budget, Positive, Section
 
 MemoryLimit = Positive | Literal["auto", "none"]
 
@@ -40,6 +40,7 @@ MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to co
 class SearchConfig(Section):
     """How the study chooses kernels, and when it is done."""
 
+    strategy: Literal["trials", "one-shot"] = "trials"
     sampler: Literal[
         "botorch", "gp", "tpe", "random", "cmaes", "evolution", "nsga2", "local", "reinforce"
     ] = "botorch"
@@ -64,6 +65,32 @@ class SearchConfig(Section):
             raise ValueError(
                 f"search.acquisition = {self.acquisition} is of search.sampler = botorch, but the "
                 f"sampler is {self.sampler}; leave it out, or take botorch"
+            )
+        return self
+
+
+class OneShotConfig(Section):
+    """How a supernet is trained, where ``search.strategy`` is ``one-shot``."""
+
+    method: Literal["single-path", "proxyless"] = "single-path"
+    latency_weight: Annotated[float, Field(ge=0)] = 0.1
+    warm_up_steps: Annotated[int, Field(ge=0)] = 0
+    budget: Budget | None = None
+    gate_learning_rate: Positive = 6e-3
+    gate_update: Literal["gradient", "reinforce"] = "gradient"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        if self.method != "proxyless" and self.gate_update != "gradient":
+            raise ValueError(
+                f"oneshot.gate_update = {self.gate_update} is of oneshot.method = proxyless, but "
+                f"the method is {self.method}; leave it out"
+            )
+        if self.method != "single-path" and self.dropout:
+            raise ValueError(
+                f"oneshot.dropout shuts gates of oneshot.method = single-path, but the method is "
+                f"{self.method}; leave it out"
             )
         return self
 

@@ -71,11 +71,15 @@ class EagerEngine:
     def learn(self, inputs: Tensor, targets: Targets) -> Tensor:
         """As ``Engine``."""
         with self._precision.applied():
-            loss = targets.loss(self._model(inputs), self._smoothing)
+            loss = self.loss(inputs, targets)
         self._forget()
         self._beat()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def loss(self, inputs: Tensor, targets: Targets) -> Tensor:
+        """What is learnt to be small, shape ``()``."""
+        return targets.loss(self._model(inputs), self._smoothing)
 
     def _forget(self) -> None:
         for weight in self._weights:

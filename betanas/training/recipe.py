@@ -1,5 +1,7 @@
 """From a recipe to the optimiser, the precision and the gradients' way between ranks."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -14,10 +16,20 @@ from betanas.training.muon import Muon
 _FP16_MOST = 2.0**15  # half of fp16's range: a sum of rounded shares stays inside
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module) -> "torch.optim.Optimizer | Muon":
-    """Builds the optimiser; weight decay spares norms and biases (all tensors of one dimension)."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    spared = [p for p in model.parameters() if p.ndim <= 1]
+def build_optimizer(
+    recipe: Recipe, model: nn.Module, without: Iterable[Tensor] = ()
+) -> "torch.optim.Optimizer | Muon":
+    """Builds the optimiser; weight decay spares norms and biases (all tensors of one dimension).
+
+    Args:
+        recipe: Which, and its rates.
+        model: Whose weights.
+        without: Those among them that are not its business; Muon takes all.
+    """
+    left_out = {id(p) for p in without}
+    weights = [p for p in model.parameters() if id(p) not in left_out]
+    decayed = [p for p in weights if p.ndim > 1]
+    spared = [p for p in weights if p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": spared, "weight_decay": 0.0},

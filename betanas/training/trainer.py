@@ -34,6 +34,7 @@ from betanas.training.checkpoint import (
 from betanas.training.engine import Engine, prepare_engine
 from betanas.training.evaluation import Validation
 from betanas.training.heartbeat import Heartbeat
+from betanas.training.muon import Muon
 from betanas.training.progress import NewsWriter
 from betanas.training.recipe import Precision, build_optimizer, parallel
 from betanas.training.schedule import LearningRate
@@ -93,10 +94,11 @@ class Training:
         self._model = synchronize_norms(model, ranks) if recipe.sync_batch_norm else model
         self._average = WeightAverage(self._model, recipe.weight_average)
         self._wrapped = parallel(recipe, self._model, ranks)
-        self._optimizer = build_optimizer(recipe, self._model)
+        self._optimizer = self._build_optimizer()
         self._learning_rate = LearningRate(recipe, self._optimizer)
+        self._held_out = HeldOut(placed, task, ranks)
         self._validation = Validation(
-            HeldOut(placed, task, ranks), batches, recipe.norm_batches, ranks, self._beat
+            self._held_out, batches, recipe.norm_batches, ranks, self._beat
         )
 
         self._clock = TrainingClock(task.budget, batches.steps_per_epoch, batches.per_step)
@@ -258,6 +260,9 @@ class Training:
         best = max(self._history, key=lambda e: e.accuracy)
         return patience > 0 and self._clock.epochs - best.epoch >= patience
 
+    def _build_optimizer(self) -> "torch.optim.Optimizer | Muon":
+        return build_optimizer(self._task.recipe, self._model)
+
     def _prepared_engine(self) -> Engine:
         """Has a GPU choose its kernels, and a compiler compile, before the clock runs."""
         return prepare_engine(
@@ -295,6 +300,7 @@ class Training:
                     "optimizer": self._optimizer.state_dict(),
                     "plateau": self._learning_rate.plateau.state,
                     "random_states": random_states,
+                    **self._more_state(),
                 },
             )
         self._saved = time.monotonic()
@@ -319,6 +325,14 @@ class Training:
         self._optimizer.load_state_dict(saved["optimizer"])
         self._learning_rate.plateau.state = tuple(saved["plateau"])
         self._ranks.set_random_state(saved["random_states"][self._ranks.rank])
+        self._restore_more(saved)
+
+    def _more_state(self) -> dict[str, Any]:
+        """What a checkpoint has of a training of another kind."""
+        return {}
+
+    def _restore_more(self, saved: dict[str, Any]) -> None:
+        """Takes it back."""
 
     def _saved_state(self) -> dict[str, Any] | None:
         """What rank 0 finds in its folder: other nodes have none, or an older one."""

@@ -152,7 +152,7 @@ FILES = {
     [
         (name, form)
         for name in NETWORKS
-        for form in (("onnx", "python") if name.startswith("betamix") else FORMATS)
+        for form in (("onnx", "python") if name.startswith(("betamix", "mbconv")) else FORMATS)
         if name in OWN or FORMATS[form].takes_references
     ],
 )
