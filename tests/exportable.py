@@ -7,6 +7,7 @@ from torch import nn
 
 from betanas.architecture.betamix import BETAMIX
 from betanas.architecture.decoding import decode
+from betanas.architecture.efficientnet import EFFICIENTNET
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture
 from betanas.architecture.reference import Network, ReferenceModel
@@ -37,6 +38,9 @@ NETWORKS: dict[str, Network] = {
     ),
     "betamix-pooled-residual": mixed(
         early="residual", late="fused", contraction="pool", group="16", W0=1.0, G0=2.0
+    ),
+    "efficientnet": EFFICIENTNET.decode(
+        {"alpha": 0.5, "beta": 0.25, "gamma": 1.0, "phi": 1.0}, 32, len(NAMES)
     ),
     "mobilenet_v3_small": ReferenceModel("mobilenet_v3_small", 32, len(NAMES)),
 }

@@ -78,8 +78,9 @@ def count_table(table: LayerTable, num_classes: int, batch_size: int) -> Complex
     head, residual, next_ = (code == c for c in (BlockCode.CNA, BlockCode.RES, BlockCode.CNX))
     inverted, single = code == BlockCode.MBC, (code == BlockCode.FMBC)
     fused, single = single & (table.expanded_channels > 0), single & (table.expanded_channels == 0)
+    expands = inverted & (table.expanded_channels > 0)
     in_channels, out_channels = table.in_channels, table.out_channels
-    expanded, squeeze = table.expanded_channels, table.squeeze_channels
+    expanded, squeeze = table.inner_channels, table.squeeze_channels
     in_area, out_area = table.in_resolution**2, table.out_resolution**2
     pools = table.filled("pools", 0) > 0
     area = np.where(pools, in_area, out_area)  # that the spatial convolutions write
@@ -97,10 +98,10 @@ def count_table(table: LayerTable, num_classes: int, batch_size: int) -> Complex
         + inverted * (window * expanded + project)
         + next_ * (window * in_channels + in_channels * expanded + project)
     )
-    over_input = inverted * in_channels * expanded
+    over_input = expands * in_channels * expanded
     over_pooled = 2 * expanded * squeeze
     norms = 2 * out_channels * (1 - 1 * next_ + residual + shortcut)
-    norms += 2 * expanded * (fused + 2 * inverted) + 2 * in_channels * next_
+    norms += 2 * expanded * (1 * fused + inverted + expands) + 2 * in_channels * next_
     biases = (squeeze > 0) * (squeeze + expanded) + next_ * (expanded + out_channels)
     layer_params = over_output + over_input + over_pooled + norms + biases
     layer_macs = over_output * area + over_input * in_area + over_pooled
@@ -140,8 +141,9 @@ def _saved_per_image(table: LayerTable) -> IntArray:
     head, residual, next_ = (code == c for c in (BlockCode.CNA, BlockCode.RES, BlockCode.CNX))
     inverted, single = code == BlockCode.MBC, (code == BlockCode.FMBC)
     fused, single = single & (table.expanded_channels > 0), single & (table.expanded_channels == 0)
+    expands = inverted & (table.expanded_channels > 0)
     in_channels, out_channels = table.in_channels, table.out_channels
-    expanded, squeeze = table.expanded_channels, table.squeeze_channels
+    expanded, squeeze = table.inner_channels, table.squeeze_channels
     in_area, out_area = table.in_resolution**2, table.out_resolution**2
     pools = table.filled("pools", 0) > 0
     area = np.where(pools, in_area, out_area)
@@ -156,7 +158,7 @@ def _saved_per_image(table: LayerTable) -> IntArray:
         + (single & adds & relu) * out_channels * area
         + residual * (3 + 2 * smooth + shortcut) * out_channels * area
         + fused * ((2 + smooth + squeezes) * expanded + out_channels) * area
-        + inverted * (2 + smooth) * expanded * in_area
+        + expands * (2 + smooth) * expanded * in_area
         + inverted * ((2 + smooth + squeezes) * expanded + out_channels) * area
         + squeezes * 2 * (expanded + squeeze)
         + next_ * (2 * in_channels + (1 + smooth) * expanded) * area

@@ -23,6 +23,7 @@ class Rejection(StrEnum):
     SCALED_MEMORY = "scaled_memory"
     MACS = "macs"
     LATENCY = "latency"
+    FAMILY_RULE = "family_rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ class Feasibility:
 
     def _check_chunk(self, x: FloatArray) -> Verdicts:
         survey, code = self._survey(x, self.limits, _ORDINARY)
+        broken = ~self.family.allowed(x) & ~survey.trivial
+        code = np.where(broken, 1 + _REJECTIONS.index(Rejection.FAMILY_RULE), code)
         if self.scaled is not None:
             _, scaled_code = self._survey(x, self.scaled, _SCALED)
             code = np.where(code == 0, scaled_code, code)

@@ -272,12 +272,13 @@ class _Parts:
 
     def __init__(self, table: LayerTable) -> None:
         self._table = table
-        code, self._expanded = table.block, table.expanded_channels
+        code, self._expanded = table.block, table.inner_channels
         self._cna, self._res, self._cnx, self._mbc, fused = (
             code == c
             for c in (BlockCode.CNA, BlockCode.RES, BlockCode.CNX, BlockCode.MBC, BlockCode.FMBC)
         )
         self._fused, self._single = fused & (self._expanded > 0), fused & (self._expanded == 0)
+        self._expands = self._mbc & (table.expanded_channels > 0)
         self._inputs, self._outputs = table.in_channels, table.out_channels
         self._pools = table.filled("pools", 0) > 0
         self._strided = table.contracts & ~self._pools
@@ -328,7 +329,7 @@ class _Parts:
         return [
             self._use(place, self._shortcut, self._inputs, self._outputs),
             self._use(place, wide, self._expanded, self._outputs),
-            self._use(place, self._mbc, self._inputs, self._expanded, before),
+            self._use(place, self._expands, self._inputs, self._expanded, before),
             self._use(place, self._cnx, self._inputs, self._expanded),
             self._use(place, latent, self._outputs, self._latent, self._table.out_resolution),
         ]
@@ -362,7 +363,7 @@ class _Parts:
             found += [
                 self._use(normed, own & first, self._outputs),
                 self._use(normed, own & inner, self._expanded),
-                self._use(normed, own & self._mbc, self._expanded, side=before),
+                self._use(normed, own & self._expands, self._expanded, side=before),
                 self._use(normed, own & latent, self._latent, side=after),
                 self._use(bare, own & self._res, self._outputs),
                 self._use(bare, own & self._cnx, self._expanded),

@@ -80,7 +80,7 @@ class ResidualBlock(nn.Module):
 
 def _branch(layer: Layer, stride: int) -> list[nn.Module]:
     """The convolutions of a layer but a CNA, in their order."""
-    y, expanded = layer, layer.expanded_channels
+    y, expanded, inner = layer, layer.expanded_channels, layer.inner_channels
     match y.block:
         case Block.RES:
             first = _conv_norm(
@@ -110,14 +110,14 @@ def _branch(layer: Layer, stride: int) -> list[nn.Module]:
                 _conv_norm(y.in_channels, expanded, y.kernel_size, stride, activation=y.activation)
             ]
         case _:
-            pieces = [
-                _conv_norm(y.in_channels, expanded, 1, activation=y.activation),
-                _conv_norm(expanded, expanded, y.kernel_size, stride, expanded, y.activation),
-            ]
+            pieces = []
+            if expanded:
+                pieces.append(_conv_norm(y.in_channels, expanded, 1, activation=y.activation))
+            pieces.append(_conv_norm(inner, inner, y.kernel_size, stride, inner, y.activation))
     if y.squeeze_channels:
-        inner = partial(nn.SiLU, inplace=True)
-        pieces.append(SqueezeExcitation(expanded, y.squeeze_channels, activation=inner))
-    return [*pieces, _conv_norm(expanded, y.out_channels, 1, activation=None)]
+        silu = partial(nn.SiLU, inplace=True)
+        pieces.append(SqueezeExcitation(inner, y.squeeze_channels, activation=silu))
+    return [*pieces, _conv_norm(inner, y.out_channels, 1, activation=None)]
 
 
 def _build_layer(layer: Layer) -> nn.Module:

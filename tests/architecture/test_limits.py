@@ -151,6 +151,7 @@ def test_values_in_the_database() -> None:
         "scaled_memory",
         "macs",
         "latency",
+        "family_rule",
     ]
 
 
