@@ -46,6 +46,7 @@ class Phase(StrEnum):
     NSGA2 = "nsga2"
     LOCAL = "local"
     REINFORCE = "reinforce"
+    GRID = "grid"
     CONFIRM = "confirm"
     FINAL = "final"
 

@@ -13,6 +13,7 @@ from betanas.search.rules import Rules
 from betanas.search.space import Space
 
 MAX_SOBOL_TRIALS = 20_000
+GRID_STEP = 0.05
 _PROBE = 2**17  # kernels to try before saying that nothing is feasible
 
 R_co = TypeVar("R_co", bound=Rules, covariant=True)
@@ -35,6 +36,7 @@ class Problem(Generic[R_co]):
         start: Kernels before the first point, each ``d``; they are rejected like any others.
         objectives: Names of a trial's values, the accuracy first: that is to rise, all others, of
             which the rules know some (``Rules.costs``), to fall.
+        grid_step: Between neighbours of the strategy ``grid``.
     """
 
     space: Space
@@ -44,6 +46,7 @@ class Problem(Generic[R_co]):
     min_feasible: int
     start: tuple[tuple[float, ...], ...] = ()
     objectives: tuple[str, ...] = ("accuracy",)
+    grid_step: float = GRID_STEP
 
     def sobol_points(self, first: int, number: int) -> FloatArray:
         """Kernels ``first`` to ``first + number - 1`` of the sequence, ``number x d``."""

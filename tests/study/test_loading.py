@@ -28,7 +28,7 @@ def loaded(folder: Path, *overrides: str, data: str | None = None) -> StudyDefin
 
 
 BUILT_IN = [
-    "betanet2", "betanet3", "cifar10", "demo", "digits",
+    "betanet2", "betanet3", "cifar10", "demo", "digits", "efficientnet-grid",
     "nasbench201-cifar10", "nasbench201-cifar100", "nasbench201-free", "nasbench201-imagenet16",
     "pictures",
 ]  # fmt: skip
