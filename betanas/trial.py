@@ -52,6 +52,7 @@ class Phase(StrEnum):
     LOCAL = "local"
     REINFORCE = "reinforce"
     ONE_SHOT = "one-shot"
+    GRID = "grid"
     CONFIRM = "confirm"
     FINAL = "final"
 

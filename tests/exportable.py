@@ -7,6 +7,7 @@ from torch import nn
 
 from betanas.architecture.betamix import BETAMIX
 from betanas.architecture.decoding import decode
+from betanas.architecture.efficientnet import EFFICIENTNET
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture
 from betanas.architecture.mbconv import MBCONV
@@ -50,6 +51,9 @@ NETWORKS: dict[str, Network] = {
         },
         32,
         len(NAMES),
+    ),
+    "efficientnet": EFFICIENTNET.decode(
+        {"alpha": 0.5, "beta": 0.25, "gamma": 1.0, "phi": 1.0}, 32, len(NAMES)
     ),
     "mobilenet_v3_small": ReferenceModel("mobilenet_v3_small", 32, len(NAMES)),
 }

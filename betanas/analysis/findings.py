@@ -147,7 +147,7 @@ class Findings:
                 cost: [r.number for r in pareto_front(self.records, cost)]
                 for cost in known_costs(self.records)
             },
-            "scaling": [asdict(row) for row in self.scaling],
+            "scaling": [row.to_json() for row in self.scaling],
             "trials": [r.to_json() for r in self.records],
             "range_advice": [a.to_json() for a in self.range_advice],
             "confirmed": self.confirmed.to_json() if self.confirmed else None,

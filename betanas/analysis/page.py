@@ -139,6 +139,28 @@ def render_page(
     ), pictures
 
 
+def render_scaling(title: str, svg: str, table: Table) -> str:
+    """The page of one kernel scaled up.
+
+    Args:
+        title: What is scaled.
+        svg: Its curves, as ``to_svg`` wrote them.
+        table: Their numbers.
+    """
+    return (
+        _environment()
+        .get_template("scaling.html")
+        .render(
+            title=title,
+            figures={"scaling": inline_svg(svg, "scaling", "scaling")},
+            table_of_costs=table,
+            style=(_TEMPLATES / "page.css").read_text("utf-8"),
+            policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+            "base-uri 'none'; form-action 'none'",
+        )
+    )
+
+
 def _environment() -> Environment:
     """The templates; whatever comes from a study is escaped where it is put in."""
     made = Environment(

@@ -13,6 +13,7 @@ from betanas.analysis.finals import Finals
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
 from betanas.analysis.front import Front
 from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
+from betanas.analysis.scaling import ScaledCost
 from betanas.architecture.layers import Architecture, Layer
 from betanas.search.recommend import Recommendation
 from betanas.study.amounts import amount_text
@@ -107,6 +108,19 @@ def all_tables(findings: Findings) -> dict[str, Table]:
 
 def _table(columns: tuple[str, ...], rows: Iterable[Sequence[Cell]]) -> Table:
     return Table(columns, [list(row) for row in rows])
+
+
+def curves_table(curves: Mapping[str, Sequence[ScaledCost]]) -> Table:
+    """What one kernel costs by each rule of scaling, ``rule -> rows``; a row a side."""
+    costs = ("num_params", "macs", "activation_bytes", "layers", "latency_ms")
+    return _table(
+        ("rule", "resolution", *costs),
+        (
+            [rule, row.resolution, *(getattr(row, cost) for cost in costs)]
+            for rule, rows in curves.items()
+            for row in rows
+        ),
+    )
 
 
 def trials_table(records: Sequence[TrialRecord], names: Iterable[str]) -> Table:

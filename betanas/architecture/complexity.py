@@ -78,10 +78,9 @@ def count_table(table: LayerTable, num_classes: int, batch_size: int) -> Complex
     head, residual, next_ = (code == c for c in (BlockCode.CNA, BlockCode.RES, BlockCode.CNX))
     inverted, single = code == BlockCode.MBC, (code == BlockCode.FMBC)
     fused, single = single & (table.expanded_channels > 0), single & (table.expanded_channels == 0)
+    expands = inverted & (table.expanded_channels > 0)
     in_channels, out_channels = table.in_channels, table.out_channels
-    expanded, squeeze = table.expanded_channels, table.squeeze_channels
-    expands = inverted & (expanded > 0)
-    expanded = np.where(inverted & ~expands, in_channels, expanded)  # what is convolved depthwise
+    expanded, squeeze = table.inner_channels, table.squeeze_channels
     in_area, out_area = table.in_resolution**2, table.out_resolution**2
     pools = table.filled("pools", 0) > 0
     area = np.where(pools, in_area, out_area)  # that the spatial convolutions write
@@ -142,10 +141,9 @@ def _saved_per_image(table: LayerTable) -> IntArray:
     head, residual, next_ = (code == c for c in (BlockCode.CNA, BlockCode.RES, BlockCode.CNX))
     inverted, single = code == BlockCode.MBC, (code == BlockCode.FMBC)
     fused, single = single & (table.expanded_channels > 0), single & (table.expanded_channels == 0)
+    expands = inverted & (table.expanded_channels > 0)
     in_channels, out_channels = table.in_channels, table.out_channels
-    expanded, squeeze = table.expanded_channels, table.squeeze_channels
-    expands = inverted & (expanded > 0)
-    expanded = np.where(inverted & ~expands, in_channels, expanded)  # what is convolved depthwise
+    expanded, squeeze = table.inner_channels, table.squeeze_channels
     in_area, out_area = table.in_resolution**2, table.out_resolution**2
     pools = table.filled("pools", 0) > 0
     area = np.where(pools, in_area, out_area)

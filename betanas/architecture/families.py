@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from betanas.architecture.betamix import BETAMIX
 from betanas.architecture.betanet2 import BETANET2
 from betanas.architecture.betanet3 import BETANET3
+from betanas.architecture.efficientnet import EFFICIENTNET
 from betanas.architecture.family import Family
 from betanas.architecture.mbconv import MBCONV
 from betanas.architecture.nasbench201 import NASBENCH201
@@ -23,7 +24,10 @@ def _made(family: Family | type[Family]) -> Family:
 
 
 _REGISTRY: Registry[Family] = Registry(
-    "family", GROUP, {f.name: f for f in (BETANET2, BETANET3, BETAMIX, MBCONV, NASBENCH201)}, _made
+    "family",
+    GROUP,
+    {f.name: f for f in (BETANET2, BETANET3, BETAMIX, MBCONV, NASBENCH201, EFFICIENTNET)},
+    _made,
 )
 FAMILIES: Mapping[str, Family] = _REGISTRY.known  # those known without asking installed packages
 

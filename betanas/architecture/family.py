@@ -76,6 +76,13 @@ class Family(ABC):
             TrivialKernelError: For a kernel that leaves nothing to build.
         """
 
+    def allowed(self, kernels: FloatArray) -> BoolArray:
+        """Which of n kernels, ``n x d``, keep a rule of the family's own: all, unless it has one.
+
+        A search rejects the others as ``family_rule``; they can be decoded all the same.
+        """
+        return np.ones(len(kernels), dtype=np.bool_)
+
     def survey(
         self, kernels: FloatArray, resolution: int, num_classes: int, batch_size: int
     ) -> Survey:

@@ -107,6 +107,11 @@ class Layer:
     pools: bool = False
 
     @property
+    def inner_channels(self) -> int:
+        """Channels that an MBConv's depthwise convolution and squeeze-excitation work on."""
+        return self.expanded_channels or self.in_channels
+
+    @property
     def has_residual(self) -> bool:
         """Whether the input is added to the output (stride 1, equal channels, no CNA)."""
         return (
@@ -174,7 +179,7 @@ class LayerTable:
     All arrays are ``n x N`` and 0 (False) past a network's depth, except where stated.
 
     Attributes:
-        resolution: Input side in pixels, one for all.
+        resolution: Input side in pixels that the kernels were decoded at.
         depth: Layers of each network, ``n``.
         latent_channels: Channels before global pooling, ``n``.
         block: ``BlockCode`` values.
@@ -218,6 +223,12 @@ class LayerTable:
         values: IntArray | None = getattr(self, name)
         return np.full_like(self.block, default) if values is None else values
 
+    @property
+    def inner_channels(self) -> IntArray:
+        """``expanded_channels``, but of an MBConv without expansion those that it reads."""
+        bare = (self.block == BlockCode.MBC) & (self.expanded_channels == 0)
+        return np.where(bare, self.in_channels, self.expanded_channels)
+
     def spread(self, rows: Sequence[int], number: int) -> Self:
         """The table of so many networks, of which these are the given rows; the rest is trivial."""
         found: dict[str, Any] = {}
@@ -237,11 +248,17 @@ class LayerTable:
         """
         depth = int(self.depth[row])
         return Architecture(
-            resolution=self.resolution,
+            # Its own, where a family's networks differ in that.
+            resolution=int(self.in_resolution[row, 0]) if depth else self.resolution,
             num_classes=num_classes,
             latent_channels=int(self.latent_channels[row]),
             layers=tuple(self._layer(row, i, depth) for i in range(depth)),
         )
+
+    def _at(self, name: str, row: int, i: int, default: int) -> int:
+        """A value of one of the arrays that may be None."""
+        values: IntArray | None = getattr(self, name)
+        return default if values is None else int(values[row, i])
 
     def _layer(self, row: int, i: int, depth: int) -> Layer:
         in_channels, out_channels = int(self.in_channels[row, i]), int(self.out_channels[row, i])
@@ -260,15 +277,15 @@ class LayerTable:
             stochastic_depth=self.drop * i / (depth - 1) if drops else 0.0,
             expansion_ratio=float(self.expansion_ratio[row, i]),
             se_ratio=float(self.se_ratio[row, i]),
-            kernel_size=int(self.filled("kernel_size", 3)[row, i]),
-            groups=int(self.filled("groups", 1)[row, i]),
-            activation=ACTIVATIONS[int(self.filled("activation", 0)[row, i])],
-            pools=bool(self.filled("pools", 0)[row, i]),
+            kernel_size=self._at("kernel_size", row, i, 3),
+            groups=self._at("groups", row, i, 1),
+            activation=ACTIVATIONS[self._at("activation", row, i, 0)],
+            pools=bool(self._at("pools", row, i, 0)),
         )
 
     @classmethod
     def of(cls, *architectures: Architecture) -> Self:
-        """The table of n >= 1 networks of one resolution: counting reads tables only."""
+        """The table of n >= 1 networks: counting reads tables only."""
         depth = np.array([len(a.layers) for a in architectures])
         present = np.arange(depth.max()) < depth[:, None]
 

@@ -23,6 +23,8 @@ class Rejection(StrEnum):
     SCALED_MEMORY = "scaled_memory"
     MACS = "macs"
     LATENCY = "latency"
+    FAMILY_RULE = "family_rule"
+    SCALED_GROWTH = "scaled_growth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Limits:
         macs: Multiply-adds of one image.
         latency_ms: Of an answer; what an operator table predicts may be ``LATENCY_MARGIN`` times
             that, since it is the measured latency that counts.
+        growth: Weights for each weight that the same kernel has at the study's resolution: the
+            scaling ratio.
     """
 
     resolution: int
@@ -43,6 +47,7 @@ class Limits:
     memory_bytes: int | None = None
     macs: int | None = None
     latency_ms: float | None = None
+    growth: float | None = None
 
 
 LATENCY_MARGIN = 1.5
@@ -142,8 +147,14 @@ class Feasibility:
 
     def _check_chunk(self, x: FloatArray) -> Verdicts:
         survey, code = self._survey(x, self.limits, _ORDINARY)
+        broken = ~self.family.allowed(x) & ~survey.trivial
+        code = np.where(broken, 1 + _REJECTIONS.index(Rejection.FAMILY_RULE), code)
         if self.scaled is not None:
-            _, scaled_code = self._survey(x, self.scaled, _SCALED)
+            larger, scaled_code = self._survey(x, self.scaled, _SCALED)
+            most = survey.complexities.num_params * (self.scaled.growth or np.inf)
+            grows = 1 + _REJECTIONS.index(Rejection.SCALED_GROWTH)
+            outgrown = larger.complexities.num_params > most
+            scaled_code = np.where((scaled_code == 0) & outgrown, grows, scaled_code)
             code = np.where(code == 0, scaled_code, code)
         steps, answers = self._seconds(survey)
         latency = None if answers is None else 1000 * self.answer_images * answers

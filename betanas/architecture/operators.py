@@ -291,15 +291,14 @@ class _Parts:
 
     def __init__(self, table: LayerTable) -> None:
         self._table = table
-        code, self._expanded = table.block, table.expanded_channels
+        code, self._expanded = table.block, table.inner_channels
         self._cna, self._res, self._cnx, self._mbc, fused = (
             code == c
             for c in (BlockCode.CNA, BlockCode.RES, BlockCode.CNX, BlockCode.MBC, BlockCode.FMBC)
         )
         self._fused, self._single = fused & (self._expanded > 0), fused & (self._expanded == 0)
+        self._expands = self._mbc & (table.expanded_channels > 0)
         self._inputs, self._outputs = table.in_channels, table.out_channels
-        self._expands = self._mbc & (self._expanded > 0)
-        self._expanded = np.where(self._mbc & ~self._expands, self._inputs, self._expanded)
         self._pools = table.filled("pools", 0) > 0
         self._strided = table.contracts & ~self._pools
         self._side = np.where(self._pools, table.in_resolution, table.out_resolution)

@@ -36,6 +36,7 @@ def commands() -> Typer:
         model_commands,
         optimize_commands,
         predict_commands,
+        scale_commands,
         score_commands,
         study_commands,
     )

@@ -1,4 +1,4 @@
-"""Commands that turn trials into understanding: clusters, scaling, report.
+"""Commands that turn trials into understanding: clusters, report.
 
 Each imports what it needs when it runs, so that ``--help`` answers at once.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from betanas.cli.app import app, example
-from betanas.cli.begun import load_begun, trial_kernel
+from betanas.cli.begun import load_begun
 from betanas.cli.options import (
     JsonOption,
     SetOption,
@@ -23,9 +23,7 @@ from betanas.cli.options import (
     per_cent,
     print_json,
     say,
-    short,
 )
-from betanas.errors import InputError
 
 if TYPE_CHECKING:
     from betanas.analysis.tables import Table
@@ -61,78 +59,6 @@ def cluster(
     _print_clusters(cluster_table(found, best))
     for c in found.clusters:
         say(f"cluster {c.label}: trials {', '.join(map(str, c.trials))}")
-
-
-@app.command(
-    epilog=example("betanas scale --family betanet2 --published --resolutions 64,96,...,512")
-)
-@ends_well
-def scale(
-    study: Annotated[str | None, typer.Option(help="Take the kernel from this study.")] = None,
-    trial: Annotated[
-        int | None, typer.Option(help="The study's trial of this number; else its best.")
-    ] = None,
-    family: Annotated[str | None, typer.Option(help="betanet2 or betanet3.")] = None,
-    published: Annotated[
-        bool, typer.Option("--published", help="The family's published kernel.")
-    ] = False,
-    resolutions: Annotated[
-        str, typer.Option(help="Input sides in pixels: 64,128 or 64,96,...,1024.")
-    ] = "64,96,...,1024",
-    classes: Annotated[
-        int | None, typer.Option(help="Number of classes; else the study's, or 100.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images of a training step; else the study's, or 100.")
-    ] = None,
-    storage: StorageOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what one kernel costs at many resolutions."""
-    from dataclasses import asdict
-
-    from betanas.analysis.scaling import parse_resolutions
-    from betanas.analysis.scaling import scale as scaled
-    from betanas.architecture.families import find_family
-
-    sides = parse_resolutions(resolutions)
-    if (family is None) == (study is None):
-        raise InputError("scale takes either --family or --study")
-    if family is not None:
-        chosen = find_family(family)
-        if not published:
-            raise InputError("scale --family takes --published; other kernels come from --study")
-        kernel = dict(chosen.published)
-    else:
-        if published:
-            raise InputError("scale --study takes the study's kernel, not --published")
-        definition, stored = load_begun(str(study), storage, set_)
-        kernel = trial_kernel(stored, trial)
-        chosen = definition.search_family
-        classes = len(stored.settings.classes) if classes is None else classes
-        batch_size = definition.recipe.batch_size if batch_size is None else batch_size
-    classes = 100 if classes is None else classes
-    batch_size = 100 if batch_size is None else batch_size
-    rows = scaled(chosen, kernel, sides, classes, batch_size)
-    if as_json:
-        print_json({"rows": [asdict(row) for row in rows]})
-        return
-    from rich.table import Table as RichTable
-
-    table = RichTable(box=None, pad_edge=False)
-    for name in ("resolution", "params", "macs", f"activations ({batch_size} images)", "layers"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        memory = row.activation_bytes
-        table.add_row(
-            str(row.resolution),
-            short(row.num_params),
-            short(row.macs),
-            "-" if memory is None else f"{memory / 2**20:,.0f} MiB",
-            str(row.layers),
-        )
-    out.print(table)
 
 
 @app.command(epilog=example("betanas report --study digits --output storage/report"))

@@ -99,7 +99,7 @@ def render(trained: TrainedModel, num_params: int) -> str:
         residual=any(y.block not in (Block.CNA, Block.RES) for y in layers),
         single=any(not y.expanded_channels for y in fused),
         fused=any(y.expanded_channels for y in fused),
-        direct=any(y.block is Block.MBC and not y.expanded_channels for y in layers),
+        bare=any(y.block is Block.MBC and not y.expanded_channels for y in layers),
         squeezes=any(y.squeeze_channels for y in layers),
         pools=any(y.pools for y in layers),
         layers="\n".join(f"            {_render_layer(layer)}" for layer in layers),

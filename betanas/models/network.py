@@ -81,7 +81,7 @@ class ResidualBlock(nn.Module):
 
 def _branch(layer: Layer, stride: int) -> list[nn.Module]:
     """The convolutions of a layer but a CNA, in their order."""
-    y, expanded = layer, layer.expanded_channels
+    y, expanded, inner = layer, layer.expanded_channels, layer.inner_channels
     match y.block:
         case Block.RES:
             first = conv_norm(
@@ -112,14 +112,11 @@ def _branch(layer: Layer, stride: int) -> list[nn.Module]:
             pieces = []
             if expanded:
                 pieces.append(conv_norm(y.in_channels, expanded, 1, activation=y.activation))
-            expanded = expanded or y.in_channels
-            pieces.append(
-                conv_norm(expanded, expanded, y.kernel_size, stride, expanded, y.activation)
-            )
+            pieces.append(conv_norm(inner, inner, y.kernel_size, stride, inner, y.activation))
     if y.squeeze_channels:
-        inner = partial(nn.SiLU, inplace=True)
-        pieces.append(SqueezeExcitation(expanded, y.squeeze_channels, activation=inner))
-    return [*pieces, conv_norm(expanded, y.out_channels, 1, activation=None)]
+        silu = partial(nn.SiLU, inplace=True)
+        pieces.append(SqueezeExcitation(inner, y.squeeze_channels, activation=silu))
+    return [*pieces, conv_norm(inner, y.out_channels, 1, activation=None)]
 
 
 def build_layer(layer: Layer) -> nn.Module:

@@ -50,8 +50,10 @@ def planned_problem(
         space,
         rules,
         search.seed,
-        search.sobol_trials,
-        search.min_feasible,
+        # A grid is opened by its own points.
+        0 if search.sampler == "grid" else search.sobol_trials,
+        0 if search.sampler == "grid" else search.min_feasible,
         start,
         definition.objectives,
+        grid_step=search.grid_step,
     )

@@ -14,6 +14,7 @@ from betanas.search.space import Space
 
 MAX_SOBOL_TRIALS = 20_000
 _SPARED = 3  # feasible points of the first phase, by a kernel of a source
+GRID_STEP = 0.05
 _PROBE = 2**17  # kernels to try before saying that nothing is feasible
 
 R_co = TypeVar("R_co", bound=Rules, covariant=True)
@@ -53,6 +54,7 @@ class Problem(Generic[R_co]):
         given: How many of ``start`` are the source's. Each spares the first phase three feasible
             points, the last ones: with a quarter of them given, half of a phase of half the length
             is the source's.
+        grid_step: Between neighbours of the strategy ``grid``.
     """
 
     space: Space
@@ -64,6 +66,7 @@ class Problem(Generic[R_co]):
     objectives: tuple[str, ...] = ("accuracy",)
     source: Source | None = None
     given: int = 0
+    grid_step: float = GRID_STEP
 
     def sobol_points(self, first: int, number: int) -> FloatArray:
         """Kernels ``first`` to ``first + number - 1`` of the sequence, ``number x d``."""

@@ -4,9 +4,9 @@
 its expected hypervolume improvement (``front_strategy.py``). ``gp`` is another name of it, which
 studies have that began before it was the default. ``tpe`` and ``cmaes`` are Optuna's, asked again
 until a kernel is feasible; ``random`` draws among the feasible, ``evolution`` mutates the best of
-the latest, ``local`` goes to the best one's neighbours, and ``reinforce`` learns a policy
-(``reinforce.py``). So a comparison on a user's own data is fair: same first phase, same rules, same
-database.
+the latest, ``local`` goes to the best one's neighbours, ``reinforce`` learns a policy
+(``reinforce.py``), and ``grid`` goes through all points of one (``grid.py``). So a comparison on a
+user's own data is fair: same rules, same database, and but for the grid the same first phase.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,8 @@ from betanas.search.acquisitions import Acquisition
 from betanas.search.botorch_strategy import BoTorchStrategy
 from betanas.search.candidates import CandidatesFunction, CandidatesStrategy
 from betanas.search.front_strategy import HypervolumeImprovement
-from betanas.search.problem import Problem
+from betanas.search.grid import Grid
+from betanas.search.problem import GRID_STEP, Problem
 from betanas.search.reinforce import Reinforce
 from betanas.search.rules import Rules
 from betanas.search.situation import Situation
@@ -247,6 +248,7 @@ STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
     "nsga2": NSGA2,
     "local": LocalSearch,
     "reinforce": Reinforce,
+    "grid": lambda space, seed: Grid(space, seed, GRID_STEP),
 }
 _OF_SEVERAL = STRATEGIES | {"botorch": HypervolumeImprovement, "gp": HypervolumeImprovement}
 
@@ -283,6 +285,8 @@ def make_strategy(
         )
     if not isinstance(strategy, str):
         return CandidatesStrategy(space, strategy)
+    if strategy == "grid":
+        return Grid(space, seed, problem.grid_step)
     if acquisition is not None:
         return BoTorchStrategy(space, seed, acquisition)
     return (_OF_SEVERAL if several else STRATEGIES)[strategy](space, seed)

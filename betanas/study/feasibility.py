@@ -51,7 +51,9 @@ def study_feasibility(
         limits=Limits(
             definition.resolution, limits.num_params, memory, limits.macs, limits.latency_ms
         ),
-        scaled=Limits(scaled.resolution, scaled.num_params, scaled_memory) if scaled else None,
+        scaled=Limits(scaled.resolution, scaled.num_params, scaled_memory, growth=scaled.growth)
+        if scaled
+        else None,
         value_bytes=2 if in_bf16 else FLOAT_BYTES,
         operators=operators,
         answering=answering,

@@ -20,6 +20,7 @@ class ScaledLimits(Section):
 
     resolution: Annotated[int, Field(ge=16, le=4096)]
     num_params: Annotated[int, Field(gt=0)] | None = None
+    growth: Positive | None = None
     memory_gib: MemoryLimit = "none"
 
 
@@ -42,9 +43,19 @@ class SearchConfig(Section):
 
     strategy: Literal["trials", "one-shot"] = "trials"
     sampler: Literal[
-        "botorch", "gp", "tpe", "random", "cmaes", "evolution", "nsga2", "local", "reinforce"
+        "botorch",
+        "gp",
+        "tpe",
+        "random",
+        "cmaes",
+        "evolution",
+        "nsga2",
+        "local",
+        "reinforce",
+        "grid",
     ] = "botorch"
     acquisition: Literal["qLogNEI", "qLogEI", "LogEI", "LogPI", "UCB"] = "qLogNEI"
+    grid_step: Annotated[float, Field(gt=0)] = 0.05
     prefilter: Literal["none", "naswot", "synflow"] = "none"
     prefilter_candidates: Annotated[int, Field(ge=2, le=64)] = 8
     pruner: Literal["none", "median", "model"] = "none"

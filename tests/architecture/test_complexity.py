@@ -101,6 +101,15 @@ def test_activations_are_what_autograd_saves(family: str, resolution: int, k: fl
         assert counted == pytest.approx(saved, rel=0.04)
 
 
+def test_costs_without_expansion_are_the_modules() -> None:
+    # EfficientNet's first blocks have none, and squeeze a quarter of their input.
+    kernel = {"alpha": 2.0, "beta": 0.5, "gamma": 1.0, "phi": 1.0}
+    architecture = decode(FAMILIES["efficientnet"], kernel, 48, 10)
+    counted = count(architecture, 4)
+    assert counted.macs == module_macs(meta_model(architecture), 48)
+    assert counted.activation_bytes == pytest.approx(saved_bytes(architecture, 4), rel=0.04)
+
+
 def test_activations_of_one_kind_of_block_only() -> None:
     for fused in (0.0, 1.0):
         for architecture in networks("betanet2", 2, 32, k=2.5, B=fused):

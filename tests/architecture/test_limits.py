@@ -151,6 +151,8 @@ def test_values_in_the_database() -> None:
         "scaled_memory",
         "macs",
         "latency",
+        "family_rule",
+        "scaled_growth",
     ]
 
 
@@ -192,3 +194,12 @@ def test_any_number_of_kernels(number: int) -> None:
     assert verdicts.feasible.tolist() == [True] * number
     assert verdicts.counts() == {}
     assert len(verdicts.complexities.macs) == number
+
+
+def test_the_scaling_ratio_is_a_limit() -> None:
+    family = FAMILIES["betanet2"]
+    kernels = np.array([list(family.published.values())])  # 8,859,193 weights, at 384 30,011,085
+    for growth, expected in ((3.38, Rejection.SCALED_GROWTH), (3.39, None)):
+        scaled = Limits(384, growth=growth)
+        rules = Feasibility(family, 100, BATCH, SLOTS, Limits(224), scaled)
+        assert rules.check(kernels).reason(0) is expected

@@ -73,11 +73,27 @@ def test_scale_of_a_studys_best(folder: Path) -> None:
         (("--family", "betanet9", "--published"), "family must be one of"),
         (("--family", "betanet2", "--published", "--resolutions", "8"), "resolution must be in"),
         (("--family", "betanet2", "--published", "--classes", "0"), "must be >= 1"),
+        (("--family", "betanet2", "--published", "--rule", "wild"), "plain, tamed or compound"),
+        (("--family", "nasbench201", "--published", "--rule", "tamed"), "needs a family with k"),
     ],
 )
 def test_scale_refuses_what_it_cannot_count(tmp_path: Path, arguments, said) -> None:
     _, err = run(tmp_path, "scale", *arguments, code=2)
     assert said in err
+
+
+def test_scale_compares_the_rules_and_tells_the_largest_that_fits(tmp_path: Path) -> None:
+    asked = ("scale", "--family", "betanet2", "--published", "--max-params", "20000000")
+    told = run_json(tmp_path, *asked, "--rule", "tamed", "--compare", "--output", "out")
+    assert set(told["comparison"]) == {"plain", "tamed", "compound"}
+    assert told["rows"] == told["comparison"]["tamed"]["rows"]
+    for found in told["comparison"].values():
+        fitting = [r["resolution"] for r in found["rows"] if (r["num_params"] or 0) <= 20_000_000]
+        assert found["largest"]["resolution"] == max(fitting)
+    assert told["largest"]["resolution"] > told["comparison"]["plain"]["largest"]["resolution"]
+    assert all((tmp_path / file).stat().st_size for file in told["files"])
+    out, _ = run(tmp_path, *asked, "--resolutions", "224,320", "--compare")
+    assert "compound: the largest that fits is R=224 with 8.86M parameters" in out
 
 
 def test_scale_needs_no_torch(tmp_path: Path) -> None:

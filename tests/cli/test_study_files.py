@@ -16,6 +16,7 @@ def test_studies(tmp_path: Path) -> None:
         "cifar10",
         "demo",
         "digits",
+        "efficientnet-grid",
         "nasbench201-cifar10",
         "nasbench201-cifar100",
         "nasbench201-free",

@@ -62,7 +62,8 @@ def as_toml(value: Any) -> Any:
 def test_walk_finds_all_sections() -> None:
     assert set(SECTIONS) == {
         "Top level", "[dataset]", "[recipe]", "[budget]", "[limits]", "[limits.scaled]",
-        "[search]", "[oneshot]", "[oneshot.budget]", "[objective]", "[latency]", "[storage]", "[track]",
+        "[search]", "[oneshot]", "[oneshot.budget]", "[objective]", "[latency]", "[storage]",
+        "[track]",
     }  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def test_ranges_of_the_parameters() -> None:
     assert set(stated) == {name for family in betanets for name in family.names}
 
 
-@pytest.mark.parametrize("family", ["betamix", "mbconv", "nasbench201"])
+@pytest.mark.parametrize("family", ["betamix", "mbconv", "nasbench201", "efficientnet"])
 def test_parameters_of_other_families(family: str) -> None:
     pattern = rf"^\| {family} `(\w+)` \| (.+?) \| (.+?) \|"
     rows = re.findall(pattern, text_of("[parameters]"), re.MULTILINE)

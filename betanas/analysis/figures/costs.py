@@ -1,6 +1,6 @@
 """What accuracy costs: Pareto fronts, and the chosen kernel at other resolutions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +12,7 @@ from betanas.analysis.figures.style import (
     GREEN,
     MUTED,
     ORANGE,
+    PURPLE,
     counts_axis,
     new_figure,
     per_cent_axis,
@@ -27,6 +28,14 @@ _TITLES = {
     "macs": "multiply-adds",
     "activation_bytes": "activation memory (bytes)",
 }
+_PANELS = (
+    ("num_params", "parameters", BLUE),
+    ("macs", "multiply-adds", ORANGE),
+    ("activation_bytes", "activation bytes", GREEN),
+    ("layers", "layers", MUTED),
+    ("latency_ms", "latency (ms)", PURPLE),
+)
+_RULE_COLOURS = (BLUE, GREEN, ORANGE)
 
 
 def fit_log_axis(axes: Axes, which: str) -> None:
@@ -95,23 +104,38 @@ def draw_scaling(rows: Sequence[ScaledCost], resolution: int) -> Figure:
         rows: By rising resolution.
         resolution: The study's.
     """
+    return _curves({"": rows}, resolution)
+
+
+@styled
+def draw_curves(curves: Mapping[str, Sequence[ScaledCost]], resolution: int) -> Figure:
+    """Costs and depth by several rules of scaling against the resolution.
+
+    Args:
+        curves: ``rule -> rows`` by rising resolution.
+        resolution: The side that the kernel was found at.
+    """
+    return _curves(curves, resolution)
+
+
+def _curves(curves: Mapping[str, Sequence[ScaledCost]], resolution: int) -> Figure:
+    """A panel a cost, a line a curve; a single one has each panel's own colour."""
+    panels = [p for p in _PANELS if any(getattr(r, p[0]) for rows in curves.values() for r in rows)]
     figure = new_figure(8.4, 2.7)
-    known = [row for row in rows if row.layers]
-    panels = (
-        ("parameters", [row.num_params or 0 for row in known], BLUE),
-        ("multiply-adds", [row.macs or 0 for row in known], ORANGE),
-        ("activation bytes", [row.activation_bytes or 0 for row in known], GREEN),
-        ("layers", [row.layers for row in known], MUTED),
-    )
-    for i, (title, numbers, colour) in enumerate(panels):
-        axes = figure.add_subplot(1, 4, i + 1)
+    for i, (name, title, own) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), i + 1)
         axes.axvline(resolution, color=FAINT, linewidth=3)
-        axes.plot([row.resolution for row in known], numbers, color=colour)
-        if title != "layers" and numbers:
+        for (rule, rows), colour in zip(curves.items(), _RULE_COLOURS, strict=False):
+            known = [row for row in rows if getattr(row, name)]
+            sides, costs = [r.resolution for r in known], [getattr(r, name) for r in known]
+            axes.plot(sides, costs, color=colour if len(curves) > 1 else own, label=rule or None)
+        if name == "layers":
+            whole_numbers(axes, "y")
+        else:
             axes.set_yscale("log")
             fit_log_axis(axes, "y")
-        elif numbers:
-            whole_numbers(axes, "y")
         axes.set_title(title, pad=4)
         axes.set_xlabel("resolution")
+    if len(curves) > 1 and panels:
+        figure.axes[0].legend(loc="upper left")
     return figure
