@@ -67,7 +67,7 @@ def last_percent(trial: FrozenTrial) -> int | None:
 
 
 def paces(trial: FrozenTrial) -> dict[int, Any]:
-    """``per cent of the budget -> pace``; nothing where somebody else has written something else."""
+    """``per cent of the budget -> pace``; nothing where somebody else has noted something else."""
     noted = trial.user_attrs.get(PACE)
     known = noted.items() if isinstance(noted, Mapping) else ()
     return {int(percent): x for percent, x in known if str(percent).isdecimal()}
