@@ -58,8 +58,8 @@ class Objective(ABC):
             task: What to measure: ``architecture``, ``seed``, ``number``, and how one would train.
             tell: To be called at least every few seconds, with what there is to say: ``spent``, the
                 share of the work that is done; ``accuracy`` and ``best``, a value on the way and
-                the best so far, by which ``search.pruner`` may give the trial up:
-                ``task.is_stopped`` then.
+                the best so far, and ``epoch``, passes over the training images so far, by which
+                ``search.pruner`` may give the trial up: ``task.is_stopped`` then.
 
         Returns:
             The value, more is better, with its audit; or why there is none. Where ``task.latency``

@@ -8,8 +8,9 @@ knows how little they say. A Gaussian process and sklearn's ``BayesianRidge``, w
 maximised numbers for certain, were too sure of theirs (``benchmarks/README.md``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial
@@ -62,15 +63,23 @@ class Foresight:
 
 def last_percent(trial: FrozenTrial) -> int | None:
     """How much of its budget a trial had spent when it last told of itself; None if never."""
-    told = [*trial.intermediate_values, *map(int, trial.user_attrs.get(PACE, {}))]
-    return max(told, default=None)
+    return max([*trial.intermediate_values, *paces(trial)], default=None)
+
+
+def paces(trial: FrozenTrial) -> dict[int, Any]:
+    """``per cent of the budget -> pace``; nothing where somebody else has noted something else."""
+    noted = trial.user_attrs.get(PACE)
+    known = noted.items() if isinstance(noted, Mapping) else ()
+    return {int(percent): x for percent, x in known if str(percent).isdecimal()}
 
 
 def told_by(trial: FrozenTrial, percent: int) -> dict[str, float]:
     """What is known of a trial when so much of its budget is spent: ``name -> finite number``."""
     known = {name: trial.user_attrs.get(name) for name in _COSTS}
-    known["pace"] = trial.user_attrs.get(PACE, {}).get(str(percent))
-    logarithms = {name: np.log(x) for name, x in known.items() if x is not None and x > 0}
+    known["pace"] = paces(trial).get(percent)
+    logarithms = {
+        name: np.log(x) for name, x in known.items() if isinstance(x, int | float) and x > 0
+    }
     accuracy = trial.intermediate_values.get(percent, np.nan)
     return {k: float(x) for k, x in {**logarithms, "accuracy": accuracy}.items() if np.isfinite(x)}
 

@@ -79,3 +79,12 @@ def test_who_has_told_nothing_is_not_foreseen() -> None:
     assert foresee([trial(None, num_params=100, macs=10)], many, 50) is None
     assert last_percent(trial(None)) is None
     assert last_percent(trial(3.0)) == 50
+
+
+def test_what_others_have_noted_by_the_same_names_is_no_trouble() -> None:
+    theirs = create_trial(value=0.4, user_attrs={PACE: "slow", "num_params": "many", "macs": None})
+    assert last_percent(theirs) is None
+    assert foresee([trial(2.0)], [theirs] * 20, 50) is None
+    odd = create_trial(value=0.4, user_attrs={PACE: {"half": 3.0, "50": None}})
+    assert last_percent(odd) == 50
+    assert foresee([odd], [odd] * 20, 50) is None
