@@ -100,6 +100,7 @@ FREE = {
     "search.trials",
     "search.finals",
     "search.finals_share",
+    "search.warm_start",
     "storage.url",
     "track.tensorboard",
     "track.mlflow",
