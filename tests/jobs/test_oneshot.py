@@ -62,11 +62,12 @@ def test_kill_9_in_mid_supernet_changes_nothing(finished: Path, tmp_path: Path) 
     there.parent.mkdir(parents=True)
     shutil.copy(measured, there)  # runtimes as the other study has them
     process = start(tmp_path, "optimize", "--study", "tiny.toml", "--device", "cpu")
-    wait_for(lambda: list((tmp_path / "storage").glob("tiny/00000/supernet/rank-0.beat")))
+    beat = tmp_path / "storage" / "tiny" / "00000" / "supernet" / "rank-0.beat"
+    wait_for(beat.exists, seconds=200)
     below = descendants(process.pid)
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(map(is_alive, below)), seconds=10)
+    wait_for(lambda: not any(map(is_alive, below)), seconds=60)
     run(tmp_path, "optimize", "--study", "tiny.toml", "--device", "cpu")
     (ours,), (theirs,) = (
         run_json(folder, "trials", "--study", "tiny.toml") for folder in (tmp_path, finished)

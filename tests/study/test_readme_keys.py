@@ -62,7 +62,8 @@ def as_toml(value: Any) -> Any:
 def test_walk_finds_all_sections() -> None:
     assert set(SECTIONS) == {
         "Top level", "[dataset]", "[recipe]", "[budget]", "[limits]", "[limits.scaled]",
-        "[search]", "[oneshot]", "[oneshot.budget]", "[objective]", "[latency]", "[storage]", "[track]",
+        "[search]", "[oneshot]", "[oneshot.budget]", "[objective]", "[latency]", "[storage]",
+        "[track]",
     }  # fmt: skip
 
 
