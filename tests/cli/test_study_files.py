@@ -22,6 +22,8 @@ def test_studies(tmp_path: Path) -> None:
         "nasbench201-free",
         "nasbench201-imagenet16",
         "pictures",
+        "proxyless",
+        "singlepath",
     ]
     assert found[0] == {
         "name": "betanet2",
