@@ -88,10 +88,7 @@ def scan_folder(root: Path) -> PictureFolder:
             train = _scan_part(root, "train", digest, nested=False)
             test = None
     except OSError as error:
-        raise DataError(
-            f"{error.filename}: every picture must be readable, but it is not "
-            f"({error.strerror}); allow reading it, or remove it"
-        ) from None
+        raise _unreadable(error) from None
     _check_training_part(root, train)
     return PictureFolder(
         root=root,
@@ -99,6 +96,44 @@ def scan_folder(root: Path) -> PictureFolder:
         test=test,
         fingerprint=f"imagefolder-{digest.contents.hexdigest()[:32]}",
         stamp=digest.times.hexdigest()[:32],
+    )
+
+
+def scan_test_pictures(root: Path) -> tuple[str, Pictures]:
+    """Finds the pictures that a trained model can be judged by; the training part is not read.
+
+    Returns:
+        ``test`` and the test part; or ``all`` and all pictures of ``root/CLASS/*``, where there is
+        neither a folder ``train`` nor ``test``.
+
+    Raises:
+        DataError: As ``scan_folder``, and if there is a training part only.
+    """
+    check_root(root)
+    digest = _Digest()
+    try:
+        if (root / "test").is_dir():
+            return "test", _scan_part(root / "test", "test", digest)
+        if (root / "train").is_dir():
+            raise no_test_part(root)
+        _check_is_training_part(root)
+        return "all", _scan_part(root, "all", digest, nested=False)
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def no_test_part(root: Path) -> DataError:
+    """What is wrong with a folder that has a training part only."""
+    return DataError(
+        f"{root}: a test part must be in the folder test beside train, but there is none; "
+        "add test/CLASS/ for every class"
+    )
+
+
+def _unreadable(error: OSError) -> DataError:
+    return DataError(
+        f"{error.filename}: every picture must be readable, but it is not "
+        f"({error.strerror}); allow reading it, or remove it"
     )
 
 

@@ -63,7 +63,7 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
     definition = (
         load_definition(study, options.all_overrides(), options.data)
         if which
-        else _without_study(options)
+        else plain_definition(options)
     )
     classes = describe_dataset(definition.dataset).num_classes
     found = find_model(model, definition.resolution, classes, options.storage)
@@ -197,11 +197,15 @@ def _on_front(study: str, place: str, opened: LoadedStudy) -> TrialRecord:
     return front.trials[int(place)]
 
 
-def _without_study(options: TrainOptions) -> StudyDefinition:
-    """What a study file would say that said these options alone."""
+def plain_definition(options: TrainOptions) -> StudyDefinition:
+    """What a study file would say that said these options alone.
+
+    Raises:
+        InputError: If there is no data set among them, or one of them breaks a rule.
+    """
     if options.dataset is None and options.data is None:
         raise InputError(
-            "--dataset must be given with a model that is no study's: digits, cifar10, cifar100 "
+            "--dataset must be given where no study gives one: digits, cifar10, cifar100 "
             "or fashion-mnist; or --data FOLDER"
         )
     tree: dict[str, Any] = {
