@@ -7,6 +7,7 @@ from betanas.architecture.betanet2 import BETANET2
 from betanas.architecture.betanet3 import BETANET3
 from betanas.architecture.family import Family
 from betanas.architecture.nasbench201 import NASBENCH201
+from betanas.architecture.nasnet import NASNET
 from betanas.errors import InputError
 from betanas.plugins import Registry
 
@@ -22,7 +23,10 @@ def _made(family: Family | type[Family]) -> Family:
 
 
 _REGISTRY: Registry[Family] = Registry(
-    "family", GROUP, {f.name: f for f in (BETANET2, BETANET3, BETAMIX, NASBENCH201)}, _made
+    "family",
+    GROUP,
+    {f.name: f for f in (BETANET2, BETANET3, BETAMIX, NASBENCH201, NASNET)},
+    _made,
 )
 FAMILIES: Mapping[str, Family] = _REGISTRY.known  # those known without asking installed packages
 

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from betanas.architecture.cells import CellNetwork
 from betanas.architecture.layers import Architecture
+from betanas.architecture.nasnet_cells import SumCellNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ def network_from_json(data: dict[str, Any]) -> Network:
     """Rebuilds what either's ``to_json`` wrote."""
     if "cell" in data:
         return CellNetwork.from_json(data)
+    if "reduction" in data:
+        return SumCellNetwork.from_json(data)
     if "layers" in data:
         return Architecture.from_json(data)
     return ReferenceModel.from_json(data)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from betanas.architecture.cells import CellNetwork
+from betanas.architecture.nasnet_cells import SumCellNetwork
 from betanas.architecture.reference import Network, ReferenceModel
 from betanas.errors import BetaNASError, InputError, RunError
 from betanas.files import sync
@@ -121,7 +122,7 @@ def _check_readable(name: str, checkpoint: Path, network: Network) -> None:
             f"--format {name} must get a network that BetaNAS decoded, but {checkpoint} is "
             f"torchvision's {network.name}; choose one of: {others}"
         )
-    if isinstance(network, CellNetwork):
+    if isinstance(network, CellNetwork | SumCellNetwork):
         raise InputError(
             f"--format {name} must get a chain of blocks, but {checkpoint} is a network of cells; "
             f"choose one of: {others}"

@@ -24,7 +24,7 @@ from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord
 
 _RESOLUTION = 224
-_FRONT, _FINAL = "front:", "final"
+_FRONT, _FINAL, _PUBLISHED = "front:", "final", "published"
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>(?:front:)?[^:@/]+))?(?:@(?P<resolution>\d+))?")
 
 
@@ -48,7 +48,8 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
 
     Args:
         model: ``STUDY:best``, ``STUDY:recommended``, ``STUDY:final`` (the winner of its finals,
-            trained as long as they are held for), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
+            trained as long as they are held for), ``STUDY:published`` (the published kernel of its
+            family; the study need not have begun), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
             place on its Pareto front, from 0, by falling accuracy) with a study's name or file,
             which then gives data set, recipe and resolution; the name of a family's published
             kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
@@ -102,11 +103,15 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
     """
     name, which, own = _parse(model)
     resolution = own or resolution
+    if which == _PUBLISHED:
+        family = load_definition(name).search_family
+        network: Network = decode(family, family.published, resolution, classes)
+        return FoundModel(f"{Path(name).stem} published", network)
     if which:
         opened = load_study(name, storage)
         title, parameters = _chosen(name, which, opened)
         family = opened.definition.search_family
-        network: Network = decode(family, kernel_of(parameters), resolution, classes)
+        network = decode(family, kernel_of(parameters), resolution, classes)
         return FoundModel(title, network, parameters)
     published = published_members()
     if name in published:
@@ -117,8 +122,8 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         close = difflib.get_close_matches(name, [*published, *names], n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise InputError(
-            "a model must be STUDY:best, STUDY:recommended, STUDY:final, STUDY:NUMBER, "
-            "STUDY:front:PLACE, "
+            "a model must be STUDY:best, STUDY:recommended, STUDY:final, STUDY:published, "
+            "STUDY:NUMBER, STUDY:front:PLACE, "
             f"{', '.join(published)} or a name of torchvision's such as mobilenet_v2, "
             f"but got {model!r}{hint}"
         )

@@ -46,7 +46,7 @@ class EagerEngine:
 
     Args:
         model: The network, perhaps wrapped or compiled.
-        recipe: For the label smoothing.
+        recipe: For the label smoothing, and the weight of an auxiliary head's loss.
         precision: In which numbers the model computes.
         beat: Called between forward and backward pass, either of which may take long.
     """
@@ -56,6 +56,7 @@ class EagerEngine:
     ) -> None:
         self.name = "compiled" if recipe.compile else "eager"
         self._model, self._smoothing = model, recipe.label_smoothing
+        self._auxiliary = recipe.auxiliary_weight
         self._precision, self._beat = precision, beat
         self._weights = list(model.parameters())
 
@@ -71,11 +72,18 @@ class EagerEngine:
     def learn(self, inputs: Tensor, targets: Targets) -> Tensor:
         """As ``Engine``."""
         with self._precision.applied():
-            loss = targets.loss(self._model(inputs), self._smoothing)
+            loss = self._loss(self._model(inputs), targets)
         self._forget()
         self._beat()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _loss(self, answer: Tensor | tuple[Tensor, Tensor], targets: Targets) -> Tensor:
+        """Of the logits; those of an auxiliary head, if the network has one, count less."""
+        if isinstance(answer, Tensor):
+            return targets.loss(answer, self._smoothing)
+        own, auxiliary = (targets.loss(logits, self._smoothing) for logits in answer)
+        return own + self._auxiliary * auxiliary
 
     def _forget(self) -> None:
         for weight in self._weights:

@@ -125,7 +125,7 @@ def test_ranges_of_the_parameters() -> None:
     assert set(stated) == {name for family in betanets for name in family.names}
 
 
-@pytest.mark.parametrize("family", ["betamix", "nasbench201"])
+@pytest.mark.parametrize("family", ["betamix", "nasbench201", "nasnet"])
 def test_parameters_of_other_families(family: str) -> None:
     pattern = rf"^\| {family} `(\w+)` \| (.+?) \| (.+?) \|"
     rows = re.findall(pattern, text_of("[parameters]"), re.MULTILINE)
