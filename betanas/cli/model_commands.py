@@ -30,8 +30,8 @@ from betanas.cli.options import (
 MODEL_HELP = (
     "STUDY:best, STUDY:recommended, STUDY:final (the winner of its finals), STUDY:NUMBER, "
     "STUDY:front:PLACE on the Pareto front of several objectives, or STUDY:published, its "
-    "family's; betanet2, betanet3 or nasnet_mobile, the published kernels; or a name of "
-    "torchvision's, such as mobilenet_v2. @R behind it gives a resolution."
+    "family's; betanet2, betanet3 or nasnet_mobile, the published kernels; a name of "
+    "torchvision's, such as mobilenet_v2; or timm:NAME of timm's. @R behind it gives a resolution."
 )
 
 DatasetOption = Annotated[

@@ -11,13 +11,13 @@ from betanas.analysis.finals import Finals, finals_of
 from betanas.analysis.status import observed_best
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import family_names, published_members
-from betanas.architecture.reference import Network, ReferenceModel
+from betanas.architecture.reference import TIMM, Network, ReferenceModel
 from betanas.data import describe_dataset
 from betanas.errors import InputError
 from betanas.jobs.front import front_of
 from betanas.jobs.load import LoadedStudy, load_study
 from betanas.jobs.train import Plan, TrainOptions, training_recipe
-from betanas.models.network import reference_names
+from betanas.models.network import check_reference, reference_names
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import check_study, load_definition
 from betanas.study.recipe import kernel_of
@@ -26,6 +26,7 @@ from betanas.trial import TrialRecord
 _RESOLUTION = 224
 _FRONT, _FINAL, _PUBLISHED = "front:", "final", "published"
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>(?:front:)?[^:@/]+))?(?:@(?P<resolution>\d+))?")
+_TIMM_SPEC = re.compile(rf"(?P<name>{TIMM}[^@]+)(?:@(?P<resolution>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
             family; the study need not have begun), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
             place on its Pareto front, from 0, by falling accuracy) with a study's name or file,
             which then gives data set, recipe and resolution; the name of a family's published
-            kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
+            kernel; a name of torchvision's; or ``timm:NAME`` of timm's. ``@R`` behind it is a
+            resolution.
         options: What else was asked for; it goes before what the study says.
 
     Raises:
@@ -113,6 +115,9 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         family = opened.definition.search_family
         network = decode(family, kernel_of(parameters), resolution, classes)
         return FoundModel(title, network, parameters)
+    if name.startswith(TIMM):
+        check_reference(name)
+        return FoundModel(name, ReferenceModel(name, resolution, classes))
     published = published_members()
     if name in published:
         network = decode(published[name], published[name].members[name], resolution, classes)
@@ -125,6 +130,7 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
             "a model must be STUDY:best, STUDY:recommended, STUDY:final, STUDY:published, "
             "STUDY:NUMBER, STUDY:front:PLACE, "
             f"{', '.join(published)} or a name of torchvision's such as mobilenet_v2, "
+            "or timm:NAME of timm's, "
             f"but got {model!r}{hint}"
         )
     return FoundModel(name, ReferenceModel(name, resolution, classes))
@@ -132,11 +138,12 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
 
 def _parse(model: str) -> tuple[str, str | None, int | None]:
     """Name, which of a study, and resolution."""
-    parts = _SPEC.fullmatch(model)
+    spec = _TIMM_SPEC if model.startswith(TIMM) else _SPEC
+    parts = spec.fullmatch(model)
     if parts is None:
         raise InputError(f"a model must have a name, but got {model!r}")
-    own = parts["resolution"]
-    return parts["name"], parts["which"], None if own is None else int(own)
+    own, which = parts["resolution"], parts.groupdict().get("which")
+    return parts["name"], which, None if own is None else int(own)
 
 
 def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str, Any]]:

@@ -16,9 +16,11 @@ from torchvision.ops.stochastic_depth import StochasticDepth
 from betanas.architecture.cells import CellNetwork
 from betanas.architecture.layers import IMAGE_CHANNELS, Activation, Architecture, Block, Layer
 from betanas.architecture.nasnet_cells import SumCellNetwork
-from betanas.architecture.reference import Network, ReferenceModel
+from betanas.architecture.reference import TIMM, Network, ReferenceModel
+from betanas.errors import InputError
 from betanas.models.cellnet import CellNet
 from betanas.models.nasnet import NASNetModule
+from betanas.models.timm_models import build_timm, check_timm
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.SILU: nn.SiLU,
@@ -202,14 +204,24 @@ def reference_names() -> list[str]:
     return [name for name in names if not name.startswith(_OTHER_KINDS)]
 
 
+def check_reference(name: str) -> None:
+    """Raises InputError if neither torchvision nor timm has a classifier of that name."""
+    if name.startswith(TIMM):
+        check_timm(name)
+    elif name not in reference_names():
+        raise InputError(f"torchvision has no classifier {name!r}")
+
+
 def build_network(network: Network, *, auxiliary: bool = False) -> nn.Module:
-    """Builds ours or torchvision's, with fresh weights from torch's global generator.
+    """Builds ours, torchvision's or timm's, with fresh weights from torch's global generator.
 
     Args:
         network: What to build.
         auxiliary: Whether one that has an auxiliary head (``heads.py``) gets it, to be trained.
     """
     if isinstance(network, ReferenceModel):
+        if network.name.startswith(TIMM):
+            return build_timm(network)
         built: nn.Module = models.get_model(
             network.name, weights=None, num_classes=network.num_classes
         )
