@@ -17,6 +17,7 @@ from betanas.architecture.layers import (
     BlockCode,
     LayerTable,
 )
+from betanas.architecture.nasnet_cells import SumCellNetwork, count_sums
 from betanas.arrays import BoolArray, FloatArray, IntArray
 
 FLOAT_BYTES = 4
@@ -62,6 +63,9 @@ def count(architecture: Architecture, batch_size: int) -> Complexity:
         layers, classes = architecture.layers, architecture.num_classes
         num_params, macs, saved = count_cells(operations, layers, classes, batch_size)
         return Complexities(num_params, macs, FLOAT_BYTES * saved).row(0)
+    if isinstance(architecture, SumCellNetwork):
+        params, multiply_adds, values = count_sums(architecture, batch_size)
+        return Complexity(params, multiply_adds, FLOAT_BYTES * values)
     table = LayerTable.of(architecture)
     return count_table(table, architecture.num_classes, batch_size).row(0)
 

@@ -9,6 +9,7 @@ from betanas.architecture.efficientnet import EFFICIENTNET
 from betanas.architecture.family import Family
 from betanas.architecture.mbconv import MBCONV
 from betanas.architecture.nasbench201 import NASBENCH201
+from betanas.architecture.nasnet import NASNET
 from betanas.errors import InputError
 from betanas.plugins import Registry
 
@@ -26,7 +27,7 @@ def _made(family: Family | type[Family]) -> Family:
 _REGISTRY: Registry[Family] = Registry(
     "family",
     GROUP,
-    {f.name: f for f in (BETANET2, BETANET3, BETAMIX, MBCONV, NASBENCH201, EFFICIENTNET)},
+    {f.name: f for f in (BETANET2, BETANET3, BETAMIX, MBCONV, NASBENCH201, EFFICIENTNET, NASNET)},
     _made,
 )
 FAMILIES: Mapping[str, Family] = _REGISTRY.known  # those known without asking installed packages

@@ -40,6 +40,10 @@ class Block(StrEnum):
     RED = "RED"
     """Reduction between cells: ResNet's basic block of stride 2 with each ReLU before its
     convolution, average pooling and a 1x1 convolution beside it."""
+    NORMAL = "NORMAL"
+    """A cell of NASNet's kind that keeps the side (``nasnet_cells.py``)."""
+    REDUCTION = "REDUCTION"
+    """One that halves it."""
 
 
 class Activation(StrEnum):
@@ -149,7 +153,10 @@ class Architecture:
             + [[n, getattr(y, n)] for n, default in later.items() if getattr(y, n) != default]
             for y in self.layers
         ]
-        shape = [self.resolution, self.num_classes, self.latent_channels, layers]
+        return self._digest([self.resolution, self.num_classes, self.latent_channels, layers])
+
+    @staticmethod
+    def _digest(shape: list[Any]) -> str:
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:

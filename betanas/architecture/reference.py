@@ -6,14 +6,17 @@ from typing import Any, Self
 
 from betanas.architecture.cells import CellNetwork
 from betanas.architecture.layers import Architecture
+from betanas.architecture.nasnet_cells import SumCellNetwork
+
+TIMM = "timm:"  # how the names of timm's networks begin
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceModel:
-    """A network that torchvision has under a name, as frozen data.
+    """A network that torchvision or timm has under a name, as frozen data.
 
     Attributes:
-        name: torchvision's name, such as ``mobilenet_v2``.
+        name: torchvision's name, such as ``mobilenet_v2``; or timm's, as ``timm:resnet10t``.
         resolution: Input side in pixels; images have three channels.
         num_classes: Outputs of the last linear layer.
     """
@@ -39,6 +42,8 @@ def network_from_json(data: dict[str, Any]) -> Network:
     """Rebuilds what either's ``to_json`` wrote."""
     if "cell" in data:
         return CellNetwork.from_json(data)
+    if "reduction" in data:
+        return SumCellNetwork.from_json(data)
     if "layers" in data:
         return Architecture.from_json(data)
     return ReferenceModel.from_json(data)

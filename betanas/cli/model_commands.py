@@ -5,6 +5,7 @@ Each imports what it needs when it runs, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,12 +27,13 @@ from betanas.cli.options import (
     say,
     short,
 )
+from betanas.errors import InputError
 
 MODEL_HELP = (
-    "STUDY:best, STUDY:recommended, STUDY:final (the winner of its finals), STUDY:NUMBER, or "
-    "STUDY:front:PLACE on the Pareto front of several objectives; betanet2 or betanet3, the "
-    "published kernels; or a name of torchvision's, such as mobilenet_v2. @R behind it gives a "
-    "resolution."
+    "STUDY:best, STUDY:recommended, STUDY:final (the winner of its finals), STUDY:NUMBER, "
+    "STUDY:front:PLACE on the Pareto front of several objectives, or STUDY:published, its "
+    "family's; betanet2, betanet3 or nasnet_mobile, the published kernels; a name of "
+    "torchvision's, such as mobilenet_v2; or timm:NAME of timm's. @R behind it gives a resolution."
 )
 
 DatasetOption = Annotated[
@@ -110,10 +112,13 @@ def benchmark(
     data: DataOption = None,
     resolution: ResolutionOption = None,
     epochs: EpochsOption = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="15m", help="Time of each training, in place of epochs.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How often each model is trained.")] = 1,
-    output: Annotated[Path, typer.Option(help="Folder for the models and benchmark.json.")] = Path(
-        "storage/benchmark"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Folder for the models, the table and its figures.")
+    ] = Path("storage/benchmark"),
     nproc_per_node: RanksOption = "auto",
     device: DeviceOption = "auto",
     storage: StorageOption = None,
@@ -121,12 +126,14 @@ def benchmark(
     as_json: JsonOption = False,
 ) -> None:
     """Train several models with one recipe on one data set, and compare them in one table."""
-    from betanas.jobs.compare import TABLE_FILE, compare
+    from betanas.jobs.compare import FILES, compare
     from betanas.jobs.train import CACHE, EvaluationLines, Machine, TrainOptions
 
     options = TrainOptions(
         dataset, data, resolution, epochs, overrides=tuple(set_ or ()), storage=storage
     )
+    if time is not None:
+        options = replace(options, budget=_time_budget(time, epochs))
     machine = Machine(device, parse_ranks(nproc_per_node), CACHE)
 
     def tell_line(text: str) -> None:
@@ -137,9 +144,25 @@ def benchmark(
     lines = EvaluationLines(tell_line)
     rows = compare(names, options, seeds, output, machine, tell_line, lines)
     if as_json:
-        print_json({"rows": rows, "files": [str(output / TABLE_FILE)]})
+        print_json({"rows": rows, "files": [str(output / name) for name in FILES]})
         return
     _print_rows(rows)
+    say(f"wrote {', '.join(str(output / name) for name in FILES)}", err)
+
+
+def _time_budget(time: str, epochs: int | None) -> str:
+    """``--time`` as an override of a study file's keys."""
+    from betanas.study.amounts import parse_amount
+
+    if epochs is not None:
+        raise InputError("benchmark takes either --time or --epochs")
+    try:
+        budget = parse_amount(time, "seconds")
+    except ValueError as error:
+        raise InputError(f"--time {error}") from None
+    return (
+        f"budget.{budget.unit}={budget.amount if budget.unit == 'seconds' else int(budget.amount)}"
+    )
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
@@ -147,7 +170,10 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("model")
-    columns = ("R", "params", "macs", "top-1", "std", "top-5", "epochs", "images/s", "train s")
+    columns = (
+        "R", "params", "macs", "memory", "ms", "p95", "ms/64", "top-1", "std", "top-5", "epochs",
+        "images/s", "train s",
+    )  # fmt: skip
     for name in columns:
         table.add_column(name, justify="right")
     for row in rows:
@@ -156,6 +182,10 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
             str(row["resolution"]),
             short(row["num_params"]),
             short(row["macs"]),
+            f"{row['activation_bytes'] / 2**20:.3g} MiB",
+            f"{row['latency_ms_1']:.3g}",
+            f"{row['latency_p95_ms_1']:.3g}",
+            f"{row['latency_ms_64']:.3g}",
             per_cent(row["top1"]),
             per_cent(row["top1_std"]),
             per_cent(row["top5"]),
@@ -165,4 +195,8 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         )
     out.print(table)
     parts = {row["part"] for row in rows}
-    say(f"accuracies on the {' and '.join(sorted(parts))} images")
+    say(
+        f"accuracies on the {' and '.join(sorted(parts))} images; milliseconds of an answer, "
+        f"median and 95th percentile of 1 image, median of 64, on {rows[0]['latency_device']}; "
+        "memory: activations of a training step"
+    )

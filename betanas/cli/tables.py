@@ -13,6 +13,7 @@ from betanas.analysis.front import TITLES, Front
 from betanas.architecture.cells import CellNetwork
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.layers import Architecture, Layer
+from betanas.architecture.nasnet_cells import SumCellNetwork
 from betanas.cli.options import per_cent, short
 from betanas.study.sections import ACCURACY, LATENCY
 from betanas.trial import TrialRecord
@@ -36,7 +37,7 @@ def architecture_json(architecture: Architecture, complexity: Complexity) -> dic
         }
         for y in architecture.layers
     ]
-    cell = {"cell": str(architecture.cell)} if isinstance(architecture, CellNetwork) else {}
+    cells = {name.lower(): cell for name, cell in _cells(architecture).items()}
     return {
         "resolution": architecture.resolution,
         "num_classes": architecture.num_classes,
@@ -46,8 +47,17 @@ def architecture_json(architecture: Architecture, complexity: Complexity) -> dic
         "activation_bytes": complexity.activation_bytes,
         "latent_channels": architecture.latent_channels,
         "fingerprint": architecture.fingerprint,
-        **cell,
+        **cells,
     }
+
+
+def _cells(architecture: Architecture) -> dict[str, str]:
+    """What layers that are cells consist of, by their block."""
+    if isinstance(architecture, CellNetwork):
+        return {"CELL": str(architecture.cell)}
+    if isinstance(architecture, SumCellNetwork):
+        return {"NORMAL": str(architecture.normal), "REDUCTION": str(architecture.reduction)}
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +112,8 @@ def print_architecture(
             str(len(row.layers)),
         )
     console.print(table)
-    if isinstance(architecture, CellNetwork):
-        console.print(f"CELL {architecture.cell}", highlight=False, markup=False, soft_wrap=True)
+    for name, cell in _cells(architecture).items():
+        console.print(f"{name} {cell}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"R={architecture.resolution}, {architecture.num_classes} classes, "
         f"latent {architecture.latent_channels}: {complexity.num_params:,} parameters, "

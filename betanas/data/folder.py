@@ -14,6 +14,8 @@ from betanas.errors import DataError
 # Those of torchvision.datasets.folder.IMG_EXTENSIONS; a test holds them together.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 LAYOUT = "train/CLASS/*.jpg and, optionally, test/CLASS/*.jpg"
+_CALTECH256 = "256_ObjectCategories"
+_ANNOTATIONS = Path("val") / "val_annotations.txt"  # Tiny-ImageNet's: a picture and a class a line
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -70,17 +72,25 @@ def scan_folder(root: Path) -> PictureFolder:
     folders of their own. Hidden files and folders and files of other kinds are ignored, and so is
     any other folder beside ``train`` and ``test``.
 
+    Two published data sets are taken as they are unpacked: of Tiny-ImageNet the labelled pictures
+    of ``val`` are the test part, since those of ``test`` have no labels; Caltech-256's pictures may
+    lie in ``root/256_ObjectCategories``.
+
     Raises:
         DataError: If the folder is missing, is an archive, has another layout, or if a class has
             too few pictures.
     """
     check_root(root)
+    root = _unpacked(root)
     digest = _Digest()
     try:
         if (root / "train").is_dir():
             train = _scan_part(root / "train", "train", digest)
             test = None
-            if (root / "test").is_dir():
+            if (root / _ANNOTATIONS).is_file():
+                test = _scan_annotated(root, digest)
+                _check_same_classes(root, train, test)
+            elif (root / "test").is_dir():
                 test = _scan_part(root / "test", "test", digest)
                 _check_same_classes(root, train, test)
         else:
@@ -88,10 +98,7 @@ def scan_folder(root: Path) -> PictureFolder:
             train = _scan_part(root, "train", digest, nested=False)
             test = None
     except OSError as error:
-        raise DataError(
-            f"{error.filename}: every picture must be readable, but it is not "
-            f"({error.strerror}); allow reading it, or remove it"
-        ) from None
+        raise _unreadable(error) from None
     _check_training_part(root, train)
     return PictureFolder(
         root=root,
@@ -99,6 +106,47 @@ def scan_folder(root: Path) -> PictureFolder:
         test=test,
         fingerprint=f"imagefolder-{digest.contents.hexdigest()[:32]}",
         stamp=digest.times.hexdigest()[:32],
+    )
+
+
+def scan_test_pictures(root: Path) -> tuple[str, Pictures]:
+    """Finds the pictures that a trained model can be judged by; the training part is not read.
+
+    Returns:
+        ``test`` and the test part; or ``all`` and all pictures of ``root/CLASS/*``, where there is
+        neither a folder ``train`` nor ``test``.
+
+    Raises:
+        DataError: As ``scan_folder``, and if there is a training part only.
+    """
+    check_root(root)
+    root = _unpacked(root)
+    digest = _Digest()
+    try:
+        if (root / _ANNOTATIONS).is_file():
+            return "test", _scan_annotated(root, digest)
+        if (root / "test").is_dir():
+            return "test", _scan_part(root / "test", "test", digest)
+        if (root / "train").is_dir():
+            raise no_test_part(root)
+        _check_is_training_part(root)
+        return "all", _scan_part(root, "all", digest, nested=False)
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def no_test_part(root: Path) -> DataError:
+    """What is wrong with a folder that has a training part only."""
+    return DataError(
+        f"{root}: a test part must be in the folder test beside train, but there is none; "
+        "add test/CLASS/ for every class"
+    )
+
+
+def _unreadable(error: OSError) -> DataError:
+    return DataError(
+        f"{error.filename}: every picture must be readable, but it is not "
+        f"({error.strerror}); allow reading it, or remove it"
     )
 
 
@@ -145,6 +193,41 @@ def _scan_part(folder: Path, part: str, digest: _Digest, *, nested: bool = True)
             f"itself; sort them into {folder.name}/CLASS/"
         )
     labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
+    return Pictures(tuple(files), labels, tuple(classes))
+
+
+def _unpacked(root: Path) -> Path:
+    """Where the classes are, of an archive that has a folder around them."""
+    inside = root / _CALTECH256
+    return inside if inside.is_dir() and not (root / "train").is_dir() else root
+
+
+def _scan_annotated(root: Path, digest: _Digest) -> Pictures:
+    """Tiny-ImageNet's validation part: all pictures in one folder, their classes in a file."""
+    file, folder = root / _ANNOTATIONS, root / "val" / "images"
+    found: list[tuple[str, str]] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        name, _, rest = line.partition("\t")
+        label = rest.split("\t")[0].strip()
+        if not name or not label:
+            raise DataError(
+                f"{file}: line {number} must have a picture and its class with a tab between, but "
+                f"is {line[:80]!r}; unpack the archive again"
+            )
+        found.append((label, name))
+    if not found:
+        raise DataError(f"{file}: there must be a line for each picture, but it is empty")
+    found.sort()
+    classes = sorted({label for label, _ in found})
+    files = []
+    for label, name in found:
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: {file.name} names this picture, but it is not there")
+        digest.add("test", f"{label}/{name}", path.stat())
+        files.append(str(path))
+    places = {name: i for i, name in enumerate(classes)}
+    labels = np.array([places[label] for label, _ in found], dtype=np.int64)
     return Pictures(tuple(files), labels, tuple(classes))
 
 

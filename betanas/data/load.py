@@ -9,7 +9,7 @@ import numpy as np
 from betanas.data.cache import open_cached, remove_unusable, store
 from betanas.data.decode import choose_side, decode_pictures, resized_side
 from betanas.data.describe import DatasetFacts
-from betanas.data.folder import PictureFolder, Pictures, scan_folder
+from betanas.data.folder import PictureFolder, Pictures, no_test_part, scan_folder
 from betanas.data.images import Channels, ImageSet, channel_statistics
 from betanas.data.locking import exclusive
 from betanas.data.published import load_digits_part, load_published
@@ -54,10 +54,7 @@ def load_images(
             return cached
     folder = scan_folder(Path(config.root).expanduser())
     if part == "test" and folder.test is None:
-        raise DataError(
-            f"{folder.root}: a test part must be in the folder test beside train, but there is "
-            "none; add test/CLASS/ for every class"
-        )
+        raise no_test_part(folder.root)
     return _load_folder(folder, part, resolution, cache)
 
 

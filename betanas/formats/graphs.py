@@ -5,8 +5,9 @@ logits ``N x classes``, for any N.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,8 +31,19 @@ def write_program(trained: TrainedModel, model: PixelClassifier, folder: Path) -
 
 def load_program(folder: Path) -> Answer:
     """What ``write_program`` wrote, run by torch."""
-    module = torch.export.load(folder / PROGRAM_FILE).module()
-    return lambda batches: answer(module, batches)
+    return open_program(folder / PROGRAM_FILE)[1]
+
+
+def open_program(path: Path) -> tuple[Mapping[str, Any], Answer]:
+    """A file that ``write_program`` wrote: the model's description, and the program run by torch.
+
+    Raises:
+        ValueError: If the file has no description.
+    """
+    extra = {f"{DESCRIPTION_KEY}.json": ""}
+    module = torch.export.load(path, extra_files=extra).module()
+    description = _description(extra[f"{DESCRIPTION_KEY}.json"])
+    return description, lambda batches: answer(module, batches)
 
 
 def write_onnx(trained: TrainedModel, model: PixelClassifier, folder: Path) -> None:
@@ -55,21 +67,37 @@ def write_onnx(trained: TrainedModel, model: PixelClassifier, folder: Path) -> N
 
 def load_onnx(folder: Path) -> Answer:
     """What ``write_onnx`` wrote, run by ONNX Runtime on the CPU."""
+    return open_onnx(folder / ONNX_FILE)[1]
+
+
+def open_onnx(path: Path) -> tuple[Mapping[str, Any], Answer]:
+    """A file that ``write_onnx`` wrote: the model's description, and ONNX Runtime on the CPU.
+
+    Raises:
+        ValueError: If the file has no description.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # Threads that spin for work would take the cores from everybody else.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        folder / ONNX_FILE, options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
 
     def run(batches: Sequence[Tensor]) -> list[Tensor]:
         return [
             torch.from_numpy(session.run([OUTPUT], {INPUT: batch.numpy()})[0]) for batch in batches
         ]
 
-    return run
+    return _description(metadata.get(DESCRIPTION_KEY, "")), run
+
+
+def _description(text: str) -> Mapping[str, Any]:
+    """What ``TrainedModel.describe`` told, from a file that may be anybody's."""
+    if not text:
+        raise ValueError("it does not tell its classes")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def _trace(model: PixelClassifier, resolution: int) -> ExportedProgram:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from betanas.architecture.cells import CellNetwork
-from betanas.architecture.reference import Network, ReferenceModel
+from betanas.architecture.nasnet_cells import SumCellNetwork
+from betanas.architecture.reference import TIMM, Network, ReferenceModel
 from betanas.errors import BetaNASError, InputError, RunError
 from betanas.files import sync
 from betanas.formats.classifier import Answer, PixelClassifier, answer, compare, probe_batches
@@ -24,7 +25,7 @@ from betanas.formats.graphs import (
 )
 from betanas.formats.source import SOURCE_FILE, is_uniform, load_source, write_source
 from betanas.formats.weights import WEIGHTS_FILE, load_safetensors, write_safetensors
-from betanas.models.network import reference_names
+from betanas.models.network import check_reference, reference_names
 from betanas.models.trained import TrainedModel, read_trained
 
 
@@ -117,11 +118,12 @@ def _check_readable(name: str, checkpoint: Path, network: Network) -> None:
     """Raises InputError for a network of which there is no readable source."""
     others = ", ".join(key for key, other in FORMATS.items() if other.takes_references)
     if isinstance(network, ReferenceModel):
+        owner = "other people's" if network.name.startswith(TIMM) else "torchvision's"
         raise InputError(
             f"--format {name} must get a network that BetaNAS decoded, but {checkpoint} is "
-            f"torchvision's {network.name}; choose one of: {others}"
+            f"{owner} {network.name}; choose one of: {others}"
         )
-    if isinstance(network, CellNetwork):
+    if isinstance(network, CellNetwork | SumCellNetwork):
         raise InputError(
             f"--format {name} must get a chain of blocks, but {checkpoint} is a network of cells; "
             f"choose one of: {others}"
@@ -154,8 +156,8 @@ def load_classifier(checkpoint: Path) -> tuple[TrainedModel, PixelClassifier]:
         with warnings.catch_warnings(action="ignore"):  # torch's, of foreign files
             trained = read_trained(checkpoint)
         network = trained.network
-        if isinstance(network, ReferenceModel) and network.name not in reference_names():
-            raise ValueError(f"torchvision has no classifier {network.name!r}")
+        if isinstance(network, ReferenceModel):
+            _check_known(network)
         if len(trained.classes) != network.num_classes:
             raise ValueError(f"{len(trained.classes)} names for {network.num_classes} classes")
         return trained, PixelClassifier(trained.build(), trained.mean, trained.std).eval()
@@ -166,6 +168,13 @@ def load_classifier(checkpoint: Path) -> tuple[TrainedModel, PixelClassifier]:
             f"{checkpoint} must hold a network and its weights, but is damaged "
             f"({_first_line(error)}); write it again with betanas train"
         ) from None
+
+
+def _check_known(network: ReferenceModel) -> None:
+    """Raises ValueError for torchvision's that are not there, InputError for timm's."""
+    if not network.name.startswith(TIMM) and network.name not in reference_names():
+        raise ValueError(f"torchvision has no classifier {network.name!r}")
+    check_reference(network.name)
 
 
 @contextmanager

@@ -11,21 +11,22 @@ from betanas.analysis.finals import Finals, finals_of
 from betanas.analysis.status import observed_best
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import family_names, published_members
-from betanas.architecture.reference import Network, ReferenceModel
+from betanas.architecture.reference import TIMM, Network, ReferenceModel
 from betanas.data import describe_dataset
 from betanas.errors import InputError
 from betanas.jobs.front import front_of
 from betanas.jobs.load import LoadedStudy, load_study
 from betanas.jobs.train import Plan, TrainOptions, training_recipe
-from betanas.models.network import reference_names
+from betanas.models.network import check_reference, reference_names
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import check_study, load_definition
 from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord
 
 _RESOLUTION = 224
-_FRONT, _FINAL = "front:", "final"
+_FRONT, _FINAL, _PUBLISHED = "front:", "final", "published"
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>(?:front:)?[^:@/]+))?(?:@(?P<resolution>\d+))?")
+_TIMM_SPEC = re.compile(rf"(?P<name>{TIMM}[^@]+)(?:@(?P<resolution>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
 
     Args:
         model: ``STUDY:best``, ``STUDY:recommended``, ``STUDY:final`` (the winner of its finals,
-            trained as long as they are held for), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
+            trained as long as they are held for), ``STUDY:published`` (the published kernel of its
+            family; the study need not have begun), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
             place on its Pareto front, from 0, by falling accuracy) with a study's name or file,
             which then gives data set, recipe and resolution; the name of a family's published
-            kernel; or a name of torchvision's. ``@R`` behind it is a resolution.
+            kernel; a name of torchvision's; or ``timm:NAME`` of timm's. ``@R`` behind it is a
+            resolution.
         options: What else was asked for; it goes before what the study says.
 
     Raises:
@@ -63,7 +66,7 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
     definition = (
         load_definition(study, options.all_overrides(), options.data)
         if which
-        else _without_study(options)
+        else plain_definition(options)
     )
     classes = describe_dataset(definition.dataset).num_classes
     found = find_model(model, definition.resolution, classes, options.storage)
@@ -102,12 +105,19 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
     """
     name, which, own = _parse(model)
     resolution = own or resolution
+    if which == _PUBLISHED:
+        family = load_definition(name).search_family
+        network: Network = decode(family, family.published, resolution, classes)
+        return FoundModel(f"{Path(name).stem} published", network)
     if which:
         opened = load_study(name, storage)
         title, parameters = _chosen(name, which, opened)
         family = opened.definition.search_family
-        network: Network = decode(family, kernel_of(parameters), resolution, classes)
+        network = decode(family, kernel_of(parameters), resolution, classes)
         return FoundModel(title, network, parameters)
+    if name.startswith(TIMM):
+        check_reference(name)
+        return FoundModel(name, ReferenceModel(name, resolution, classes))
     published = published_members()
     if name in published:
         network = decode(published[name], published[name].members[name], resolution, classes)
@@ -117,9 +127,10 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         close = difflib.get_close_matches(name, [*published, *names], n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise InputError(
-            "a model must be STUDY:best, STUDY:recommended, STUDY:final, STUDY:NUMBER, "
-            "STUDY:front:PLACE, "
+            "a model must be STUDY:best, STUDY:recommended, STUDY:final, STUDY:published, "
+            "STUDY:NUMBER, STUDY:front:PLACE, "
             f"{', '.join(published)} or a name of torchvision's such as mobilenet_v2, "
+            "or timm:NAME of timm's, "
             f"but got {model!r}{hint}"
         )
     return FoundModel(name, ReferenceModel(name, resolution, classes))
@@ -127,11 +138,12 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
 
 def _parse(model: str) -> tuple[str, str | None, int | None]:
     """Name, which of a study, and resolution."""
-    parts = _SPEC.fullmatch(model)
+    spec = _TIMM_SPEC if model.startswith(TIMM) else _SPEC
+    parts = spec.fullmatch(model)
     if parts is None:
         raise InputError(f"a model must have a name, but got {model!r}")
-    own = parts["resolution"]
-    return parts["name"], parts["which"], None if own is None else int(own)
+    own, which = parts["resolution"], parts.groupdict().get("which")
+    return parts["name"], which, None if own is None else int(own)
 
 
 def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str, Any]]:
@@ -197,11 +209,15 @@ def _on_front(study: str, place: str, opened: LoadedStudy) -> TrialRecord:
     return front.trials[int(place)]
 
 
-def _without_study(options: TrainOptions) -> StudyDefinition:
-    """What a study file would say that said these options alone."""
+def plain_definition(options: TrainOptions) -> StudyDefinition:
+    """What a study file would say that said these options alone.
+
+    Raises:
+        InputError: If there is no data set among them, or one of them breaks a rule.
+    """
     if options.dataset is None and options.data is None:
         raise InputError(
-            "--dataset must be given with a model that is no study's: digits, cifar10, cifar100 "
+            "--dataset must be given where no study gives one: digits, cifar10, cifar100 "
             "or fashion-mnist; or --data FOLDER"
         )
     tree: dict[str, Any] = {

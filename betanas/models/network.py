@@ -15,8 +15,12 @@ from torchvision.ops.stochastic_depth import StochasticDepth
 
 from betanas.architecture.cells import CellNetwork
 from betanas.architecture.layers import IMAGE_CHANNELS, Activation, Architecture, Block, Layer
-from betanas.architecture.reference import Network, ReferenceModel
+from betanas.architecture.nasnet_cells import SumCellNetwork
+from betanas.architecture.reference import TIMM, Network, ReferenceModel
+from betanas.errors import InputError
 from betanas.models.cellnet import CellNet
+from betanas.models.nasnet import NASNetModule
+from betanas.models.timm_models import build_timm, check_timm
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.SILU: nn.SiLU,
@@ -150,7 +154,9 @@ class BetaNet(nn.Module):
         return self.classifier(self.pool(self.latent(self.features(x))).flatten(1))  # type: ignore[no-any-return]
 
 
-def build_model(architecture: Architecture, num_classes: int | None = None) -> BetaNet | CellNet:
+def build_model(
+    architecture: Architecture, num_classes: int | None = None, *, auxiliary: bool = False
+) -> BetaNet | CellNet | NASNetModule:
     """Builds the network, with fresh weights from torch's global generator.
 
     Convolutions start as in torchvision's EfficientNet (He et al., 2015, fan-out), the linear layer
@@ -165,13 +171,16 @@ def build_model(architecture: Architecture, num_classes: int | None = None) -> B
     Args:
         architecture: What to build.
         num_classes: Outputs; the architecture's own number if left out.
+        auxiliary: Whether a NASNet gets its auxiliary head, and answers twice while it trains.
     """
     classes = num_classes or architecture.num_classes
-    model: BetaNet | CellNet = (
-        CellNet(architecture, classes)
-        if isinstance(architecture, CellNetwork)
-        else BetaNet(architecture, classes)
-    )
+    model: BetaNet | CellNet | NASNetModule
+    if isinstance(architecture, CellNetwork):
+        model = CellNet(architecture, classes)
+    elif isinstance(architecture, SumCellNetwork):
+        model = NASNetModule(architecture, classes, auxiliary=auxiliary)
+    else:
+        model = BetaNet(architecture, classes)
     initialize(model)
     return model
 
@@ -199,14 +208,29 @@ def reference_names() -> list[str]:
     return [name for name in names if not name.startswith(_OTHER_KINDS)]
 
 
-def build_network(network: Network) -> nn.Module:
-    """Builds ours or torchvision's, with fresh weights from torch's global generator."""
+def check_reference(name: str) -> None:
+    """Raises InputError if neither torchvision nor timm has a classifier of that name."""
+    if name.startswith(TIMM):
+        check_timm(name)
+    elif name not in reference_names():
+        raise InputError(f"torchvision has no classifier {name!r}")
+
+
+def build_network(network: Network, *, auxiliary: bool = False) -> nn.Module:
+    """Builds ours, torchvision's or timm's, with fresh weights from torch's global generator.
+
+    Args:
+        network: What to build.
+        auxiliary: Whether one that has an auxiliary head (``heads.py``) gets it, to be trained.
+    """
     if isinstance(network, ReferenceModel):
+        if network.name.startswith(TIMM):
+            return build_timm(network)
         built: nn.Module = models.get_model(
             network.name, weights=None, num_classes=network.num_classes
         )
         return built
-    return build_model(network)
+    return build_model(network, auxiliary=auxiliary)
 
 
 @torch.inference_mode()

@@ -84,9 +84,13 @@ class Recipe(Section):
     muon_learning_rate: Positive = 0.1
     betas: FractionPair = (0.9, 0.999)
     momentum: Fraction = 0.9
+    rmsprop_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    optimizer_epsilon: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_gradient_norm: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    auxiliary_weight: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["constant", "plateau", "cosine", "one-cycle", "exponential"] = "plateau"
     warm_up: Annotated[float, Field(ge=0, lt=1)] | None = None
     patience_epochs: Annotated[int, Field(ge=0)] = 5
@@ -162,7 +166,8 @@ SEARCHABLE = {
     BATCH_SIZE: (2, 4096),
     "learning_rate": (1e-6, 10.0), "muon_learning_rate": (1e-6, 10.0), "momentum": (0.0, 1.0),
     "weight_decay": (0.0, 1.0),
-    "clip_gradient_norm": (0.0, 100.0), "label_smoothing": (0.0, 0.9), "warm_up": (0.0, 0.9),
+    "clip_gradient_norm": (0.0, 100.0), "label_smoothing": (0.0, 0.9), "dropout": (0.0, 0.9),
+    "rmsprop_decay": (0.0, 0.999), "auxiliary_weight": (0.0, 1.0), "warm_up": (0.0, 0.9),
     "plateau_factor": (0.01, 0.99), "decay_factor": (0.1, 1.0), "mixup": (0.0, 10.0),
     "cutmix": (0.0, 10.0),
 }  # fmt: skip

@@ -46,7 +46,7 @@ class EagerEngine:
 
     Args:
         model: The network, perhaps wrapped or compiled.
-        recipe: For the label smoothing.
+        recipe: For the label smoothing, and the weight of an auxiliary head's loss.
         precision: In which numbers the model computes.
         beat: Called between forward and backward pass, either of which may take long.
     """
@@ -56,6 +56,7 @@ class EagerEngine:
     ) -> None:
         self.name = "compiled" if recipe.compile else "eager"
         self._model, self._smoothing = model, recipe.label_smoothing
+        self._auxiliary = recipe.auxiliary_weight
         self._precision, self._beat = precision, beat
         self._weights = list(model.parameters())
 
@@ -78,8 +79,12 @@ class EagerEngine:
         return loss.detach()
 
     def loss(self, inputs: Tensor, targets: Targets) -> Tensor:
-        """What is learnt to be small, shape ``()``."""
-        return targets.loss(self._model(inputs), self._smoothing)
+        """What is learnt to be small, shape ``()``; an auxiliary head's loss counts less."""
+        answer = self._model(inputs)
+        if isinstance(answer, Tensor):
+            return targets.loss(answer, self._smoothing)
+        own, auxiliary = (targets.loss(logits, self._smoothing) for logits in answer)
+        return own + self._auxiliary * auxiliary
 
     def _forget(self) -> None:
         for weight in self._weights:

@@ -48,7 +48,9 @@ class Muon:
             momentum=recipe.momentum,
             ns_steps=_STEPS,
         )
-        self._adam = torch.optim.Adam(groups, recipe.learning_rate, recipe.betas, fused=True)
+        self._adam = torch.optim.Adam(
+            groups, recipe.learning_rate, recipe.betas, recipe.optimizer_epsilon, fused=True
+        )
         self._muon.param_groups[0]["scale"] = recipe.muon_learning_rate / recipe.learning_rate
         self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
 

@@ -34,20 +34,19 @@ def build_optimizer(
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
+    rate, eps = recipe.learning_rate, recipe.optimizer_epsilon
     fused = True  # one kernel for all tensors, on GPUs and CPUs
     match recipe.optimizer:
         case "adam":
-            return torch.optim.Adam(groups, recipe.learning_rate, recipe.betas, fused=fused)
+            return torch.optim.Adam(groups, rate, recipe.betas, eps, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups, recipe.learning_rate, recipe.betas, fused=fused)
+            return torch.optim.AdamW(groups, rate, recipe.betas, eps, fused=fused)
         case "sgd":
             nesterov = recipe.momentum > 0
-            return torch.optim.SGD(
-                groups, recipe.learning_rate, recipe.momentum, nesterov=nesterov, fused=fused
-            )
+            return torch.optim.SGD(groups, rate, recipe.momentum, nesterov=nesterov, fused=fused)
         case "rmsprop":
             return torch.optim.RMSprop(
-                groups, recipe.learning_rate, momentum=recipe.momentum, foreach=True
+                groups, rate, recipe.rmsprop_decay, eps, momentum=recipe.momentum, foreach=True
             )
         case "muon":
             return Muon(recipe, model)

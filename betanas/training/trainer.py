@@ -20,6 +20,7 @@ from betanas.files import whole_file
 from betanas.images.batches import Batches, HeldOut
 from betanas.images.placement import TrainingImages
 from betanas.models.depth import DepthNoise
+from betanas.models.heads import set_dropout, weights_in_use
 from betanas.models.network import build_network
 from betanas.models.norms import synchronize_norms
 from betanas.training.average import WeightAverage
@@ -86,7 +87,10 @@ class Training:
         self._precision = Precision(recipe, ranks.device, resolution, by_trial=long)
         self._batches = batches = Batches(placed, task, ranks, self._precision.dtype)
         torch.manual_seed(task.seed)
-        model = (model or build_network(task.architecture)).to(ranks.device)
+        auxiliary = recipe.auxiliary_weight > 0
+        model = (model or build_network(task.architecture, auxiliary=auxiliary)).to(ranks.device)
+        if recipe.dropout is not None:
+            set_dropout(model, recipe.dropout)
         model.to(memory_format=torch.channels_last)
         self._noise = DepthNoise(
             model, task.seed, batches.per_step, batches.mine, batches.steps_drawn_at_once
@@ -248,11 +252,14 @@ class Training:
         clock.resume()
 
     def _keep_if_best(self, accuracy: float) -> None:
-        """Writes the weights as they were evaluated: averaged, with their batch-norm statistics."""
+        """Writes the weights as they were evaluated: averaged, with their batch-norm statistics.
+
+        Those of an auxiliary head are left out: nobody will ask it again.
+        """
         best = all(accuracy > e.accuracy for e in self._history)
         if best and self._task.keep_best and self._ranks.rank == 0:
             with whole_file(self._folder / BEST_FILE) as file:
-                torch.save({"weights": self._model.state_dict()}, file)
+                torch.save({"weights": weights_in_use(self._model)}, file)
 
     def _has_stopped_rising(self) -> bool:
         """Whether the best accuracy is older than the recipe's patience."""

@@ -397,7 +397,7 @@ def test_wrong_shape(shape: tuple[int, ...]) -> None:
 
 def test_unknown_family() -> None:
     with pytest.raises(
-        InputError, match="betamix, mbconv, nasbench201, efficientnet, but got 'betanet4'"
+        InputError, match="betamix, mbconv, nasbench201, efficientnet, nasnet, but got 'betanet4'"
     ):
         find_family("betanet4")
 

@@ -103,7 +103,7 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
     "kernel that is no object": ((*DESCRIBE, "--parameters", "[3]"), r"must be a JSON object, but"),
     "unknown family": (
         ("describe", "--family", "betanet4", *DESCRIBE[3:], "--published"),
-        r"family must be one of .*, mbconv, nasbench201, efficientnet, but got 'betanet4'",
+        r"family must be one of .*, mbconv, nasbench201, efficientnet, nasnet, but got 'betanet4'",
     ),
     "no kernel": (DESCRIBE, r"either --parameters JSON or --published"),
     "no classes": ((*DESCRIBE[:5], "--published"), r"needs --resolution and --classes"),

@@ -1,5 +1,6 @@
 """``betanas train`` and ``betanas benchmark``: real trainings on the digits."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.reference import ReferenceModel, network_from_json
+from betanas.cli.model_commands import _time_budget
 from betanas.data import load_images
 from betanas.errors import InputError, RunError
 from betanas.files import read_json
+from betanas.jobs.costs import kept_values
 from betanas.jobs.model_names import TrainOptions, find_model, plan_alike, plan_training
 from betanas.jobs.train import Machine, train
 from betanas.models.network import build_model, build_network, count_macs
@@ -133,6 +136,15 @@ def test_a_benchmark_trains_all_alike_and_goes_on(tmp_path: Path) -> None:
     assert len(tasks) == 3
     assert len({(t.recipe.model_dump_json(), t.dataset, t.budget, t.seed) for t in tasks}) == 1
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("b/*/model.pt")}
+    for row in rows:
+        assert 0 < row["latency_ms_1"] <= row["latency_p95_ms_1"]
+        assert row["latency_ms_64"] > 0
+        assert row["activation_bytes"] > 0
+        assert max(accuracy for _, accuracy in row["histories"][0]) == row["validation_top1"]
+    table = list(csv.DictReader((tmp_path / "b" / "benchmark.csv").open()))
+    assert [float(line["top1"]) for line in table] == [row["top1"] for row in rows]
+    assert (tmp_path / "b" / "benchmark.md").read_text().count("\n") == 2 + len(rows)
+    assert all("betanet3" in (tmp_path / "b" / f"{n}.svg").read_text() for n in ("costs", "time"))
     again = json.loads(run(tmp_path, *ask)[0])["rows"]
     assert again == rows == read_json(tmp_path / "b" / "benchmark.json")["rows"]
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("b/*/model.pt")} == before
@@ -149,6 +161,40 @@ def test_other_networks_are_built_and_counted() -> None:
     assert count_macs(build_network(ReferenceModel("resnet18", 224, 1000)), 224) / 1e9 == (
         pytest.approx(1.814, abs=0.002)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "num_params"),
+    [
+        ("resnet50", 23_712_932),
+        ("mobilenet_v2", 2_351_972),
+        ("efficientnet_b0", 4_135_648),
+        ("efficientnet_v2_s", 20_305_588),
+    ],
+)
+def test_counts_of_the_published_comparison(name: str, num_params: int) -> None:
+    with torch.device("meta"):
+        model = build_network(ReferenceModel(name, 224, 100))
+    assert sum(p.numel() for p in model.parameters()) == num_params
+
+
+@pytest.mark.parametrize("name", ["betanet2", "plain"])
+def test_memory_of_others_is_measured_as_ours_is_counted(name: str) -> None:
+    family = FAMILIES["betanet2" if name == "betanet2" else "betamix"]
+    network = decode(family, family.members[name], 32, 10)
+    kept = kept_values(build_model(network), torch.zeros(2, 3, 32, 32))
+    assert 4 * kept == pytest.approx(count(network, 2).activation_bytes, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("time", "budget"), [("15m", "budget.seconds=900.0"), ("20epochs", "budget.epochs=20")]
+)
+def test_time_of_a_benchmark(time: str, budget: str) -> None:
+    assert _time_budget(time, None) == budget
+    with pytest.raises(InputError, match="either --time or --epochs"):
+        _time_budget(time, 3)
+    with pytest.raises(InputError, match="--time must be a time such as 15m"):
+        _time_budget("soon", None)
 
 
 def test_every_image_counts_once_in_top_accuracies() -> None:

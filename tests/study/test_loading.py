@@ -30,7 +30,7 @@ def loaded(folder: Path, *overrides: str, data: str | None = None) -> StudyDefin
 BUILT_IN = [
     "betanet2", "betanet3", "cifar10", "demo", "digits", "efficientnet-grid",
     "nasbench201-cifar10", "nasbench201-cifar100", "nasbench201-free", "nasbench201-imagenet16",
-    "pictures", "proxyless", "singlepath",
+    "nasnet-mobile", "pictures", "proxyless", "singlepath",
 ]  # fmt: skip
 
 
@@ -321,7 +321,7 @@ WRONG = [
     # values
     (
         GOOD.replace("betanet2", "betanet9"),
-        "betanet2, betanet3, betamix, mbconv, nasbench201, efficientnet, but got",
+        "betanet2, betanet3, betamix, mbconv, nasbench201, efficientnet, nasnet, but got",
     ),
     (GOOD.replace("digits", "mnist"), "dataset.name must be 'digits', 'cifar10', 'cifar100', "),
     (GOOD.replace("32", "8"), "resolution must be >= 16, but got 8"),

@@ -126,7 +126,7 @@ def test_ranges_of_the_parameters() -> None:
     assert set(stated) == {name for family in betanets for name in family.names}
 
 
-@pytest.mark.parametrize("family", ["betamix", "mbconv", "nasbench201", "efficientnet"])
+@pytest.mark.parametrize("family", ["betamix", "mbconv", "nasbench201", "efficientnet", "nasnet"])
 def test_parameters_of_other_families(family: str) -> None:
     pattern = rf"^\| {family} `(\w+)` \| (.+?) \| (.+?) \|"
     rows = re.findall(pattern, text_of("[parameters]"), re.MULTILINE)

@@ -43,6 +43,36 @@ def test_weight_decay_spares_norms_and_biases(name: str) -> None:
     assert len(spared["params"]) == 3
 
 
+def test_rmsprop_decays_and_damps_as_the_recipe_says() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    recipe = Recipe.model_validate(
+        {
+            "optimizer": "rmsprop",
+            "learning_rate": 0.04,
+            "rmsprop_decay": 0.9,
+            "momentum": 0.5,
+            "optimizer_epsilon": 1.0,
+        }
+    )
+    optimizer, weight, square, speed = build_optimizer(recipe, model), 1.0, 0.0, 0.0
+    for gradient in (3.0, -2.0, 5.0):
+        model.weight.grad = torch.full_like(model.weight, gradient)
+        optimizer.step()
+        square = 0.9 * square + 0.1 * gradient**2
+        speed = 0.5 * speed + gradient / (math.sqrt(square) + 1.0)
+        weight -= 0.04 * speed
+    assert model.weight.item() == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "muon"])
+def test_every_adaptive_optimizer_takes_the_epsilon(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.Flatten(), nn.Linear(2, 2))
+    recipe = Recipe.model_validate({"optimizer": name, "optimizer_epsilon": 0.25})
+    groups = build_optimizer(recipe, model).param_groups
+    assert {g["eps"] for g in groups if "ns_steps" not in g} == {0.25}
+
+
 def test_weight_average_is_applied_for_a_while() -> None:
     model = nn.Linear(2, 2)
     first = model.weight.detach().clone()
