@@ -29,7 +29,7 @@ from betanas.cli.options import (
 
 MODEL_HELP = (
     "STUDY:best, STUDY:recommended, STUDY:final (the winner of its finals), STUDY:NUMBER, or "
-    "STUDY:front:PLACE on the Pareto front of several objectives; betanet2, betanet3, efficientnet-b0, ..., the "
+    "STUDY:front:PLACE on the Pareto front of several objectives; betanet2 or betanet3, the "
     "published kernels; or a name of torchvision's, such as mobilenet_v2. @R behind it gives a "
     "resolution."
 )
