@@ -76,7 +76,7 @@ class ScaledCost:
     """The cost of a network at one resolution; None where the kernel has no contraction there.
 
     Attributes:
-        resolution: Input side in pixels.
+        resolution: Input side in pixels that the kernel is decoded at.
         num_params: Trainable weights.
         macs: Multiply-adds of one image.
         activation_bytes: Kept activations of a training step.
@@ -201,10 +201,12 @@ class Scaling:
         }
 
     def _compound(self, resolution: int) -> LayerTable:
-        check_resolution(resolution)
-        g = self.growth
-        phi = np.array([np.log(resolution / self.base) / np.log(g.gamma)])
-        by = Multipliers(g.alpha**phi, g.beta**phi, np.array([resolution]))
+        g, ratio = self.growth, resolution / self.base
+        # A family may give its networks another side than the one that they are decoded at.
+        side = round(self._base_network.resolution * ratio)
+        check_resolution(side)
+        phi = np.array([np.log(ratio) / np.log(g.gamma)])
+        by = Multipliers(g.alpha**phi, g.beta**phi, np.array([side]))
         return compound_table(self._base_network, by)
 
     @cached_property

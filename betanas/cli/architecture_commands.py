@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 )
 @ends_well
 def describe(
-    family: Annotated[str | None, typer.Option(help="betanet2 or betanet3.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="betanet2, betanet3, efficientnet, ...")
+    ] = None,
     resolution: Annotated[int | None, typer.Option(help="Input side in pixels.")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes.")] = None,
     parameters: Annotated[

@@ -122,3 +122,11 @@ def test_the_largest_that_fits() -> None:
 def test_a_growth_that_shrinks_is_refused(numbers, said) -> None:
     with pytest.raises(InputError, match=said):
         Growth(**numbers)
+
+
+def test_a_network_whose_side_is_not_the_studys_grows_from_its_own() -> None:
+    family = FAMILIES["efficientnet"]
+    scaling = Scaling(family, family.members["efficientnet-b3"], 10, Rule.COMPOUND, 224)
+    assert scaling.architecture(224) == decode(family, scaling.kernel, 224, 10)
+    assert scaling.architecture(224).resolution == 300
+    assert scaling.architecture(448).resolution == 600
