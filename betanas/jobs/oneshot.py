@@ -7,7 +7,6 @@ checkpoints.
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from betanas.architecture.operators import OperatorTable
@@ -21,7 +20,7 @@ from betanas.search.plan import StudyProblem
 from betanas.study.definition import StudyDefinition
 from betanas.trial import SupernetTask, trial_seed
 
-FOLDER = "supernet"  # in the trial's folder
+_SUFFIX = "-supernet"  # a folder beside the trial's, which begins empty
 
 
 def study_supernet(definition: StudyDefinition, settings: Settings) -> SupernetPlan:
@@ -68,7 +67,7 @@ def choose_network(
     task = runner.task(claimed.number, seed, architecture, {})
     task = replace(
         task,
-        folder=str(Path(task.folder) / FOLDER),
+        folder=task.folder + _SUFFIX,
         budget=config.budget or definition.budget,
         latency=None,
         supernet=SupernetTask(plan, config),

@@ -14,7 +14,7 @@ from betanas.trial import TrialTask
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SUPERNET = Path("storage", "tiny", "00000", "supernet")
+SUPERNET = Path("storage", "tiny", "00000-supernet")
 
 STUDY = """
 family = "mbconv"
