@@ -159,7 +159,7 @@ def test_a_study_narrows_the_familys_parameters(tmp_path: Path) -> None:
 
 
 def test_families_are_found_registered_and_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"one of betanet2, .* efficientnet, pyramid, but"):
+    with pytest.raises(InputError, match=r"one of betanet2, .* efficientnet, nasnet, pyramid, but"):
         find_family("pyramids")
     assert isinstance(find_family("pyramid"), Pyramid)
     Pyramid.name = "betanet2"
@@ -191,7 +191,7 @@ def test_an_installed_package_brings_plugins(
     assert find_objective("brought") is Size
     with pytest.raises(InputError, match="family broken of brought:missing cannot be loaded: Attr"):
         find_family("broken")
-    with pytest.raises(InputError, match="efficientnet, pyramid, brought, broken, but got 'none'"):
+    with pytest.raises(InputError, match="efficientnet, nasnet, pyramid, brought, broken, but got 'none'"):
         find_family("none")
     assert study(tmp_path, STUDY.replace("pyramid", "brought"))[0].family == "brought"
 
