@@ -321,8 +321,10 @@ WRONG = [
     # values
     (
         GOOD.replace("betanet2", "betanet9"),
-        "family must be one of betanet2, betanet3, betamix, mbconv, nasbench201, efficientnet, "
-        "nasnet, but got",
+        (
+            "family must be one of betanet2, betanet3, betamix, mbconv, nasbench201, efficientnet, "
+            "nasnet, but got"
+        ),
     ),
     (GOOD.replace("digits", "mnist"), "dataset.name must be 'digits', 'cifar10', 'cifar100', "),
     (GOOD.replace("32", "8"), "resolution must be >= 16, but got 8"),
