@@ -1,5 +1,6 @@
 """What one network costs on a device: latencies of one image and of many, memory of a step."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def costs_of(network: Network, batch_size: int, device: str, folder: Path) -> di
         ``activation_bytes``; in milliseconds ``latency_ms_1``, ``latency_ms_64`` (medians),
         ``latency_p95_ms_1`` and ``latency_p95_ms_64``; and ``latency_device``.
     """
-    asked = {"network": network.to_json(), "batch_size": batch_size, "on": device_title(device)}
+    told = {"network": network.to_json(), "batch_size": batch_size, "on": device_title(device)}
+    asked = json.loads(json.dumps(told))  # as the file has it: lists for tuples
     known = read_json(folder / COSTS_FILE)
     if known is not None and known["asked"] == asked:
         return dict(known["costs"])
