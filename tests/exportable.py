@@ -53,7 +53,7 @@ NETWORKS: dict[str, Network] = {
         len(NAMES),
     ),
     "efficientnet": EFFICIENTNET.decode(
-        {"alpha": 0.5, "beta": 0.25, "gamma": 1.0, "phi": 1.0}, 32, len(NAMES)
+        {"alpha": 0.5, "beta": 0.35, "gamma": 1.0, "phi": 1.0}, 32, len(NAMES)
     ),
     "mobilenet_v3_small": ReferenceModel("mobilenet_v3_small", 32, len(NAMES)),
 }

@@ -21,6 +21,7 @@ def test_studies(tmp_path: Path) -> None:
         "nasbench201-cifar100",
         "nasbench201-free",
         "nasbench201-imagenet16",
+        "nasnet-mobile",
         "pictures",
         "proxyless",
         "singlepath",
