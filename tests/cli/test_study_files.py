@@ -13,6 +13,7 @@ def test_studies(tmp_path: Path) -> None:
     assert [row["name"] for row in found] == [
         "betanet2",
         "betanet3",
+        "caltech256",
         "cifar10",
         "demo",
         "digits",
@@ -25,6 +26,7 @@ def test_studies(tmp_path: Path) -> None:
         "pictures",
         "proxyless",
         "singlepath",
+        "tiny-imagenet-singlepath",
     ]
     assert found[0] == {
         "name": "betanet2",
