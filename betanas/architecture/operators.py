@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy.interpolate import RegularGridInterpolator
 
 from betanas.architecture.layers import ACTIVATIONS, IMAGE_CHANNELS, BlockCode, LayerTable
 from betanas.arrays import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy.interpolate import RegularGridInterpolator
 
 _RATIO = 4  # between neighbours in a grid, at most
 _RARE = 0.02  # share of an operator's uses that no grid point is measured for
@@ -121,7 +123,9 @@ class Grid:
         return np.asarray(np.exp(self._interpolator(np.log(points))))
 
     @cached_property
-    def _interpolator(self) -> RegularGridInterpolator:
+    def _interpolator(self) -> "RegularGridInterpolator":
+        from scipy.interpolate import RegularGridInterpolator  # noqa: PLC0415 - --help needs none
+
         return RegularGridInterpolator(
             [np.log(axis) for axis in self.axes],
             np.log(self.seconds),

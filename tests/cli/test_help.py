@@ -94,6 +94,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
             f"    main()\nprint(sorted({HEAVY} & set(sys.modules)))"
         )
         assert python(code) == "[]"
+        assert python(f"{code}\nprint('scipy.interpolate' in sys.modules)").endswith("False")
 
 
 def test_reading_a_database_imports_no_torch() -> None:
