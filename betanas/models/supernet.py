@@ -78,9 +78,6 @@ class Supernet(BetaNet):
         """The block of that name, which is layer ``place`` of the largest network."""
         raise NotImplementedError
 
-    def before_step(self, generator: torch.Generator) -> None:
-        """Draws what is to be trained next; nothing where all is trained at once."""
-
     def choices(self) -> dict[str, str]:
         """The network that it is at present."""
         return {name: block.choice for name, block in self.blocks.items()}
