@@ -124,6 +124,8 @@ def render_page(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _environment().get_template("report.html")
     return page.render(
+        heading=findings.name,
+        what="report",
         findings=findings,
         tables=tables,
         figures=inline,
@@ -151,7 +153,8 @@ def render_scaling(title: str, svg: str, table: Table) -> str:
         _environment()
         .get_template("scaling.html")
         .render(
-            title=title,
+            heading=title,
+            what="scaling",
             figures={"scaling": inline_svg(svg, "scaling", "scaling")},
             table_of_costs=table,
             style=(_TEMPLATES / "page.css").read_text("utf-8"),

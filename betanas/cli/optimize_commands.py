@@ -5,7 +5,7 @@ It imports what it needs when it runs, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -115,26 +115,31 @@ def optimize(
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     say("loading ...", err, "dim")
     if node is not None and node.node_rank > 0:
-        from betanas.jobs.follow import follow
+        answer = _follow(definition, url, device, ranks, node)
+    else:
+        from betanas.cli.progress import SearchProgress, tracked
+        from betanas.jobs.load import quiet_optuna
+        from betanas.jobs.workers import search
 
-        trainings = follow(definition, url, device, ranks, node, lambda text: say(text, err))
-        say(f"node 0 has ended; this node took part in {trainings} trainings", err)
-        if as_json:
-            print_json({"node_rank": node.node_rank, "trainings": trainings})
-        return
-    import optuna
-
-    from betanas.cli.progress import SearchProgress, tracked
-    from betanas.jobs.workers import search
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with SearchProgress(err) as progress:
-        reporter = tracked(definition, url, progress)
-        stored = search(definition, url, device, ranks, trials, reporter, node, several)
-    options = {"data": data, "storage": storage}
-    _say_best(definition, stored, study, options, architecture=not as_json)
+        with quiet_optuna(), SearchProgress(err) as progress:
+            reporter = tracked(definition, url, progress)
+            stored = search(definition, url, device, ranks, trials, reporter, node, several)
+        options = {"data": data, "storage": storage}
+        _say_best(definition, stored, study, options, architecture=not as_json)
+        answer = status_json(definition, stored) if as_json else {}
     if as_json:
-        print_json(status_json(definition, stored))
+        print_json(answer)
+
+
+def _follow(
+    definition: StudyDefinition, url: str, device: str, ranks: int | None, node: Node
+) -> dict[str, Any]:
+    """The part of a node that owns no study, and what it took part in."""
+    from betanas.jobs.follow import follow
+
+    trainings = follow(definition, url, device, ranks, node, lambda text: say(text, err))
+    say(f"node 0 has ended; this node took part in {trainings} trainings", err)
+    return {"node_rank": node.node_rank, "trainings": trainings}
 
 
 def _say_best(

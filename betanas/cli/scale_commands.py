@@ -134,7 +134,7 @@ def scale(
         told: dict[str, Any] = found[0].to_json() | {"files": [str(file) for file in files]}
         print_json(told | _comparison(found) if compare else told)
         return
-    _print_comparison(found) if compare else _print_rows(found[0].rows, options.batch_size)
+    _print_curves(found, options.batch_size)
     for line in [_largest(f) for f in found] if options.ceiling.limits else []:
         say(line)
     if files:
@@ -228,44 +228,28 @@ def _largest(found: ScaledUp) -> str:
     return f"{found.rule}: the largest that fits is R={row.resolution} with {told}"
 
 
-def _print_rows(rows: list[ScaledCost], batch_size: int) -> None:
+def _print_curves(curves: list[ScaledUp], batch_size: int) -> None:
+    """A row a side; several rules stand beside each other, in fewer words."""
     from rich.table import Table
 
-    timed = any(row.latency_ms is not None for row in rows)
-    table = Table(box=None, pad_edge=False)
-    names = ["resolution", "params", "macs", f"activations ({batch_size} images)", "layers"]
-    for name in [*names, "latency ms"] if timed else names:
-        table.add_column(name, justify="right")
-    for row in rows:
-        memory = row.activation_bytes
-        cells = [
-            str(row.resolution),
-            short(row.num_params),
-            short(row.macs),
-            "-" if memory is None else f"{memory / 2**20:,.0f} MiB",
-            str(row.layers),
-        ]
-        if timed:
-            cells.append("-" if row.latency_ms is None else f"{row.latency_ms:.2f}")
-        table.add_row(*cells)
-    out.print(table)
-
-
-def _print_comparison(curves: list[ScaledUp]) -> None:
-    """A row a side; of each rule parameters, multiply-adds, layers and what was measured."""
-    from rich.table import Table
-
+    several = len(curves) > 1
+    timed = any(row.latency_ms is not None for c in curves for row in c.rows)
+    names = ["params", "macs", "layers"]
+    names += [] if several else [f"activations ({batch_size} images)"]
+    names += ["latency ms"] if timed else []
     table = Table(box=None, pad_edge=False)
     table.add_column("resolution", justify="right")
-    timed = any(row.latency_ms is not None for c in curves for row in c.rows)
-    for c in curves:
-        for name in ("params", "macs", "layers", *(["ms"] if timed else [])):
-            table.add_column(f"{c.rule} {name}", justify="right")
+    for curve in curves:
+        for name in names:
+            table.add_column(f"{curve.rule} {name}" if several else name, justify="right")
     for rows in zip(*(c.rows for c in curves), strict=True):
         cells = [str(rows[0].resolution)]
         for row in rows:
+            memory, ms = row.activation_bytes, row.latency_ms
             cells += [short(row.num_params), short(row.macs), str(row.layers)]
+            if not several:
+                cells.append("-" if memory is None else f"{memory / 2**20:,.0f} MiB")
             if timed:
-                cells.append("-" if row.latency_ms is None else f"{row.latency_ms:.2f}")
+                cells.append("-" if ms is None else f"{ms:.2f}")
         table.add_row(*cells)
     out.print(table)
