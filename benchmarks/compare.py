@@ -1,152 +1,210 @@
-"""A search's best architecture beside reference networks: one recipe, one time, the test part.
+"""Networks beside each other at equal time on one core, whatever else the machine does meanwhile.
 
-    python benchmarks/compare.py --study demo --images FOLDER --seconds 900
-    python benchmarks/compare.py --models best,MobileNetV2 --threads 1 --output results.json
+    python benchmarks/compare.py pace --data FOLDER     # images a second of each, by turns
+    python benchmarks/compare.py tune --data FOLDER     # the recipe of each, on validation images
+    python benchmarks/compare.py train --data FOLDER --seconds 240 --seeds 1 2 3
+    python benchmarks/compare.py report
 
-All models train on the whole training part (the validation part included) with the study's recipe
-and no early choice: the accuracy is that of the last weights on the test part, which the search
-never saw and which is looked at once. FOLDER holds train/CLASS/* and test/CLASS/*.
+A network is trained on as many images as its pace brings in the time: a busy machine makes a
+training longer, never shorter. Its pace is the median of some turns, the networks one after the
+other, in bf16 or float32, whichever is faster. The recipe's optimiser and rates may be chosen for
+each on validation images, in trainings of 25 s. The test part is looked at once, by the weights
+that were best on validation images. All goes on where it was stopped.
+
+Pin it (``taskset -c 1``): a pace is one core's. FOLDER holds train/CLASS/* and test/CLASS/*.
 """
 
 import argparse
+import itertools
 import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
+import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-from torchvision import models
-
-import betanas
 from betanas.architecture.decoding import decode
-from betanas.data import load_images
-from betanas.devices.ranks import Ranks
-from betanas.images.placement import TrainingImages
-from betanas.models.network import build_model
-from betanas.study.loading import load_definition
+from betanas.architecture.families import find_family
+from betanas.jobs.model_names import plan_training
+from betanas.jobs.train import Machine, Plan, TrainOptions, train
+from betanas.launcher.client import TrainerServer
 from betanas.study.recipe import Budget
-from betanas.training.trainer import Training
 from betanas.trial import TrialTask
 
-REFERENCES: dict[str, Callable[[int], nn.Module]] = {
-    "MobileNetV2": lambda classes: models.mobilenet_v2(num_classes=classes),
-    "EfficientNet-B0": lambda classes: models.efficientnet_b0(num_classes=classes),
+NETWORKS = (
+    "plain",
+    "plain-wide",
+    "resnet20",
+    "resnet20-narrow",
+    "airbench",
+    "resnet18-3x3",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "shufflenet_v2_x0_5",
+)
+# Of the preset, and what else each network may choose in place of it.
+RECIPES: dict[str, dict[str, Any]] = {
+    "Muon": {},
+    "Muon, half the rates": {"muon_learning_rate": 0.05, "learning_rate": 4e-3},
+    "Muon, twice the rates": {"muon_learning_rate": 0.2, "learning_rate": 16e-3},
+    "Adam 4e-3": {"optimizer": "adam", "learning_rate": 4e-3, "batch_size": 100},
+    "Adam 1e-2": {"optimizer": "adam", "learning_rate": 1e-2, "batch_size": 100},
 }
+TUNING_SECONDS = 25
+SHORT = ("recipe.preset=short", "recipe.warm_up=0.2")
+TURNS, TURN_SECONDS = 3, 3.0
+PRECISIONS = ("bf16", "float32")
+RESOLUTION = 32
+COSTS = ("num_params", "macs")
 
 
-def both_parts(folder: Path, resolution: int, cache: Path) -> TrainingImages:
-    """The whole training part to learn from, the test part where validation is otherwise."""
-    dataset = load_definition("pictures", data=str(folder)).dataset
-    train, test = (load_images(dataset, part, resolution, cache) for part in ("train", "test"))
-    images = torch.cat([torch.from_numpy(p.images.copy()) for p in (train, test)])
-    labels = torch.cat([torch.from_numpy(p.labels) for p in (train, test)])
-    order = torch.arange(len(images))
-    first = len(train.labels)
-    return TrainingImages(images, labels, order[:first], order[first:], train.mean, train.std)
-
-
-def train_one(
-    name: str, study: str, storage: str | None, folder: Path, seconds: float, seed: int
-) -> dict[str, Any]:
-    """Trains one model and looks at the test part once.
+class Comparison:
+    """What is known so far, in one file that is written after each training.
 
     Args:
-        name: ``best``, or one of ``REFERENCES``.
-        study: Gives recipe, resolution and the best trial.
-        storage: Its database; None for where it is by default.
-        folder: The images.
-        seconds: Of training.
-        seed: Of weights, order and augmentation.
+        file: JSON, written anew after each training.
+        data: The folder of images.
+        folder: Where trainings leave their files.
+        kernels: Networks beside those that have a name: ``family`` and ``kernel`` of each.
     """
-    loaded = betanas.load_study(study, storage=storage)
-    definition = loaded.definition
-    best = loaded.best()
-    if best is None:
-        raise SystemExit(f"study {study} has no complete trial yet")
-    with tempfile.TemporaryDirectory() as place:
-        images = both_parts(folder, definition.resolution, Path(place))
-        classes = int(images.labels.max()) + 1
-        architecture = decode(definition.search_family, best.kernel, definition.resolution, classes)
-        recipe = definition.recipe_of(best.parameters)
-        task = TrialTask(
-            number=0,
+
+    def __init__(self, file: Path, data: str, folder: Path, kernels: dict[str, Any]) -> None:
+        self._file, self._data, self._folder, self._kernels = file, data, folder, kernels
+        self._machine = Machine("cpu", 1, folder.resolve() / "cache")
+        self.known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def pace(self, names: list[str]) -> None:
+        """Measures images a second, the networks one after the other, for some turns."""
+        dataset = self._plan(names[0], {}, 0).dataset
+        with TrainerServer(dataset, RESOLUTION, self._machine.cache) as trainer:
+            trainer.wait()
+            for turn in range(TURNS):
+                for name, precision in itertools.product(names, PRECISIONS):
+                    known = self._of(name).setdefault("paces", {})
+                    paces = known.setdefault(precision, [])
+                    if len(paces) <= turn:
+                        plan = self._plan(name, {"precision": precision}, 0)
+                        result = trainer.run(self._task(plan))
+                        paces.append(round(result.images_per_second, 1))
+                        self._write(name, {})
+                        print(f"{name}: {known}", flush=True)
+
+    def tune(self, names: list[str]) -> None:
+        """Tries each recipe for a while; the best on validation images is the network's."""
+        for name in names:
+            tried = self._of(name).setdefault("validation", {})
+            for recipe, keys in RECIPES.items():
+                if recipe not in tried:
+                    plan = self._plan(name, keys, 0, TUNING_SECONDS)
+                    facts = self._train(plan, recipe)
+                    tried[recipe] = facts["validation_top1"]
+                    best = max(tried, key=lambda r: float(tried[r]))
+                    self._write(name, {k: facts[k] for k in COSTS} | {"recipe": best})
+
+    def train(self, names: list[str], seconds: float, seeds: list[int]) -> None:
+        """Trains for a time, and looks at the test images."""
+        for seed in seeds:
+            for name in names:
+                rows = self._of(name).setdefault(f"{seconds:g} s", {})
+                if str(seed) not in rows:
+                    keys = RECIPES[self._of(name).get("recipe", "Muon")]
+                    facts = self._train(self._plan(name, keys, seed, seconds), f"{seconds:g}")
+                    rows[str(seed)] = {k: facts[k] for k in ("top1", "validation_top1", "epochs")}
+                    self._write(name, {})
+
+    def report(self) -> None:
+        """Prints the table: test top-1 by time, mean of the seeds and each."""
+        times = sorted({t for row in self.known.values() for t in row if t.endswith(" s")})
+        print("| network | weights | images/s | recipe | " + " | ".join(times) + " |")
+        print("|---|---|---|---|" + "---|" * len(times))
+        for name, row in self.known.items():
+            _, pace = fastest(row)
+            cells = [name, f"{row['num_params']:,}", f"{pace:,.0f}", row.get("recipe", "Muon")]
+            for time in times:
+                found = [100 * r["top1"] for r in row.get(time, {}).values()]
+                each = ", ".join(f"{v:.2f}" for v in found)
+                cells.append(f"{statistics.fmean(found):.2f} ({each})" if found else "")
+            print("| " + " | ".join(cells) + " |")
+
+    def _of(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.known.setdefault(name, {})
+        return found
+
+    def _write(self, name: str, facts: dict[str, Any]) -> None:
+        self._of(name).update(facts)
+        self._file.write_text(json.dumps(self.known, indent=1))
+
+    def _plan(self, name: str, keys: dict[str, Any], seed: int, seconds: float = 1) -> Plan:
+        """How a network is trained on as many images as so many seconds bring."""
+        precision, pace = fastest(self._of(name))
+        images = max(1, round(seconds * pace))
+        given = [f"recipe.{k}={v}" for k, v in ({"precision": precision} | keys).items()]
+        options = TrainOptions(
+            data=self._data,
+            resolution=RESOLUTION,
             seed=seed,
-            architecture=architecture,
-            dataset=definition.dataset,
-            recipe=recipe.model_copy(update={"evaluations": 0, "evaluate_every_epochs": 0}),
-            budget=Budget(seconds=seconds),
+            overrides=[*SHORT, *given],
+            budget=f"budget.images={images}",
+        )
+        own = self._kernels.get(name)
+        plan = plan_training("plain" if own else name, options)
+        if own:
+            network = decode(
+                find_family(own["family"]), own["kernel"], RESOLUTION, plan.network.num_classes
+            )
+            plan = replace(plan, name=name, title=name, network=network)
+        return plan
+
+    def _task(self, plan: Plan) -> TrialTask:
+        return TrialTask(
+            number=0,
+            seed=0,
+            architecture=plan.network,
+            dataset=plan.dataset,
+            recipe=plan.recipe,
+            budget=Budget(seconds=TURN_SECONDS),
             nproc_per_node=1,
             device="cpu",
-            folder=place,
-            cache=place,
-            checkpoint_seconds=1e9,
+            folder=str(self._folder.resolve() / "pace"),
+            cache=str(self._machine.cache),
         )
-        torch.manual_seed(seed)
-        model = build_model(architecture) if name == "best" else REFERENCES[name](classes)
-        cpu = Ranks(0, 1, torch.device("cpu"))
-        result = Training(task, images, cpu, time.time(), model).run()
-    (last,) = result.history
-    return {
-        "model": f"trial {best.number} of {study}" if name == "best" else name,
-        "test_top1": last.accuracy,
-        "num_params": sum(p.numel() for p in model.parameters()),
-        "train_seconds": result.train_seconds,
-        "epochs": result.epochs,
-        "images_per_second": result.images_per_second,
-        "threads": torch.get_num_threads(),
-        "seed": seed,
-    }
+
+    def _train(self, plan: Plan, what: str) -> dict[str, Any]:
+        place = self._folder.resolve() / plan.name.replace(" ", "-") / what.replace(" ", "-")
+        facts = train(plan, place / str(plan.seed), self._machine, lambda _: None)
+        print(f"{plan.name}, {what}, seed {plan.seed}: {facts['top1']:.4f}", flush=True)
+        return facts
+
+
+def fastest(row: dict[str, Any]) -> tuple[str, float]:
+    """In which numbers a network trains fastest, and images a second then, the median."""
+    paces = {p: statistics.median(found) for p, found in row.get("paces", {}).items() if found}
+    return max(paces.items(), key=lambda pace: pace[1]) if paces else (PRECISIONS[0], 1.0)
 
 
 def main() -> None:
-    """Trains each model in a process of its own, one after the other, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--study", default="demo")
-    parser.add_argument("--storage", help="the study's database")
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=900.0)
-    parser.add_argument("--models", default=",".join(["best", *REFERENCES]))
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="JSON; rows are added")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        torch.set_num_threads(arguments.threads)
-        row = train_one(
-            arguments.models,
-            arguments.study,
-            arguments.storage,
-            arguments.images,
-            arguments.seconds,
-            arguments.seed,
-        )
-        print(json.dumps(row))
-        return
-    print("| model | weights | test top-1 | epochs | images/s | training s |")
-    print("|---|---|---|---|---|---|")
-    for name in arguments.models.split(","):
-        own = [sys.executable, __file__, "--one", "--models", name, "--images", arguments.images]
-        own += ["--study", arguments.study, "--seconds", str(arguments.seconds)]
-        own += ["--threads", str(arguments.threads), "--seed", str(arguments.seed)]
-        own += ["--storage", arguments.storage] if arguments.storage else []
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore", **os.environ}
-        out = subprocess.run(own, check=True, capture_output=True, text=True, env=environment)
-        row = json.loads(out.stdout.splitlines()[-1])
-        print(
-            f"| {row['model']} | {row['num_params']:,} | {row['test_top1']:.2%} | "
-            f"{row['epochs']:.1f} | {row['images_per_second']:.0f} | {row['train_seconds']:.0f} |",
-            flush=True,
-        )
-        if arguments.output is not None:
-            rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
-            arguments.output.write_text(json.dumps([*rows, row], indent=1))
+    """See the head of this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("do", choices=("pace", "tune", "train", "report"))
+    parser.add_argument("--data", default="data")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--kernels", type=Path, help="JSON: name to family and kernel")
+    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--folder", type=Path, default=Path("compare"))
+    parser.add_argument("--output", type=Path, default=Path("compare.json"))
+    args = parser.parse_args()
+    kernels = json.loads(args.kernels.read_text()) if args.kernels else {}
+    comparison = Comparison(args.output, args.data, args.folder, kernels)
+    names = [*args.networks, *kernels]
+    match args.do:
+        case "pace":
+            comparison.pace(names)
+        case "tune":
+            comparison.tune(names)
+        case "train":
+            comparison.train(names, args.seconds, args.seeds)
+        case "report":
+            comparison.report()
 
 
 if __name__ == "__main__":
