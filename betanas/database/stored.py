@@ -345,6 +345,17 @@ class StoredStudy:
             self.study.set_user_attr(REFERENCE, dict(point))
 
     @patient
+    def read_settings(self) -> None:
+        """Reads the settings again: another worker may have put operators into them."""
+        self.settings = _read_settings(self.study, self.study.study_name)
+
+    @patient
+    def put_operators(self, table: Mapping[str, Any]) -> None:
+        """Records what training steps are made of, and what that takes, for all workers."""
+        self.settings = replace(self.settings, operators=table)
+        self.study.set_user_attr(SETTINGS_KEY, self.settings.to_json())
+
+    @patient
     def record(self, number: int) -> TrialRecord:
         """One trial, by number."""
         return self._record(self.study.get_trials(deepcopy=False)[number])

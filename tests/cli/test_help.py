@@ -97,6 +97,13 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         assert python(f"{code}\nprint('scipy.interpolate' in sys.modules)").endswith("False")
 
 
+def test_a_search_on_a_cpu_begins_without_torch() -> None:
+    # The trainer imports it meanwhile; the search's own process first needs it for its model.
+    found = "from betanas.devices.find import find_devices; find_devices('cpu', 1)"
+    modules = "betanas.jobs.workers, betanas.cli.progress"
+    assert python(f"import {modules}; {found}{REPORT}") == "['optuna']"
+
+
 def test_reading_a_database_imports_no_torch() -> None:
     # ``status`` and ``trials`` answer in a second because of it.
     modules = "betanas.database.stored, betanas.search.plan, betanas.analysis.status"
