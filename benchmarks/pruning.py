@@ -147,7 +147,8 @@ class Cut(BasePruner):
         step = trial.last_step
         if step is None or step < 25 or any(25 <= s < step for s in trial.intermediate_values):
             return False
-        others = [t.intermediate_values[step] for t in study.trials if t.last_step is not None]
+        told = [t for t in study.trials if t.last_step is not None and t.number != trial.number]
+        others = [t.intermediate_values[step] for t in told]
         enough = len(others) >= LEAST_TRIALS
         return enough and trial.intermediate_values[step] < statistics.median(others)
 
