@@ -66,7 +66,9 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-HEAVY = "{'torch', 'torchvision', 'optuna', 'botorch', 'gpytorch', 'sklearn', 'plotly'}"
+HEAVY = (
+    "{'torch', 'torchvision', 'optuna', 'botorch', 'gpytorch', 'sklearn', 'plotly', 'matplotlib'}"
+)
 REPORT = f"; import sys; print(sorted({HEAVY} & set(sys.modules)))"
 
 
