@@ -52,7 +52,7 @@ def stopping(url: str, folder: Path, number: int) -> Row:
     stored, rng = begun(definition, url), random.Random(8)
     for _ in range(number):
         worker = start_worker(definition, url, log)
-        time.sleep(rng.uniform(0.1, 1.5))
+        _wait_until_worn(worker, rng.uniform(0.1, 1.5))
         kill(worker)
     finish(definition, url, log)
     points = len(stored.records())
@@ -69,7 +69,8 @@ def crew_kills(url: str, folder: Path, number: int) -> Row:
     log, rng, struck, wrong = folder / "log", random.Random(9), Counter[str](), 0
     command = _start_command(definition, url, log)
     while command.is_alive() and struck.total() < number:
-        time.sleep(rng.uniform(0.1, 0.5))
+        _wait_for_trials(command, log, rng.randint(0, 3))
+        time.sleep(rng.uniform(0.0, 0.2))
         below = descendants(command.pid or 0)
         if rng.random() < _COMMANDS:
             kill(command)
@@ -135,6 +136,23 @@ def _start_command(definition: StudyDefinition, url: str, log: Path) -> BaseProc
         Crew(definition, url, None, quiet, work, [[]] * _WORKERS).run()
 
     return start_process(run, daemon=False)
+
+
+def _wait_until_worn(process: BaseProcess, seconds: float) -> None:
+    """Waits until a process has used so many processor seconds: it gets as far on a busy machine."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    while process.is_alive():
+        fields = stat.read_text().rpartition(")")[2].split()
+        if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") >= seconds:
+            return
+        time.sleep(0.01)
+
+
+def _wait_for_trials(command: BaseProcess, log: Path, more: int) -> None:
+    """Waits until so many more trials are recorded, or the command ends."""
+    wanted = len(acknowledged(log)) + more
+    while command.is_alive() and len(acknowledged(log)) < wanted:
+        time.sleep(0.02)
 
 
 def _all_gone(pids: list[int]) -> bool:
