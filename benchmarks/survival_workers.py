@@ -139,7 +139,7 @@ def _start_command(definition: StudyDefinition, url: str, log: Path) -> BaseProc
 
 
 def _wait_until_worn(process: BaseProcess, seconds: float) -> None:
-    """Waits until a process has used so many processor seconds: it gets as far on a busy machine."""
+    """Waits until a process has used so many processor seconds, on a busy machine as elsewhere."""
     stat = Path(f"/proc/{process.pid}/stat")
     while process.is_alive():
         fields = stat.read_text().rpartition(")")[2].split()
