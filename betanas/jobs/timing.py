@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from betanas.architecture.family import Kernel
-from betanas.architecture.layers import Architecture
+from betanas.architecture.layers import Architecture, LayerTable
 from betanas.arrays import FloatArray
 from betanas.cores import available_cores
 from betanas.data.locking import exclusive
@@ -178,11 +178,19 @@ def _typical(definition: StudyDefinition, settings: Settings) -> list[Architectu
 def _measured(networks: list[Architecture], how: dict[str, Any], cache: Path) -> dict[str, Any]:
     """The table as JSON.
 
-    It is another process that measures: this one may have no torch, and is to leave a GPU alone.
+    It is another process that measures: this one computes beside, and is to leave a GPU alone. What
+    was measured on this machine's CPU before is looked up here.
 
     Raises:
         RunError: If that process fails.
     """
+    if how["device"] == "cpu":
+        # The search's model needs torch next, or soon.
+        from betanas.models.operators import Conditions, remembered_operators  # noqa: PLC0415
+
+        table = remembered_operators(LayerTable.of(*networks), Conditions(**how), cache)
+        if table is not None:
+            return table.to_json()
     request = {"networks": [n.to_json() for n in networks], "how": how, "cache": str(cache)}
     environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(how["threads"])}
     done = subprocess.run(
