@@ -20,6 +20,7 @@ from faults import (
     AcknowledgedLog,
     acknowledged,
     begun,
+    fail_at_commit,
     kill,
     make_trainer,
     start_process,
@@ -38,19 +39,26 @@ from betanas.study.definition import StudyDefinition
 from betanas.trial import STOPPED_EARLY, TrialRecord
 
 STOPPING = STUDY.replace("[search]", '[search]\npruner = "model"')
+_COMMITS = 20  # about those of a trial's life, with its looks
 _WORKERS = 4
 _COMMANDS = 0.25  # share of the kills that strike the command, not one of its workers
 _GONE_SECONDS = 10.0
 
 
 def stopping(url: str, folder: Path, number: int) -> Row:
-    """Kill -9 of the one worker at random moments, while a pruner ends trials.
+    """Kill -9 of the one worker while a pruner ends trials.
 
-    What it ends is a function of the database: the study equals one that nobody disturbed.
+    Every other kill strikes at a random moment, the rest after each commit of a trial's life in
+    turn. What the pruner ends is a function of the database: the study equals one that nobody
+    disturbed.
     """
     definition, log = write_definition(folder, STOPPING), folder / "log"
     stored, rng = begun(definition, url), random.Random(8)
-    for _ in range(number):
+    for i in range(number):
+        if i % 2:
+            prepare = fail_at_commit(1 + i // 2 % _COMMITS, after=True)
+            start_worker(definition, url, log, prepare=prepare).join(600)
+            continue
         worker = start_worker(definition, url, log)
         _wait_until_worn(worker, rng.uniform(0.1, 1.5))
         kill(worker)
