@@ -24,7 +24,14 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+)
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import spearmanr
 
@@ -40,6 +47,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 CURVES = Path(__file__).parent / "data" / "curves"
 TOP = 5
 BOUNDS = (0.02, 0.05, 0.1)
+FACTORS = (2, 3)  # of successive halving: one in so many goes on
 Row = dict[str, Any]
 
 
@@ -82,19 +90,13 @@ def first_pace(trial: TrialRecord, folder: Path | None) -> float | None:
     return pace(told[0]) if told else None
 
 
-def as_trials(rows: list[Row]) -> list[FrozenTrial]:
-    """Complete trials, as a database has them."""
-    return [up_to(row, 100, TrialState.COMPLETE) for row in rows]
-
-
-def up_to(row: Row, percent: int, state: TrialState) -> FrozenTrial:
-    """A trial that has told what it told until so much of its budget was spent."""
-    looks = {int(p): look for p, look in row["looks"].items() if int(p) <= percent}
-    paces = {str(p): look["pace"] for p, look in looks.items() if "pace" in look}
+def as_trial(row: Row) -> FrozenTrial:
+    """A complete trial, as a database has it."""
+    looks = row["looks"]
+    paces = {p: look["pace"] for p, look in looks.items() if "pace" in look}
     return create_trial(
-        state=state,
-        value=row["value"] if state == TrialState.COMPLETE else None,
-        intermediate_values={p: x["accuracy"] for p, x in looks.items() if "accuracy" in x},
+        value=row["value"],
+        intermediate_values={int(p): x["accuracy"] for p, x in looks.items() if "accuracy" in x},
         user_attrs={"num_params": row["num_params"], "macs": row["macs"], PACE: paces},
     )
 
@@ -110,20 +112,30 @@ def without(rows: list[Row], name: str) -> list[Row]:
 
 def replay(rows: list[Row], pruner: BasePruner) -> tuple[dict[int, int], list[float]]:
     """Trials that are stopped, ``place -> per cent``; and seconds of each decision."""
-    study = optuna.create_study(direction="maximize", pruner=pruner)
+    # Hyperband deals trials out to brackets by the study's name.
+    study = optuna.create_study(study_name="replay", direction="maximize", pruner=pruner)
     stopped: dict[int, int] = {}
     seconds = []
     for place, row in enumerate(rows):
-        ended = up_to(row, 100, TrialState.COMPLETE)
+        trial, paces = study.ask(), {}
+        for name in ("num_params", "macs"):
+            trial.set_user_attr(name, row[name])
         for percent in sorted(map(int, row["looks"])):
+            look = row["looks"][str(percent)]
+            if "pace" in look:
+                paces[str(percent)] = look["pace"]
+                trial.set_user_attr(PACE, paces)
+            if "accuracy" in look:
+                trial.report(look["accuracy"], percent)
             began = time.process_time()
-            gives_up = pruner.prune(study, up_to(row, percent, TrialState.RUNNING))
+            gives_up = trial.should_prune()
             seconds.append(time.process_time() - began)
             if gives_up:
                 stopped[place] = percent
-                ended = up_to(row, percent, TrialState.PRUNED)
+                study.tell(trial, state=TrialState.PRUNED)
                 break
-        study.add_trial(ended)
+        else:
+            study.tell(trial, row["value"])
     return stopped, seconds
 
 
@@ -135,9 +147,28 @@ class Cut(BasePruner):
         step = trial.last_step
         if step is None or step < 25 or any(25 <= s < step for s in trial.intermediate_values):
             return False
-        others = [t.intermediate_values[step] for t in study.trials if t.last_step is not None]
+        told = [t for t in study.trials if t.last_step is not None and t.number != trial.number]
+        others = [t.intermediate_values[step] for t in told]
         enough = len(others) >= LEAST_TRIALS
         return enough and trial.intermediate_values[step] < statistics.median(others)
+
+
+class Waiting(BasePruner):
+    """A pruner of rungs, which is left out until as many trials are complete as others wait for.
+
+    Args:
+        pruner: Optuna's successive halving, or its Hyperband.
+    """
+
+    def __init__(self, pruner: BasePruner) -> None:
+        self._pruner = pruner
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether it would stop the trial; it notes the trial's rung meanwhile."""
+        gives_up = self._pruner.prune(study, trial)
+        return (
+            gives_up and sum(t.state == TrialState.COMPLETE for t in study.trials) >= LEAST_TRIALS
+        )
 
 
 def report_replay(studies: dict[str, list[Row]]) -> None:
@@ -150,6 +181,18 @@ def report_replay(studies: dict[str, list[Row]]) -> None:
             25.0, n_startup_trials=first, n_min_trials=first
         ),
         "cut at 25 %": Cut,
+        **{
+            f"successive halving by {factor}": lambda f=factor: Waiting(
+                SuccessiveHalvingPruner(min_resource=25, reduction_factor=f)
+            )
+            for factor in FACTORS
+        },
+        **{
+            f"Hyperband by {factor}": lambda f=factor: Waiting(
+                HyperbandPruner(min_resource=25, max_resource=100, reduction_factor=f)
+            )
+            for factor in FACTORS
+        },
         **{f"model, {bound}": lambda b=bound: ModelPruner(b) for bound in BOUNDS},
         "model, 0.05, no pace": lambda: ModelPruner(0.05),
         "model, 0.05, pace alone": lambda: ModelPruner(0.05),
@@ -183,7 +226,7 @@ def report_ahead(studies: dict[str, list[Row]]) -> None:
     print("| study | known | of trials | rank | error | inside 95 % |")
     print("|---|---|---|---|---|---|")
     for name, rows in studies.items():
-        trials = as_trials(rows)
+        trials = [as_trial(row) for row in rows]
         values = np.array([row["value"] for row in rows])
         print_ahead(name, "costs", *ahead(trials, values, 0, ("num_params", "macs")))
         for percent in sorted({int(p) for row in rows for p in row["looks"]}):

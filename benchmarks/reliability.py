@@ -30,6 +30,7 @@ from scipy.stats import beta
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import survival_database as database
+import survival_workers as workers
 from faults import PostgresServer, find_postgres
 from survival_database import Row
 from survival_processes import PROCESSES
@@ -38,6 +39,8 @@ RESULTS = Path(__file__).parent / "results" / "reliability.jsonl"
 BOTH: dict[str, tuple[int, Callable[[str, Path, int], Row]]] = {
     "kills": (300, database.kills),
     "workers": (256, database.workers),
+    "stopping": (300, workers.stopping),
+    "crew": (120, workers.crew_kills),
     "gaps": (140, database.gaps),
     "fencing": (50, database.fencing),
     "crash": (300, database.crash),

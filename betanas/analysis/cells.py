@@ -1,9 +1,15 @@
 """How numbers read on the report's page."""
 
-from betanas.analysis.figures.style import short_count
-
 COUNTS = ("num_params", "macs", "activation_bytes")
 ACCURACIES = ("value", "searched", "mean", "std", "probability_best")
+
+
+def short_count(value: float) -> str:
+    """A count with a unit: 8.86M."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
 
 
 def plain_number(value: float, column: str) -> str:

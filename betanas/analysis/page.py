@@ -17,6 +17,7 @@ from betanas.analysis.cells import (
     per_cent,
     plain_number,
     share,
+    short_count,
 )
 from betanas.analysis.clusters import complete_trials, highlighted
 from betanas.analysis.evidence import history_of
@@ -39,7 +40,7 @@ from betanas.analysis.figures.search import (
     draw_outcomes,
     draw_parallel_coordinates,
 )
-from betanas.analysis.figures.style import inline_svg, short_count, to_png, to_svg
+from betanas.analysis.figures.style import inline_svg, to_png, to_svg
 from betanas.analysis.figures.training import draw_training
 from betanas.analysis.findings import Findings
 from betanas.analysis.tables import TRIAL_COLUMNS, Table, chances_table

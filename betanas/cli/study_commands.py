@@ -5,6 +5,7 @@ Each imports what it needs when it runs, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,6 +67,10 @@ def status(
         if summary[kind]:
             counts = ", ".join(f"{reason} {n}" for reason, n in summary[kind].items())
             say(f"{kind:<9} {counts}")
+    if "warm_start" in summary:
+        from betanas.jobs.warm_start import BegunFrom
+
+        say(f"begun     from {BegunFrom(**summary['warm_start'])}")
     if summary["best"]:
         best = stored.record(summary["best"]["number"])
         say(f"best      {told_result(best)} (trial {best.number})")
@@ -119,10 +124,13 @@ def best(
     from betanas.cli.tables import print_front, print_kernels
     from betanas.jobs.front import front_of
     from betanas.jobs.recommend import recommended
+    from betanas.jobs.warm_start import begun_from
 
     records = stored.records()
     observed = observed_best(records)
     believed = recommended(definition, stored.settings, records)
+    weight = believed.surrogate.source_weight if believed else 0.0
+    source = begun_from(definition, stored.settings, records, weight)
     front, finals = front_of(stored), finals_of(stored)
     if as_json:
         print_json(
@@ -132,6 +140,7 @@ def best(
                 else result_json(observed) | {"parameters": dict(observed.parameters)},
                 "recommended": believed.to_json() if believed else None,
                 "range_advice": [a.to_json() for a in _advice(definition, stored)],
+                **({"warm_start": asdict(source)} if source else {}),
                 **(front.to_json() if front else {}),
                 **({"finals": finals.to_json()} if finals else {}),
             }
@@ -154,6 +163,8 @@ def best(
             f"recommended  {shown(believed.predicted_value)} {what}, "
             f"standard deviation {shown(believed.predicted_std)}; {_quality(believed.quality)}"
         )
+    if source is not None:
+        say(f"begun        from {source}")
     print_finals(stored, out, indent=13)
     _print_advice(study, storage, _advice(definition, stored), indent=13)
     if front is not None:
@@ -233,6 +244,12 @@ def status_json(definition: StudyDefinition, stored: StoredStudy) -> dict[str, A
     summary = summarize(definition.name, records, target, front_of(stored))
     finals = finals_of(stored)
     told = {"finals": finals.to_json()} if finals else {}
+    source = None
+    if stored.settings.warm_start is not None:  # its weight takes a model, which takes seconds
+        from betanas.jobs.warm_start import begun_from
+
+        source = begun_from(definition, stored.settings, records)
+    told |= {"warm_start": asdict(source)} if source else {}
     return summary | told | {"range_advice": [a.to_json() for a in _advice(definition, stored)]}
 
 

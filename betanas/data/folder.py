@@ -183,9 +183,10 @@ def _scan_part(folder: Path, part: str, digest: _Digest, *, nested: bool = True)
         found = sorted(_walk(folder / name, "", set(), nested=nested))
         if not found:
             raise _no_pictures(folder / name)
+        inside = os.path.join(folder, name, "")  # noqa: PTH118 - a Path each would take 10 times
         for relative, info in found:
             digest.add(part, f"{name}/{relative}", info)
-            files.append(os.path.join(folder, name, relative))  # noqa: PTH118 - 10 times faster
+            files.append(inside + relative)
         counts.append(len(found))
     if not classes and any(_is_picture(name) for name in os.listdir(folder)):  # noqa: PTH208
         raise DataError(

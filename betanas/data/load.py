@@ -26,6 +26,7 @@ def load_images(
     resolution: int,
     cache: Path | None = None,
     facts: DatasetFacts | None = None,
+    scanned: PictureFolder | None = None,
 ) -> ImageSet:
     """Loads one part of a data set, with the training part's mean and standard deviation.
 
@@ -40,6 +41,7 @@ def load_images(
         cache: Folder for the decoded pictures of ``imagefolder``; without one they stay in memory.
         facts: What ``describe_dataset`` said of ``config``, if it was asked a moment ago: pictures
             in the cache then open in milliseconds, and the folder is not walked again.
+        scanned: The folder, if it was walked a moment ago.
 
     Raises:
         DataError: If the data set is missing, incomplete or unreadable, or has no such part.
@@ -52,7 +54,7 @@ def load_images(
         cached = _open_any(cache, facts.fingerprint, None, part, resolution)
         if cached is not None:
             return cached
-    folder = scan_folder(Path(config.root).expanduser())
+    folder = scanned or scan_folder(Path(config.root).expanduser())
     if part == "test" and folder.test is None:
         raise no_test_part(folder.root)
     return _load_folder(folder, part, resolution, cache)

@@ -61,6 +61,12 @@ def put_attributes(
         connection.execute(insert(_Attribute), rows)
 
 
+def put_steps(connection: Connection, trial_id: int, values: Mapping[int, float]) -> None:
+    """Writes intermediate values of a trial at steps where it has none."""
+    if values:
+        connection.execute(insert(_Step), _step_rows(trial_id, values))
+
+
 def begin_study(
     connection: Connection, study_id: int, facts: Mapping[str, Any], trials: Sequence[FrozenTrial]
 ) -> None:
@@ -86,7 +92,7 @@ def begin_study(
     with_ids = list(zip(ids, trials, strict=True))
     params = [row for i, t in with_ids for row in _parameter_rows(i, t.params, t.distributions)]
     values = [row for i, t in with_ids for row in _value_rows(i, t)]
-    steps = [row for i, t in with_ids for row in _step_rows(i, t)]
+    steps = [row for i, t in with_ids for row in _step_rows(i, t.intermediate_values)]
     for table, rows in ((_Param, params), (_Value, values), (_Step, steps)):
         if rows:
             connection.execute(insert(table), rows)
@@ -117,9 +123,9 @@ def _value_rows(trial_id: int, trial: FrozenTrial) -> list[dict[str, Any]]:
     return rows
 
 
-def _step_rows(trial_id: int, trial: FrozenTrial) -> list[dict[str, Any]]:
+def _step_rows(trial_id: int, values: Mapping[int, float]) -> list[dict[str, Any]]:
     rows = []
-    for step, value in trial.intermediate_values.items():
+    for step, value in values.items():
         stored, kind = _Step.intermediate_value_to_stored_repr(value)
         told = {"intermediate_value": stored, "intermediate_value_type": kind}
         rows.append({"trial_id": trial_id, "step": step} | told)

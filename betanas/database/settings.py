@@ -34,9 +34,9 @@ class Settings:
         precision: What ``recipe.precision`` of a study on CPUs is; None on GPUs, and in a study
             older than this record.
         cores: Processor cores of a worker of a study on CPUs when it began; None likewise.
-        operators: ``OperatorTable`` of training steps as JSON, measured when the study began; None
-            if it was not.
-        answering: Likewise of the answers whose latency counts.
+        operators: ``OperatorTable`` of training steps as JSON; empty until it is measured, before
+            the first proposal that learns from trials; None if it is not to be.
+        answering: Likewise of the answers whose latency counts, measured when the study began.
         warm_start: ``WarmStart`` as JSON: what another study told this one; None for none.
         schema: Of this record.
     """

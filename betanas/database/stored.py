@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -21,7 +21,7 @@ from betanas.architecture.family import Kernel
 from betanas.database.connect import open_database, opening, parse_url, sqlite_file
 from betanas.database.leases import Lease, Leases, LostLeaseError, current_worker
 from betanas.database.patience import patient
-from betanas.database.rows import end_trial, put_attributes, put_parameters
+from betanas.database.rows import end_trial, put_attributes, put_parameters, put_steps
 from betanas.database.settings import SCHEMA, Settings, refuse_change
 from betanas.errors import NoStudyError, StorageError, without_password
 from betanas.study.sections import ACCURACY
@@ -219,14 +219,20 @@ class StoredStudy:
         """
         # A database that is away loses this point of the curve for pruner and dashboard; the
         # result itself has them all.
-        with suppress(SQLAlchemyError, StorageInternalError, UpdateFinishedTrialError):
-            known = self.study._storage.get_trial(claimed.trial._trial_id)
-            paces = known.user_attrs.get(PACE, {})
+        with suppress(SQLAlchemyError, StorageInternalError, LostLeaseError):
+            trial_id = claimed.trial._trial_id
+            known = self.study._storage.get_trial(trial_id)
+            paces, facts, steps = known.user_attrs.get(PACE, {}), {}, {}
             if pace is not None and str(percent) not in paces:
-                claimed.trial.set_user_attr(PACE, paces | {str(percent): pace})
+                facts[PACE] = paces | {str(percent): pace}
             if accuracy is not None and percent not in known.intermediate_values:
-                claimed.trial.report(accuracy, percent)
-            return claimed.trial.should_prune()
+                steps[percent] = accuracy
+            if facts or steps:
+                # Both or none: whoever takes the trial over decides by all that is known of it.
+                with self._leases.bearing(claimed.lease) as connection:
+                    put_attributes(connection, {trial_id: facts})
+                    put_steps(connection, trial_id, steps)
+            return self.study.pruner.prune(self.study, self.study._storage.get_trial(trial_id))
         return False
 
     def renew(self, claimed: ClaimedTrial) -> None:
@@ -343,6 +349,17 @@ class StoredStudy:
         """Records from where hypervolumes count, for all workers and for good."""
         if self.reference is None:
             self.study.set_user_attr(REFERENCE, dict(point))
+
+    @patient
+    def read_settings(self) -> None:
+        """Reads the settings again: another worker may have put operators into them."""
+        self.settings = _read_settings(self.study, self.study.study_name)
+
+    @patient
+    def put_operators(self, table: Mapping[str, Any]) -> None:
+        """Records what training steps are made of, and what that takes, for all workers."""
+        self.settings = replace(self.settings, operators=table)
+        self.study.set_user_attr(SETTINGS_KEY, self.settings.to_json())
 
     @patient
     def record(self, number: int) -> TrialRecord:

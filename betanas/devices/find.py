@@ -2,10 +2,10 @@
 
 import os
 import re
+import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
-
-import torch
 
 from betanas.cores import available_cores
 from betanas.devices.claims import claim_gpu
@@ -14,6 +14,8 @@ from betanas.errors import DeviceError
 # Shares of the memory that a training step may plan with: the rest is for the images, the
 # allocator's fragments and, on a CPU, everybody else.
 _GPU_SHARE, _CPU_SHARE = 0.9, 0.6
+# One of these is in /dev where a driver is: NVIDIA's, Jetson's, Windows' under Linux, AMD's.
+_DRIVERS = ("nvidia*", "nvhost*", "nvmap", "dxg", "kfd")
 _DEVICE = re.compile(r"auto|cpu|cuda|cuda:(?P<indices>\d+(,\d+)*)")
 
 
@@ -80,7 +82,7 @@ def asked_gpus(device: str) -> list[int]:
             "--device must be auto, cpu, cuda, or GPUs such as cuda:1 or cuda:0,2, "
             f"but got {device!r}"
         )
-    gpus = torch.cuda.device_count()
+    gpus = 0 if device == "cpu" else _count_gpus()
     if device.startswith("cuda") and gpus == 0:
         raise DeviceError(
             f"--device {device}: torch finds no GPU here; use --device cpu, or install a driver"
@@ -93,6 +95,16 @@ def asked_gpus(device: str) -> list[int]:
             f"--device {device} must name different GPUs below {gpus}, their number here"
         )
     return indices
+
+
+def _count_gpus() -> int:
+    """How many GPUs torch finds; where it can find none, its import, of seconds, is spared."""
+    devices = Path("/dev")
+    if sys.platform == "linux" and not any(any(devices.glob(name)) for name in _DRIVERS):
+        return 0
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.device_count()
 
 
 def most_workers(device: str, ranks: int) -> int:
@@ -114,6 +126,8 @@ def _on_gpus(indices: list[int], ranks: int | None, *, claim: bool) -> Devices:
             f"--nproc-per-node must be <= {len(indices)}, the GPUs that were asked for, "
             f"but got {ranks}"
         )
+    import torch  # noqa: PLC0415 - a search on a CPU begins sooner without
+
     found = {_identity(i): torch.cuda.get_device_properties(i).total_memory for i in indices}
     free: list[str] = []
     for gpu in found:
@@ -130,4 +144,6 @@ def _on_gpus(indices: list[int], ranks: int | None, *, claim: bool) -> Devices:
 
 
 def _identity(index: int) -> str:
+    import torch  # noqa: PLC0415
+
     return f"GPU-{torch.cuda.get_device_properties(index).uuid}"

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import beta
+from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional
 
@@ -133,7 +133,7 @@ def _draws(
     uniform = np.stack([numpy_generator(seed, Stream.MIX, s).random((pairs, 4)) for s in steps])
     cut = uniform[..., 0] < (1.0 if mixup == 0 else 0.5 if cutmix else 0.0)
     alpha = np.where(cut, cutmix, mixup)
-    uniform[..., 0], uniform[..., 1] = cut, beta.ppf(uniform[..., 1], alpha, alpha)
+    uniform[..., 0], uniform[..., 1] = cut, betaincinv(alpha, alpha, uniform[..., 1])
     return uniform
 
 

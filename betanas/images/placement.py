@@ -13,7 +13,7 @@ from torch import Tensor
 
 from betanas.data import load_images, split_indices
 from betanas.data.decode import resized_side
-from betanas.data.folder import scan_folder
+from betanas.data.folder import PictureFolder, scan_folder
 from betanas.devices.work import upload
 from betanas.images.augment import Channels
 from betanas.images.stream import PictureStream, open_stream
@@ -59,10 +59,12 @@ class TrainingImages:
         Raises:
             DataError: If the images cannot be loaded or split.
         """
-        if _is_streamed(dataset, resolution, cache):
+        decodes = dataset.name == "imagefolder" and dataset.placement != "stream"
+        folder = scan_folder(Path(dataset.root).expanduser()) if decodes else None
+        if _is_streamed(dataset, folder, resolution, cache):
             stream, pictures, mean, std = open_stream(dataset, resolution)
             return cls._split(dataset, stream, pictures.labels, mean, std)
-        loaded = load_images(dataset, "train", resolution, cache)
+        loaded = load_images(dataset, "train", resolution, cache, scanned=folder)
         with warnings.catch_warnings():
             # Torch warns of writes to a read-only map; there are none.
             warnings.simplefilter("ignore", UserWarning)
@@ -133,12 +135,13 @@ class TrainingImages:
         return upload(images, device), upload(labels, device)
 
 
-def _is_streamed(dataset: DatasetConfig, resolution: int, cache: Path) -> bool:
+def _is_streamed(
+    dataset: DatasetConfig, folder: PictureFolder | None, resolution: int, cache: Path
+) -> bool:
     """Whether a folder's pictures are too many to be decoded beforehand, or shall not be."""
-    if dataset.placement != "auto" or dataset.name != "imagefolder":
+    if dataset.placement != "auto" or folder is None:
         return dataset.placement == "stream"
-    number = len(scan_folder(Path(dataset.root).expanduser()).train.files)
-    decoded = number * 3 * resized_side(resolution) ** 2
+    decoded = len(folder.train.files) * 3 * resized_side(resolution) ** 2
     if decoded <= _SMALL_BYTES:
         return False
     cache.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from optuna.samplers import RandomSampler
 from optuna_dashboard import get_note, save_note
 from sqlalchemy.exc import SQLAlchemyError
 
+from betanas.analysis.cells import short_count
 from betanas.analysis.clusters import cluster_best, complete_trials
 from betanas.analysis.evidence import history_of, outcomes_by_phase
 from betanas.analysis.figures.architecture import draw_architecture
@@ -25,7 +26,7 @@ from betanas.analysis.figures.search import (
     draw_outcomes,
     draw_parallel_coordinates,
 )
-from betanas.analysis.figures.style import short_count, to_png
+from betanas.analysis.figures.style import to_png
 from betanas.analysis.figures.training import draw_training
 from betanas.analysis.status import audit_warnings, observed_best, summarize
 from betanas.analysis.tables import layers_table

@@ -23,14 +23,13 @@ from betanas.errors import InputError, NoStudyError, RunError
 from betanas.jobs.finals import hold_finals, is_due
 from betanas.jobs.front import note_reference
 from betanas.jobs.oneshot import choose_network
-from betanas.jobs.timing import with_operators
+from betanas.jobs.timing import note_operators, with_operators
 from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.jobs.warm_start import check_source, with_opening, with_source
 from betanas.launcher.leading import LeadingTrainer
 from betanas.launcher.link import introduction
 from betanas.launcher.objective import TrainObjective
 from betanas.launcher.rendezvous import Node
-from betanas.measures.scored import kernel_scorer
 from betanas.objectives import Objective, find_objective
 from betanas.search.plan import study_problem
 from betanas.search.prefilter import Prefilter
@@ -81,22 +80,29 @@ class Search:
         self._stored = stored
         self._folder = folder
         self._reporter = reporter
+        self._devices = devices
+        classes, self._cache = len(stored.settings.classes), cache_folder(folder)
+        self._prefilter = _prefilter(definition, classes, self._cache)
+        stored.study.pruner = make_pruner(definition.search)
+        self._plan()
+
+    def _plan(self) -> None:
+        """What is searched and how, by the study's settings."""
+        definition, stored = self._definition, self._stored
         self.problem = study_problem(definition, stored.settings)
         search = definition.search
         takes = search.sampler in ("botorch", "gp") and len(definition.objectives) == 1
         acquisition = search.acquisition if takes else None
-        prefilter = _prefilter(definition, len(stored.settings.classes), cache_folder(folder))
-        self._sampler = KernelSampler(self.problem, search.sampler, acquisition, prefilter)
+        self._sampler = KernelSampler(self.problem, search.sampler, acquisition, self._prefilter)
         self._runner = TrialRunner(
             definition,
             stored,
             self.problem,
-            devices,
-            folder,
-            reporter,
+            self._devices,
+            self._folder,
+            self._reporter,
             prunes=len(stored.objectives) == 1,  # Optuna prunes no other studies
         )
-        stored.study.pruner = make_pruner(definition.search)
 
     def run(
         self,
@@ -167,18 +173,24 @@ class Search:
                 self._runner,
                 claimed,
                 objective,
-                lambda note: self._reporter.progress({"note": note}),
+                self._note,
             )
             self._stored.put_kernel(claimed, chosen, space.distributions, facts)
             return chosen
         if self._sampler.learns(claimed.number):
             wait_for_earlier_kernels(self._stored, claimed, space.names)
             note_reference(self._stored)
+            if note_operators(self._definition, self._stored, self._cache, self._note):
+                self._plan()
         proposed, trouble = patient(self._sampler.propose)(self._stored.study, claimed.frozen)
         kernel: dict[str, Any] = proposed | known
         facts = {FALLBACK: trouble} if trouble else {}
         self._stored.put_kernel(claimed, kernel, space.distributions, facts)
         return kernel
+
+    def _note(self, note: str) -> None:
+        """Tells who watches."""
+        self._reporter.progress({"note": note})
 
     def _check_failures(self, records: Sequence[TrialRecord]) -> None:
         records = [r for r in records if r.state in ("complete", "fail")]
@@ -301,6 +313,8 @@ def _prefilter(definition: StudyDefinition, num_classes: int, cache: Path) -> Pr
     search = definition.search
     if search.prefilter == "none":
         return None
+    from betanas.measures.scored import kernel_scorer  # noqa: PLC0415 - imports torch
+
     score = kernel_scorer(definition, search.prefilter, num_classes, cache)
     return Prefilter(search.prefilter_candidates, score)
 

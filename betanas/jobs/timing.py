@@ -1,7 +1,9 @@
-"""The operators of a study's networks, timed once when it begins and recorded with it.
+"""The operators of a study's networks, timed once and recorded with it.
 
 A proposal is a function of the database alone, so that all workers reckon with the same table: the
 one that the first of them has measured, in another process, and remembered for this machine.
+Answers are timed when the study begins, for their latency may be limited; training steps, which
+only the search's model asks about, before its first proposal: the first trial need not wait.
 """
 
 import json
@@ -16,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from betanas.architecture.family import Kernel
-from betanas.architecture.layers import Architecture
+from betanas.architecture.layers import Architecture, LayerTable
 from betanas.arrays import FloatArray
 from betanas.cores import available_cores
+from betanas.data.locking import exclusive
 from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import RunError
@@ -28,6 +31,8 @@ from betanas.study.definition import StudyDefinition
 
 _LEAST_TRIALS = 4  # whose measured speed corrects what the table says of others
 _SAMPLE = 256  # feasible kernels whose networks tell which operators are wanted
+_LOCK = "operators.lock"  # in the cache folder
+_TOLD = "timing the operators of the study's networks, once: some ten seconds"
 _LEAST_SECONDS = 300.0  # of all trainings, for which it pays to time operators first
 
 
@@ -36,9 +41,9 @@ def with_operators(
 ) -> Settings:
     """A study's settings with what its operators take on this machine, where it asks for that.
 
-    Training steps are timed for budgets in seconds on CPUs: throughput then decides how much a
-    network learns, and GPUs, which replay graphs, are no sum of their operators. Answers are timed
-    where their latency counts.
+    Training steps are to be timed (``note_operators``) for budgets in seconds on CPUs: throughput
+    then decides how much a network learns, and GPUs, which replay graphs, are no sum of their
+    operators. Answers are timed, here, where their latency counts.
 
     Args:
         definition: The study file.
@@ -48,26 +53,54 @@ def with_operators(
     """
     if definition.objective.name != "train" or not definition.search_family.has_layers:
         return settings
-    trains, answers = _throughput_counts(definition, settings), definition.measured_latency
-    if not (trains or answers):
-        return settings
-    tell("timing the operators of the study's networks, once: some ten seconds")
-    networks = _typical(definition, settings)
-    device, recipe = settings.device or "cpu", definition.recipe
-    if trains:
-        numbers = settings.trained(recipe, device).numbers(device, definition.resolution)
-        how: dict[str, Any] = {
-            "device": device, "batch_size": recipe.batch_size, "bf16": numbers == "bf16",
-            "trains": True, "threads": max(1, available_cores() // (settings.ranks or 1)),
-        }  # fmt: skip
-        settings = replace(settings, operators=_measured(networks, how, cache))
-    if answers:
+    if _throughput_counts(definition, settings):
+        settings = replace(settings, operators={})
+    if (answers := definition.measured_latency) is not None:
+        tell(_TOLD)
         how = {
-            "device": device, "batch_size": answers.batch_size, "bf16": False, "trains": False,
-            "threads": answers.threads,
+            "device": settings.device or "cpu", "batch_size": answers.batch_size, "bf16": False,
+            "trains": False, "threads": answers.threads,
         }  # fmt: skip
-        settings = replace(settings, answering=_measured(networks, how, cache))
+        table = _measured(_typical(definition, settings), how, cache)
+        settings = replace(settings, answering=table)
     return settings
+
+
+def note_operators(
+    definition: StudyDefinition, stored: StoredStudy, cache: Path, tell: Callable[[str], None]
+) -> bool:
+    """Times training steps' operators and records them, if the study wants that and lacks it.
+
+    Args:
+        definition: The study file.
+        stored: Its database.
+        cache: The folder that remembers measurements.
+        tell: Is told, for people, before it takes time.
+
+    Returns:
+        Whether the study's settings have them since now.
+    """
+    if stored.settings.operators is None or stored.settings.operators:
+        return False
+    cache.mkdir(parents=True, exist_ok=True)
+    with exclusive(cache / _LOCK):
+        stored.read_settings()  # another worker may have measured meanwhile
+        if not stored.settings.operators:
+            tell(_TOLD)
+            how = _steps(definition, stored.settings)
+            networks = _typical(definition, stored.settings)
+            stored.put_operators(_measured(networks, how, cache))
+    return True
+
+
+def _steps(definition: StudyDefinition, settings: Settings) -> dict[str, Any]:
+    """The conditions of a study's training steps."""
+    device, recipe = settings.device or "cpu", definition.recipe
+    numbers = settings.trained(recipe, device).numbers(device, definition.resolution)
+    return {
+        "device": device, "batch_size": recipe.batch_size, "bf16": numbers == "bf16",
+        "trains": True, "threads": max(1, available_cores() // (settings.ranks or 1)),
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +178,19 @@ def _typical(definition: StudyDefinition, settings: Settings) -> list[Architectu
 def _measured(networks: list[Architecture], how: dict[str, Any], cache: Path) -> dict[str, Any]:
     """The table as JSON.
 
-    It is another process that measures: this one may have no torch, and is to leave a GPU alone.
+    It is another process that measures: this one computes beside, and is to leave a GPU alone. What
+    was measured on this machine's CPU before is looked up here.
 
     Raises:
         RunError: If that process fails.
     """
+    if how["device"] == "cpu":
+        # The search's model needs torch next, or soon.
+        from betanas.models.operators import Conditions, remembered_operators  # noqa: PLC0415
+
+        table = remembered_operators(LayerTable.of(*networks), Conditions(**how), cache)
+        if table is not None:
+            return table.to_json()
     request = {"networks": [n.to_json() for n in networks], "how": how, "cache": str(cache)}
     environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(how["threads"])}
     done = subprocess.run(

@@ -4,8 +4,8 @@ What the other study told is recorded in the new one when it begins, so that eve
 later one, has the same, whatever has become of the other.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from betanas.errors import InputError, NoStudyError, StudyFileError, without_pas
 from betanas.jobs.load import open_begun, storage_url
 from betanas.parameters import Choice, Parameter
 from betanas.search.plan import StudyProblem, study_problem
+from betanas.search.recommend import source_weight
 from betanas.search.warm_start import WarmStart, opening_kernels
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import find_study, load_definition
+from betanas.trial import TrialRecord
 
 MOST = 200  # trials that are kept of a source: half of them its best, others from all its ranks
 _LEAST = 2  # that a model takes
@@ -89,6 +91,55 @@ def check_source(definition: StudyDefinition, settings: Settings) -> None:
             f"search.warm_start = {asked}: study {definition.name} has begun {has}, which stays; "
             "leave it out, or give the study file another name to begin a new study"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BegunFrom:
+    """Another study that one began from.
+
+    Attributes:
+        study: Its name.
+        kernels: How many of its trials are known to this one.
+        tried_first: How many of them opened this one.
+        weight: Of its guess in this one's model, as the trials so far bear it out: standardised
+            values here that a standardised one of it is taken for, >= 0; see ``search/prior.py``.
+    """
+
+    study: str
+    kernels: int
+    tried_first: int
+    weight: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.study}: {self.kernels} of its trials are known, {self.tried_first} of their "
+            f"kernels were tried first; its guess has weight {self.weight:.2f}"
+        )
+
+
+def begun_from(
+    definition: StudyDefinition,
+    settings: Settings,
+    records: Sequence[TrialRecord],
+    weight: float | None = None,
+) -> BegunFrom | None:
+    """What a study has made of another one so far.
+
+    Args:
+        definition: The study file.
+        settings: What was decided when the study began.
+        records: All its trials.
+        weight: That of the source, if a model of the same trials is there; else one is fitted.
+
+    Returns:
+        None for a study that began from no other.
+    """
+    if settings.warm_start is None:
+        return None
+    told = WarmStart.from_json(settings.warm_start)
+    if weight is None:
+        weight = source_weight(study_problem(definition, settings), records)
+    return BegunFrom(told.study, len(told.kernels), len(told.opening), weight)
 
 
 def _name(asked: str) -> str:

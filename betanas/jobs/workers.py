@@ -13,7 +13,6 @@ from betanas.database.folders import cache_folder, trials_folder
 from betanas.database.stored import StoredStudy
 from betanas.devices.find import asked_gpus, find_devices, most_workers
 from betanas.errors import DeviceError, InputError
-from betanas.jobs.crew import Crew
 from betanas.jobs.optimize import Prepared, optimize, prepare
 from betanas.jobs.trials import Reporter
 from betanas.launcher.pace import Pace
@@ -73,6 +72,9 @@ def search(
         workers = _on_cores(ready, url, ranks, workers, reporter)
     if workers <= 1:
         return alone()
+    # Imports torch, once for all workers, which are forks; a lone one first needs it for its model.
+    from betanas.jobs.crew import Crew  # noqa: PLC0415
+
     work = partial(optimize, definition, url, device, ranks, more_trials)
     shares = [[]] * workers if asked_gpus(device) else core_shares(workers)
     return Crew(definition, url, more_trials, reporter, work, shares).run()

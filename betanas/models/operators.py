@@ -58,10 +58,34 @@ class Conditions:
 
 
 Known = dict[str, float]
+Timing = Callable[[Operator, tuple[int, ...], Conditions], float]
+
+
+def remembered_operators(
+    networks: LayerTable, conditions: Conditions, cache: Path
+) -> OperatorTable | None:
+    """The table of ``measure_operators`` if all of it was measured on this machine before.
+
+    Args:
+        networks: Some of those that the table will be asked about.
+        conditions: How they will run; on a CPU.
+        cache: The folder that remembers measurements.
+    """
+
+    def unknown(*_: object) -> float:
+        raise LookupError
+
+    try:
+        return measure_operators(networks, conditions, _remembered(cache, conditions), unknown)
+    except LookupError:
+        return None
 
 
 def measure_operators(
-    networks: LayerTable, conditions: Conditions, known: Known | None = None
+    networks: LayerTable,
+    conditions: Conditions,
+    known: Known | None = None,
+    timing: Timing | None = None,
 ) -> OperatorTable:
     """Times what networks like these are made of; ten seconds or so on one core.
 
@@ -69,21 +93,29 @@ def measure_operators(
         networks: Some of those that the table will be asked about.
         conditions: How they will run.
         known: Seconds that were measured before under these conditions; new ones are added.
+        timing: Takes the time of one operator; None really does.
     """
     known = {} if known is None else known
+    timing = timing or _seconds
     points: dict[Operator, list[IntArray]] = {}
     for use in operators(networks):
         points.setdefault(use.operator, []).append(use.found()[1])
     threads = torch.get_num_threads()
     torch.set_num_threads(conditions.threads)
     try:
-        grids = {op: _grid(op, np.concatenate(p), conditions, known) for op, p in points.items()}
+        grids = {
+            operator: _grid(operator, np.concatenate(p), conditions, known, timing)
+            for operator, p in points.items()
+        }
+        title = device_title(conditions.device)
     finally:
         torch.set_num_threads(threads)
-    return OperatorTable(device_title(conditions.device), grids)
+    return OperatorTable(title, grids)
 
 
-def _grid(operator: Operator, points: IntArray, conditions: Conditions, known: Known) -> Grid:
+def _grid(
+    operator: Operator, points: IntArray, conditions: Conditions, known: Known, timing: Timing
+) -> Grid:
     """One operator at the corners of the cells in which points, ``u x a``, lie."""
     # One image takes microseconds, in which operators differ by more than their work.
     axes = grid_axes(points, doublings=2 if conditions.trains else 1)
@@ -91,7 +123,7 @@ def _grid(operator: Operator, points: IntArray, conditions: Conditions, known: K
     for corner in corners(axes, points):
         name = " ".join(map(str, (operator, *corner)))
         if name not in known:
-            known[name] = _seconds(operator, corner, conditions)
+            known[name] = timing(operator, corner, conditions)
         seconds[corner] = known[name]
     return Grid.of(axes, seconds)
 
@@ -230,17 +262,28 @@ _PLAIN: dict[Operator, Callable[[int], nn.Module]] = {
 }
 
 
+def _key(conditions: Conditions) -> str:
+    """Of measurements that are comparable: one machine, device and number of threads."""
+    device = conditions.device
+    title = f"cpu, {conditions.threads} threads" if device == "cpu" else device_title(device)
+    return f"{socket.gethostname()}, {title}, {conditions}"
+
+
+def _remembered(cache: Path, conditions: Conditions) -> Known:
+    found: Known = (read_json(cache / OPERATORS_FILE) or {}).get(_key(conditions), {})
+    return found
+
+
 def main() -> None:
     """Reads a request from stdin, answers with a table on stdout: see ``jobs/timing.py``."""
     request = json.load(sys.stdin)
     conditions = Conditions(**request["how"])
     networks = LayerTable.of(*map(Architecture.from_json, request["networks"]))
-    file = Path(request["cache"]) / OPERATORS_FILE
-    key = f"{socket.gethostname()}, {device_title(conditions.device)}, {conditions}"
-    known: Known = (read_json(file) or {}).get(key, {})
+    cache = Path(request["cache"])
+    known, file = _remembered(cache, conditions), cache / OPERATORS_FILE
     table = measure_operators(networks, conditions, known)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, (read_json(file) or {}) | {key: known})
+    cache.mkdir(parents=True, exist_ok=True)
+    write_json(file, (read_json(file) or {}) | {_key(conditions): known})
     json.dump(table.to_json(), sys.stdout)
 
 

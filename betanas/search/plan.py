@@ -23,7 +23,7 @@ def study_problem(definition: StudyDefinition, settings: Settings) -> StudyProbl
         memory,
         scaled_memory,
         device,
-        None if operators is None else OperatorTable.from_json(operators),
+        OperatorTable.from_json(operators) if operators else None,
         None if answering is None else OperatorTable.from_json(answering),
     )
     told = settings.warm_start

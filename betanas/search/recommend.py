@@ -65,12 +65,51 @@ def recommend(problem: Problem[Rules], records: Sequence[TrialRecord]) -> Recomm
         The recommendation; None below ``MIN_TRIALS`` kernels with a value.
     """
     records = [r for r in records if problem.space.holds(r.parameters)]
-    complete = [r for r in records if r.state == "complete" and r.value is not None]
-    if len({tuple(r.parameters.items()) for r in complete}) < MIN_TRIALS:
+    complete = _complete(records)
+    if len(complete) < MIN_TRIALS:
         return None
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # BoTorch's
         return _recommend(problem, records, complete)
+
+
+def source_weight(problem: Problem[Rules], records: Sequence[TrialRecord]) -> float:
+    """How much the model makes of the study that this one began from, as ``Surrogate`` says it.
+
+    Args:
+        problem: What was searched, with a source.
+        records: The study's trials.
+
+    Returns:
+        0 where there is no source, and below ``MIN_TRIALS`` kernels with a value.
+    """
+    complete = _complete([r for r in records if problem.space.holds(r.parameters)])
+    if problem.source is None or len(complete) < MIN_TRIALS:
+        return 0.0
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # BoTorch's
+        return _fit(problem, problem.rules, complete)[0].source_weight
+
+
+def _complete(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Those with a value; none if they are of fewer than ``MIN_TRIALS`` kernels."""
+    complete = [r for r in records if r.state == "complete" and r.value is not None]
+    return complete if len({tuple(r.parameters.items()) for r in complete}) >= MIN_TRIALS else []
+
+
+def _fit(
+    problem: Problem[Rules], rules: Rules, complete: Sequence[TrialRecord]
+) -> tuple[Surrogate, Observations, Surrogate | None]:
+    """The model of trials with a value, what it has learnt from, and that of the source."""
+    space = problem.space
+    values = np.array([r.value for r in complete], dtype=np.float64)
+    learnt = evenly_ranked(values, MODEL_TRIALS)
+    kernels, values = space.vectors([complete[i].parameters for i in learnt]), values[learnt]
+    features = rules.assess(kernels).features
+    observed = Observations(kernels, features, values, np.zeros_like(values))
+    told = problem.source
+    source = None if told is None else source_model(space, rules, told)
+    return Surrogate(space, observed, source=source), observed, source
 
 
 def _recommend(
@@ -84,14 +123,8 @@ def _recommend(
     rules = rules.timed(
         space.vectors([r.parameters for r, _ in answered]), np.array([ms for _, ms in answered])
     )
-    values = np.array([r.value for r in complete], dtype=np.float64)
-    learnt = evenly_ranked(values, MODEL_TRIALS)
-    kernels, values = kernels[learnt], values[learnt]
-    features = rules.assess(kernels).features
-    observed = Observations(kernels, features, values, np.zeros_like(values))
-    told = problem.source
-    source = None if told is None else source_model(space, rules, told)
-    surrogate = Surrogate(space, observed, source=source)
+    surrogate, observed, source = _fit(problem, rules, complete)
+    kernels, values = observed.kernels, observed.values
     mean_of = posterior_mean(surrogate.model)
     best = kernels[np.argsort(-values, kind="stable")[:8]]
     rng = np.random.default_rng([seed, len(complete)])

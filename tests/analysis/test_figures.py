@@ -6,9 +6,10 @@ import xml.etree.ElementTree as ET
 import matplotlib as mpl
 import pytest
 
+from betanas.analysis.cells import short_count
 from betanas.analysis.figures.architecture import draw_architecture
 from betanas.analysis.figures.search import draw_history, draw_outcomes, draw_parallel_coordinates
-from betanas.analysis.figures.style import inline_svg, short_count, to_png, to_svg
+from betanas.analysis.figures.style import inline_svg, to_png, to_svg
 from betanas.analysis.page import draw_all
 from betanas.analysis.pareto import COSTS
 from betanas.architecture.decoding import decode

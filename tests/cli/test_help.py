@@ -66,7 +66,9 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-HEAVY = "{'torch', 'torchvision', 'optuna', 'botorch', 'gpytorch', 'sklearn', 'plotly'}"
+HEAVY = (
+    "{'torch', 'torchvision', 'optuna', 'botorch', 'gpytorch', 'sklearn', 'plotly', 'matplotlib'}"
+)
 REPORT = f"; import sys; print(sorted({HEAVY} & set(sys.modules)))"
 
 
@@ -95,6 +97,13 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         )
         assert python(code) == "[]"
         assert python(f"{code}\nprint('scipy.interpolate' in sys.modules)").endswith("False")
+
+
+def test_a_search_on_a_cpu_begins_without_torch() -> None:
+    # The trainer imports it meanwhile; the search's own process first needs it for its model.
+    found = "from betanas.devices.find import find_devices; find_devices('cpu', 1)"
+    modules = "betanas.jobs.workers, betanas.cli.progress"
+    assert python(f"import {modules}; {found}{REPORT}") == "['optuna']"
 
 
 def test_reading_a_database_imports_no_torch() -> None:

@@ -2,15 +2,18 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from calls import invoke, invoke_json, run, run_json
+from generated import generated_records, settings_of, write_database
 
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.jobs.load import storage_url
+from betanas.search.warm_start import WarmStart
 from betanas.study.loading import load_definition
 
 
@@ -23,11 +26,38 @@ def test_status(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["sobol"], found["feasible"], found["target"]) == (5, 3, 200)
     assert found["best"] == {"number": 4, "value": 0.875}
     assert found["warnings"] == ["trial 3 waited for data in 50% of its training time"]
+    assert "warm_start" not in found
     monkeypatch.chdir(begun)
     ended = invoke("status", "--study", "mine.toml")
     assert "3 of 200" in ended.out
     assert "87.50 %" in ended.out
     assert ended.err == "warning: trial 3 waited for data in 50% of its training time\n"
+
+
+def test_the_study_that_it_began_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "storage").mkdir()
+    definition = load_definition("digits")
+    settings = settings_of(definition, tuple("0123456789"))
+    old = [r for r in generated_records(definition, settings, 60, seed=1) if r.value is not None]
+    kernels = tuple(record.parameters for record in old)
+    told = WarmStart("elder", kernels, tuple(r.value for r in old), opening=kernels[:2])
+    settings = replace(settings, warm_start=told.to_json())
+    records = generated_records(definition, settings, 30)
+    file = tmp_path / "storage" / "digits.db"
+    write_database(file, definition, settings, records).disconnect()
+    found = invoke_json("status", "--study", "digits")["warm_start"]
+    assert found == {
+        "study": "elder", "kernels": len(old), "tried_first": 2, "weight": found["weight"],
+    }  # fmt: skip
+    assert found["weight"] > 0.2, "both studies have the same landscape"
+    assert invoke_json("best", "--study", "digits")["warm_start"] == found
+    line = (
+        f"from elder: {len(old)} of its trials are known, 2 of their kernels were tried first; "
+        f"its guess has weight {found['weight']:.2f}\n"
+    )
+    assert f"begun     {line}" in invoke("status", "--study", "digits").out
+    assert f"begun        {line}" in invoke("best", "--study", "digits").out
 
 
 def test_trials(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:

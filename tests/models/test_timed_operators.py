@@ -1,5 +1,7 @@
 """Operators as modules, and what is remembered of them; no second of it is asserted."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,16 @@ import torch
 from betanas.architecture.families import find_family
 from betanas.architecture.layers import LayerTable
 from betanas.architecture.operators import Operator
-from betanas.models.operators import Conditions, Known, _module, measure_operators
+from betanas.files import write_json
+from betanas.models.operators import (
+    OPERATORS_FILE,
+    Conditions,
+    Known,
+    _key,
+    _module,
+    measure_operators,
+    remembered_operators,
+)
 
 
 @pytest.mark.parametrize("operator", list(Operator))
@@ -23,7 +34,7 @@ def test_every_operator_can_be_built_and_writes_the_side_that_it_is_known_by(
 
 
 @pytest.mark.parametrize("trains", [True, False])
-def test_what_was_measured_once_is_not_measured_again(trains: bool) -> None:
+def test_what_was_measured_once_is_not_measured_again(trains: bool, tmp_path: Path) -> None:
     mix = find_family("betamix")
     networks = LayerTable.of(mix.decode(mix.members["plain"], 16, 10))
     known: Known = {}
@@ -33,6 +44,11 @@ def test_what_was_measured_once_is_not_measured_again(trains: bool) -> None:
     assert torch.get_num_threads() == threads
     assert all(seconds > 0 for seconds in known.values())
     assert first.seconds(networks)[0] > 0
+    assert remembered_operators(networks, conditions, tmp_path) is None
+    write_json(tmp_path / OPERATORS_FILE, {_key(conditions): known})
+    remembered = remembered_operators(networks, conditions, tmp_path)
+    assert remembered.to_json() == first.to_json()
+    assert remembered_operators(networks, Conditions("cpu", 3), tmp_path) is None
 
     doubled = {name: 2 * seconds for name, seconds in known.items()}
     before = dict(doubled)

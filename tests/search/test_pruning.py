@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, cheap_value, write_definition
 from optuna.trial import TrialState, create_trial
+from sqlalchemy import event
 
 from betanas.analysis.status import summarize
 from betanas.database.stored import ClaimedTrial, StoredStudy
@@ -202,6 +203,27 @@ def test_whoever_takes_a_trial_over_decides_as_the_worker_that_is_gone(
     # What its second training tells at a share that is known counts no more.
     assert again.report(taken, 10, None, np.exp(4 * 0.6))
     assert again.record(taken.number).audit[PACE] == {"10": np.exp(4 * 0.6), "25": np.exp(4 * 0.01)}
+
+
+def test_a_look_is_written_whole_or_not_at_all(modelled: Path, tmp_path: Path) -> None:
+    # A worker killed between pace and accuracy would leave a look that decides by the pace alone.
+    stored, claimed = claim(*opened(modelled, tmp_path))
+    seen: list[str] = []
+
+    @event.listens_for(stored.database.engine, "before_cursor_execute")
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO trial_"):
+            seen.append(statement.split()[2])
+
+    @event.listens_for(stored.database.engine, "commit")
+    def note_commit(_connection: object) -> None:
+        seen.append("commit")
+
+    stored.report(claimed, 25, 0.3, 2.0)
+    first = seen.index("trial_user_attributes")
+    assert seen[first + 1 : first + 3] == ["trial_intermediate_values", "commit"]
+    trial = stored.study.trials[claimed.number]
+    assert (trial.intermediate_values, trial.user_attrs[PACE]) == ({25: 0.3}, {"25": 2.0})
 
 
 def test_the_bound_is_the_studys(modelled: Path, tmp_path: Path) -> None:

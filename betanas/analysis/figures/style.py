@@ -12,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from betanas.analysis.cells import short_count
+
 INK, MUTED, FAINT, PAPER = "#1c2128", "#59636e", "#d3dae2", "#ffffff"
 BLUE, ORANGE, GREEN, PURPLE, RED = "#2b6fdb", "#d9730e", "#23936a", "#8a60d1", "#cf394a"
 TEAL, PINK, OLIVE = "#12899e", "#c2458f", "#84811f"
@@ -145,14 +147,6 @@ def whole_numbers(axes: Axes, which: str = "x") -> None:
 
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(MaxNLocator(integer=True, nbins=9))
-
-
-def short_count(value: float) -> str:
-    """A count with a unit: 8.86M."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
 
 
 def to_svg(figure: Figure) -> str:
