@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_plugins import registered
 from trainings import DIGITS, TaskMaker, small_task
 
 from betanas.launcher.client import TrainerServer
@@ -98,6 +99,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerServer]:
     """One trainer server for all tests; it starts itself again after it was killed."""
     with TrainerServer(DIGITS, 16, tmp_path_factory.mktemp("cache")) as running:
         yield running
+
+
+@pytest.fixture
+def plugins() -> Iterator[None]:
+    """The family and the objectives of ``own_plugins.py``."""
+    with registered():
+        yield
 
 
 @pytest.fixture
