@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     if STARTING & set(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process ends long before the other.
+
+    Those are the ones with tests of which a longer timeout says so, then with many slow ones.
+    """
+    costs: Counter[Path] = Counter()
+    for item in items:
+        costs[item.path] += 10 if item.get_closest_marker("slow") else 1
+        costs[item.path] += 1000 if item.get_closest_marker("timeout") else 0
+    items.sort(key=lambda item: -costs[item.path])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
