@@ -47,8 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     costs: Counter[Path] = Counter()
     for item in items:
-        costs[item.path] += 10 if item.get_closest_marker("slow") else 1
-        costs[item.path] += 1000 if item.get_closest_marker("timeout") else 0
+        costs[item.path] += 100 if item.get_closest_marker("slow") else 1
+        costs[item.path] += 10_000 if item.get_closest_marker("timeout") else 0
     items.sort(key=lambda item: -costs[item.path])
 
 
