@@ -436,7 +436,8 @@ def failures(device: torch.device, quick: bool) -> Iterator[Row]:
             task = task_of("killed", Budget(seconds=6), checkpoint_seconds=0.5)
 
             def kill() -> None:
-                time.sleep(4 if device.type == "cuda" else 3)
+                begun.wait(60)
+                time.sleep(1)
                 for beat in Path(task.folder).glob("agent.pid"):
                     children = (
                         Path(f"/proc/{beat.read_text()}/task/{beat.read_text()}/children")
@@ -446,9 +447,10 @@ def failures(device: torch.device, quick: bool) -> Iterator[Row]:
                     for child in children:
                         os.kill(int(child), signal.SIGKILL)
 
+            begun = threading.Event()
             killer = threading.Thread(target=kill)
             killer.start()
-            first = server.run(task)
+            first = server.run(task, lambda _: begun.set())
             killer.join()
             second = server.run(task)
             yield {

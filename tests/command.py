@@ -1,4 +1,4 @@
-"""Running the real command in real processes."""
+"""Running the command: in real processes, or in this one where that shows the same."""
 
 import json
 import os
@@ -7,8 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from betanas.cli import commands
 
 TINY = """
 family = "betanet2"
@@ -75,6 +80,30 @@ def run(folder: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
 def run_json(folder: Path, *arguments: str) -> Any:
     """Runs a command with ``--json``; stdout must be one document."""
     return json.loads(run(folder, *arguments, "--json")[0])
+
+
+def invoke(*arguments: str) -> Result:
+    """Calls ``betanas`` in this process and in the current folder."""
+    return CliRunner(env={"COLUMNS": "200", "BETANAS_STORAGE": None}).invoke(
+        commands(), arguments, prog_name="betanas", catch_exceptions=False
+    )
+
+
+def ask(folder: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
+    """``run`` in this process, which has imported already what takes seconds to import.
+
+    For commands that read and for calls that are refused: searches and trainings are real
+    processes.
+    """
+    with chdir(folder):
+        ended = invoke(*arguments)
+    assert ended.exit_code == code, f"exit code {ended.exit_code}\n{ended.output}"
+    return ended.stdout, ended.stderr
+
+
+def ask_json(folder: Path, *arguments: str) -> Any:
+    """``run_json`` in this process."""
+    return json.loads(ask(folder, *arguments, "--json")[0])
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:

@@ -4,12 +4,14 @@ import os
 import shutil
 import signal
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_plugins import registered
 from trainings import DIGITS, TaskMaker, small_task
 
 from betanas.launcher.client import TrainerServer
@@ -35,6 +37,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     if STARTING & set(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process ends long before the other.
+
+    Those are the ones with tests of which a longer timeout says so, then with many slow ones.
+    """
+    costs: Counter[Path] = Counter()
+    for item in items:
+        costs[item.path] += 100 if item.get_closest_marker("slow") else 1
+        costs[item.path] += 10_000 if item.get_closest_marker("timeout") else 0
+    items.sort(key=lambda item: -costs[item.path])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -98,6 +113,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerServer]:
     """One trainer server for all tests; it starts itself again after it was killed."""
     with TrainerServer(DIGITS, 16, tmp_path_factory.mktemp("cache")) as running:
         yield running
+
+
+@pytest.fixture
+def plugins() -> Iterator[None]:
+    """The family and the objectives of ``own_plugins.py``."""
+    with registered():
+        yield
 
 
 @pytest.fixture

@@ -3,14 +3,18 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from betanas import objectives
+from betanas.architecture import families
+from betanas.architecture.families import register_family
 from betanas.architecture.family import Family, TrivialKernelError
 from betanas.architecture.layers import Architecture, Block, Layer
-from betanas.objectives import Objective, Tell
+from betanas.objectives import Objective, Tell, register_objective
 from betanas.parameters import Choice, Integer, Real
 from betanas.trial import TrainingResult, TrialLatency, TrialTask
 
@@ -115,3 +119,19 @@ class Empty(Timed):
             return result
         forgotten = {8: {"value": float("nan")}, 9: {"latency": None}}
         return replace(result, **forgotten.get(task.number, {}))
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """All of them under their names, and forgotten again."""
+    registries = (families._REGISTRY, objectives._REGISTRY)
+    before = [dict(registry.known) for registry in registries]
+    register_family(Pyramid)
+    for own in (Size, Deadly, Timed, Mortal, Empty):
+        register_objective(own.__name__.lower(), own)
+    try:
+        yield
+    finally:
+        for registry, known in zip(registries, before, strict=True):
+            registry.known.clear()
+            registry.known.update(known)

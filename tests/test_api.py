@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from command import run, run_json, write_study
+from command import ask, run_json, write_study
 from exportable import NETWORKS, trained_of, write_model
 from generated import generate_database
 from PIL import Image
@@ -216,6 +216,7 @@ def test_pixels_of_another_shape_or_type(checkpoint: Path, shape: tuple, kind: t
         betanas.load_model(checkpoint).predict(np.zeros(shape, kind))
 
 
+@pytest.mark.slow
 def test_a_model_is_exported(checkpoint: Path, tmp_path: Path) -> None:
     model = betanas.load_model(checkpoint)
     exported = model.export("torch-export", folder=tmp_path / "out")
@@ -239,7 +240,7 @@ def test_predict_tells_what_the_model_does(checkpoint: Path, photos: list[Path])
         assert row["class"] == prediction.label == row["top"][0]["class"]
         assert row["probability"] == pytest.approx(prediction.probability, abs=1e-6)
         assert [t["class"] for t in row["top"]] == [name for name, _ in prediction.top[:3]]
-    out, _ = run(checkpoint.parent, "predict", "--checkpoint", "model.pt", names[0])
+    out, _ = ask(checkpoint.parent, "predict", "--checkpoint", "model.pt", names[0])
     assert "probability" in out
     assert Path(names[0]).name in out
 
@@ -252,7 +253,7 @@ def test_predict_refuses_in_one_line(checkpoint: Path, photos: list[Path], tmp_p
         (model, "broken.jpg", "broken.jpg: every picture must be readable"),
         (good, good, "is no model of betanas train"),
     ):
-        _, err = run(tmp_path, "predict", "--checkpoint", checkpoint_, good, image, code=2)
+        _, err = ask(tmp_path, "predict", "--checkpoint", checkpoint_, good, image, code=2)
         assert told in err
         assert len(err.splitlines()) == 2  # "loading ..." and the error
     for image in (tmp_path / "none.png", tmp_path):

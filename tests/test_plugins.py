@@ -3,17 +3,14 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from faults import AcknowledgedLog, start_process
-from own_plugins import Deadly, Pyramid, Size
+from own_plugins import Pyramid, Size
 
-from betanas import objectives
 from betanas.analysis.status import summarize
-from betanas.architecture import families
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES, find_family, register_family
@@ -25,9 +22,11 @@ from betanas.jobs.dashboard import attach_figures, open_artifacts, write_notes
 from betanas.jobs.model_names import find_model
 from betanas.jobs.optimize import optimize
 from betanas.jobs.report import analyse, write_report
-from betanas.objectives import find_objective, register_objective
+from betanas.objectives import find_objective
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_definition
+
+pytestmark = pytest.mark.usefixtures("plugins")
 
 STUDY = """
 family = "pyramid"
@@ -52,20 +51,6 @@ sobol_trials = 8
 min_feasible = 4
 trials = 14
 """
-
-
-@pytest.fixture(autouse=True)
-def plugins() -> Iterator[None]:
-    """Both registered, and forgotten again."""
-    registries = (families._REGISTRY, objectives._REGISTRY)
-    before = [dict(registry.known) for registry in registries]
-    register_family(Pyramid)
-    register_objective("size", Size)
-    register_objective("deadly", Deadly)
-    yield
-    for registry, known in zip(registries, before, strict=True):
-        registry.known.clear()
-        registry.known.update(known)
 
 
 def study(folder: Path, text: str = STUDY) -> tuple[StudyDefinition, str]:

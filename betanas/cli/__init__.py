@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from betanas.devices.processes import heed_sigterm
 from betanas.errors import without_password
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def main() -> None:
     # variable is read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|optuna")
-    signal.signal(signal.SIGTERM, _interrupt)
+    heed_sigterm()
     commands()(prog_name="betanas")
 
 
@@ -60,8 +59,3 @@ def _hide_password() -> None:
             )
             os.environ["BETANAS_STORAGE"] = url
             os.execv(sys.executable, arguments[:i] + arguments[i + width :])  # noqa: S606
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """A polite kill is Ctrl-C: the trial is given back, and the database is left in order."""
-    raise KeyboardInterrupt

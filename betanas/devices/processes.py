@@ -1,4 +1,4 @@
-"""Processes that do not outlive their parent, whatever kills it."""
+"""Processes that do not outlive their parent, whatever kills it, and heed a polite kill."""
 
 import ctypes
 import os
@@ -6,9 +6,12 @@ import signal
 import sys
 import threading
 import time
+from types import FrameType
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 1.0
+_AGAIN_SECONDS = 0.05
 
 
 def die_with_parent(parent: int) -> None:
@@ -32,3 +35,28 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
     os._exit(1)
+
+
+def heed_sigterm() -> None:
+    """Makes SIGTERM what Ctrl-C is: the trial is given back, and the database is left in order.
+
+    A handler may run anywhere, also where the interpreter itself calls back (weak references,
+    ``__del__``); what is raised there is printed and dropped. Then it is raised again, moments
+    later and from elsewhere.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    tell = sys.unraisablehook
+
+    def look(dropped: "sys.UnraisableHookArgs") -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+            again.daemon = True
+            again.start()
+        else:
+            tell(dropped)
+
+    sys.unraisablehook = look
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -15,14 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
 from betanas.cores import pin
 from betanas.database.stored import StoredStudy
-from betanas.devices.processes import die_with_parent
+from betanas.devices.processes import die_with_parent, heed_sigterm
 from betanas.errors import BetaNASError, RunError
 from betanas.jobs.optimize import Team
 from betanas.jobs.trials import Reporter
@@ -261,7 +260,7 @@ def _run_worker(
     """What a worker's process does."""
     os.setsid()  # Ctrl-C reaches the controller alone, which then decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
+    heed_sigterm()
     die_with_parent(parent)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # a live view's may be in their place
     pin(cores)
@@ -287,8 +286,3 @@ def _check_gradients() -> None:
             "several workers are forks of this process, and it has computed gradients in threads "
             "that they lack; run betanas optimize --workers, or begin with them in a new process"
         ) from error
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """A polite kill gives the trial back."""
-    raise KeyboardInterrupt

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
-
-from betanas.cli import commands
+import command
 
 SQUARES = """
 family = "betanet2"
@@ -63,9 +61,7 @@ def document(ended: Ended) -> Any:
 
 def invoke(*arguments: str) -> Ended:
     """Runs a command in this process and in the current folder; its tracebacks fail the test."""
-    result = CliRunner(env={"COLUMNS": "200", "BETANAS_STORAGE": None}).invoke(
-        commands(), arguments, prog_name="betanas", catch_exceptions=False
-    )
+    result = command.invoke(*arguments)
     return Ended(result.exit_code, result.stdout, result.stderr)
 
 

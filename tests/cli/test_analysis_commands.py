@@ -1,4 +1,4 @@
-"""Clusters, scaling and the report, as the real command."""
+"""Clusters, scaling and the report."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import run, run_json
+from command import ask, ask_json
 from generated import generate_database
 
 pytestmark = pytest.mark.slow
@@ -24,27 +24,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_cluster_tells_the_clusters_and_the_recommended_kernel(folder: Path) -> None:
-    told = run_json(folder, "cluster", "--study", "betanet2", "--top", "12", "--clusters", "3")
+    told = ask_json(folder, "cluster", "--study", "betanet2", "--top", "12", "--clusters", "3")
     assert [c["label"] for c in told["clusters"]] == [1, 2, 3]
     assert sum(c["size"] for c in told["clusters"]) == 12
     assert set(told["recommended"]["parameters"]) == set(told["clusters"][0]["mean_parameters"])
-    best = run_json(folder, "best", "--study", "betanet2")
+    best = ask_json(folder, "best", "--study", "betanet2")
     assert told["recommended"] == best["recommended"]
-    out, _ = run(folder, "cluster", "--study", "betanet2", "--top", "12")
+    out, _ = ask(folder, "cluster", "--study", "betanet2", "--top", "12")
     head = out.splitlines()[0].split()
     assert head[:3] == ["parameter", "recommended", "cluster"]
     assert "mean evaluation" in out
 
 
 def test_cluster_refuses_what_cannot_be(folder: Path) -> None:
-    _, err = run(folder, "cluster", "--study", "betanet2", "--clusters", "31", code=2)
+    _, err = ask(folder, "cluster", "--study", "betanet2", "--clusters", "31", code=2)
     assert "31 clusters take at least 31 complete trials" in err
-    _, err = run(folder, "cluster", "--study", "betanet3", code=2)
+    _, err = ask(folder, "cluster", "--study", "betanet3", code=2)
     assert "has no study betanet3" in err
 
 
 def test_scale_of_a_published_kernel(tmp_path: Path) -> None:
-    told = run_json(
+    told = ask_json(
         tmp_path, "scale", "--family", "betanet2", "--published", "--resolutions", "224,384"
     )
     assert [row["resolution"] for row in told["rows"]] == [224, 384]
@@ -52,13 +52,13 @@ def test_scale_of_a_published_kernel(tmp_path: Path) -> None:
     assert set(told["rows"][0]) == {
         "resolution", "num_params", "macs", "activation_bytes", "layers",
     }  # fmt: skip
-    everything = run_json(tmp_path, "scale", "--family", "betanet3", "--published")
+    everything = ask_json(tmp_path, "scale", "--family", "betanet3", "--published")
     assert [row["resolution"] for row in everything["rows"]] == list(range(64, 1025, 32))
 
 
 def test_scale_of_a_studys_best(folder: Path) -> None:
-    told = run_json(folder, "scale", "--study", "betanet2", "--resolutions", "224,256,...,288")
-    described = run_json(folder, "describe", "--study", "betanet2", "--best")
+    told = ask_json(folder, "scale", "--study", "betanet2", "--resolutions", "224,256,...,288")
+    described = ask_json(folder, "describe", "--study", "betanet2", "--best")
     (first, *_) = told["rows"]
     for key in ("num_params", "macs", "activation_bytes"):
         assert first[key] == described[key]
@@ -78,13 +78,13 @@ def test_scale_of_a_studys_best(folder: Path) -> None:
     ],
 )
 def test_scale_refuses_what_it_cannot_count(tmp_path: Path, arguments, said) -> None:
-    _, err = run(tmp_path, "scale", *arguments, code=2)
+    _, err = ask(tmp_path, "scale", *arguments, code=2)
     assert said in err
 
 
 def test_scale_compares_the_rules_and_tells_the_largest_that_fits(tmp_path: Path) -> None:
     asked = ("scale", "--family", "betanet2", "--published", "--max-params", "20000000")
-    told = run_json(tmp_path, *asked, "--rule", "tamed", "--compare", "--output", "out")
+    told = ask_json(tmp_path, *asked, "--rule", "tamed", "--compare", "--output", "out")
     assert set(told["comparison"]) == {"plain", "tamed", "compound"}
     assert told["rows"] == told["comparison"]["tamed"]["rows"]
     for found in told["comparison"].values():
@@ -92,7 +92,7 @@ def test_scale_compares_the_rules_and_tells_the_largest_that_fits(tmp_path: Path
         assert found["largest"]["resolution"] == max(fitting)
     assert told["largest"]["resolution"] > told["comparison"]["plain"]["largest"]["resolution"]
     assert all((tmp_path / file).stat().st_size for file in told["files"])
-    out, _ = run(tmp_path, *asked, "--resolutions", "224,320", "--compare")
+    out, _ = ask(tmp_path, *asked, "--resolutions", "224,320", "--compare")
     assert "compound: the largest that fits is R=224 with 8.86M parameters" in out
 
 
@@ -108,18 +108,18 @@ def test_scale_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_report_writes_one_page_and_its_numbers(folder: Path) -> None:
-    told = run_json(folder, "report", "--study", "betanet2", "--output", "out/report")
+    told = ask_json(folder, "report", "--study", "betanet2", "--output", "out/report")
     assert told["files"][0] == "out/report/report.html"
     assert all((folder / file).stat().st_size for file in told["files"])
     data = json.loads((folder / "out/report/report.json").read_text())
-    status = run_json(folder, "status", "--study", "betanet2")
+    status = ask_json(folder, "status", "--study", "betanet2")
     assert data["summary"] | {"range_advice": data["range_advice"]} == status
     assert data["recommended"]["predicted_value"] == pytest.approx(
-        run_json(folder, "best", "--study", "betanet2")["recommended"]["predicted_value"], abs=1e-4
+        ask_json(folder, "best", "--study", "betanet2")["recommended"]["predicted_value"], abs=1e-4
     )
 
 
 def test_report_refuses_a_folder_that_is_a_file_before_it_works(folder: Path) -> None:
     (folder / "file").write_text("in the way")
-    _, err = run(folder, "report", "--study", "betanet2", "--output", "file", code=2)
+    _, err = ask(folder, "report", "--study", "betanet2", "--output", "file", code=2)
     assert "--output file cannot be written" in err

@@ -76,10 +76,6 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
     "no TOML": (("check", "../no-toml.toml"), r"no-toml\.toml is not valid TOML: .*line 1"),
     "no file": (("check", "nowhere.toml"), r"there is no study file nowhere\.toml; give a path"),
     "wrong override": (("check", "digits", "--set", "trials"), r"--set takes key=value"),
-    "nothing is feasible": (
-        ("check", "digits", "--set", "limits.num_params=100"),
-        r"no kernel is feasible: .*num_params rejects 100\.0%\); raise \[limits\] or change",
-    ),
     "nothing has a contraction": (
         ("check", "digits", "--set", "parameters.k=6"),
         r"no kernel is feasible: .*no_contraction rejects 100\.0%",
@@ -157,18 +153,11 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "limit that nothing satisfies": (
         ("optimize", "--study", "digits", "--set", "limits.num_params=100"),
-        r"no kernel is feasible: .*num_params rejects 100\.0%",
+        r"no kernel is feasible: .*num_params rejects 100\.0%\); raise \[limits\] or change",
     ),
     "missing data": (
         ("optimize", "--study", "pictures", "--data", "../nowhere"),
         r"\.\./nowhere: dataset\.root must be a folder, but there is none; give the folder",
-    ),
-}
-
-IN_PROCESSES: dict[str, tuple[tuple[str, ...], str]] = {
-    "unknown study": (
-        ("optimize", "--study", "digitz"),
-        r"there is no study 'digitz': built-in are .*; did you mean digits\?",
     ),
     "range upside down": (
         ("check", "../upside-down.toml"),
@@ -177,6 +166,17 @@ IN_PROCESSES: dict[str, tuple[tuple[str, ...], str]] = {
     "study that has not begun": (
         ("status", "--study", "digits"),
         r"sqlite:///storage/digits\.db has no study digits; begin it with: betanas optimize --stu",
+    ),
+    "empty class folder": (
+        ("optimize", "--study", "pictures", "--data", "../empty-class"),
+        r"empty-class/train/dog: a class folder must hold pictures .*but holds none; add",
+    ),
+}
+
+IN_PROCESSES: dict[str, tuple[tuple[str, ...], str]] = {
+    "unknown study": (
+        ("optimize", "--study", "digitz"),
+        r"there is no study 'digitz': built-in are .*; did you mean digits\?",
     ),
     "database that cannot be reached": (
         (
@@ -187,10 +187,6 @@ IN_PROCESSES: dict[str, tuple[tuple[str, ...], str]] = {
             "postgresql+psycopg://me:secret@127.0.0.1:1/x",
         ),
         r"storage postgresql\+psycopg://me:\*\*\*@127\.0\.0\.1:1/x cannot be opened: connection",
-    ),
-    "empty class folder": (
-        ("optimize", "--study", "pictures", "--data", "../empty-class"),
-        r"empty-class/train/dog: a class folder must hold pictures .*but holds none; add",
     ),
     "unreadable picture": (
         ("optimize", "--study", "pictures", "--data", "../unreadable", "--device", "cpu"),

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from calls import invoke_json, run, run_json
+from calls import invoke, invoke_json, run_json
 
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
@@ -41,8 +41,8 @@ def test_describe_parameters() -> None:
     assert given == published
 
 
-def test_describe_for_people(tmp_path: Path) -> None:
-    ended = run(tmp_path, *PUBLISHED, "--published")
+def test_describe_for_people() -> None:
+    ended = invoke(*PUBLISHED, "--published")
     assert (ended.code, ended.err) == (0, "")
     lines = [line.split() for line in ended.out.splitlines()]
     assert ["MBC", "448", "448", "2.19", "1", "19.63", "7", "7"] in lines

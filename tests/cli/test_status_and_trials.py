@@ -90,7 +90,9 @@ def test_trials_as_csv(begun: Path) -> None:
 
 
 def test_trials_for_people(begun: Path) -> None:
-    ended = run(begun, "trials", "--study", "mine.toml")
+    ended = invoke(
+        "trials", "--study", f"{begun}/mine.toml", "--storage", f"sqlite:///{begun}/storage/mine.db"
+    )
     lines = [line.split() for line in ended.out.splitlines()]
     assert lines[0][:4] == ["trial", "state", "phase", "accuracy"]
     assert lines[1][:5] == ["0", "complete", "sobol", "50.00", "%"]

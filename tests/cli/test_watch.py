@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from command import run
+from command import ask
 from generated import generate_database, generated_records, settings_of
 from rich.console import Console
 
@@ -62,6 +62,6 @@ def test_the_curve_rises_to_its_newest_value() -> None:
 def test_watching_a_finished_study_ends(tmp_path: Path) -> None:
     (tmp_path / "storage").mkdir()
     generate_database(tmp_path / "storage" / "betanet2.db", 8)
-    out, err = run(tmp_path, "status", "--study", "betanet2", "--watch", "--set", "search.trials=1")
+    out, err = ask(tmp_path, "status", "--study", "betanet2", "--watch", "--set", "search.trials=1")
     assert len([text for text in err.splitlines() if text.startswith("trial")]) == 8
     assert "feasible" in out

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from command import run, run_json
+from command import ask, ask_json, run
 
 pytestmark = pytest.mark.slow
 
@@ -28,15 +28,15 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_an_old_study_is_read_and_goes_on(old: Path) -> None:
     told = json.loads((old / "told.json").read_text())
-    rows = run_json(old, "trials", "--study", "tiny.toml")
+    rows = ask_json(old, "trials", "--study", "tiny.toml")
     assert [{k: row[k] for k in SAME} for row in rows] == [{k: t[k] for k in SAME} for t in told]
-    status = run_json(old, "status", "--study", "tiny.toml")
+    status = ask_json(old, "status", "--study", "tiny.toml")
     assert status["feasible"] == status["target"] == 7
-    best = run_json(old, "best", "--study", "tiny.toml")
+    best = ask_json(old, "best", "--study", "tiny.toml")
     assert best["observed"]["value"] == max(t["value"] for t in told if t["value"] is not None)
     assert best["recommended"] is not None
     run(old, "optimize", "--study", "tiny.toml", "--device", "cpu", "--trials", "1")
-    more = run_json(old, "trials", "--study", "tiny.toml")
+    more = ask_json(old, "trials", "--study", "tiny.toml")
     assert len(more) == len(rows) + 1
     assert more[-1]["state"] == "complete"
     assert more[-1]["phase"] == "gp", "it has learnt from the trials of the old version"
@@ -46,7 +46,7 @@ def test_an_old_study_is_read_and_goes_on(old: Path) -> None:
 
 def test_an_old_study_goes_on_with_its_own_number_of_ranks(old: Path) -> None:
     two = ("--device", "cpu", "--nproc-per-node", "2", "--trials", "1")
-    _, err = run(old, "optimize", "--study", "tiny.toml", *two, code=2)
+    _, err = ask(old, "optimize", "--study", "tiny.toml", *two, code=2)
     assert "trains with 1 rank on cpu, and 2 ranks on cpu would change" in err
     assert "--device cpu --nproc-per-node 1" in err
 
@@ -63,7 +63,7 @@ def test_a_newer_study_is_refused_with_the_cure(old: Path, command: str) -> None
             (json.dumps(newer),),
         )
     database.close()
-    _, err = run(old, command, "--study", "tiny.toml", code=2)
+    _, err = ask(old, command, "--study", "tiny.toml", code=2)
     assert "written by a newer BetaNAS (schema 99" in err
     assert "upgrade: pip install --upgrade betanas" in err
     assert "Traceback" not in err

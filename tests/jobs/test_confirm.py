@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from command import descendants, is_alive, run, run_json, start, wait_for, write_study
+from command import ask_json, descendants, is_alive, run, run_json, start, wait_for, write_study
 from faults import (
     DEVICES,
     AcknowledgedLog,
@@ -73,7 +73,7 @@ def test_killed_and_started_again_it_trains_each_repetition_once(finished: Path)
 
     out, _ = run(finished, *command)  # there is nothing left to train
     assert "beats the largest feasible model" in out
-    status = run_json(finished, "status", *CHEAP)
+    status = ask_json(finished, "status", *CHEAP)
     assert status["best"]["number"] == best[0].number
     assert (status["feasible"], status["target"], status["replicates"]) == (7, 7, 6)
     run(finished, "optimize", *CHEAP)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import run, run_json
+from command import ask, run_json
 from exportable import NAMES, NETWORKS, trained_of, write_model
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -52,6 +52,7 @@ def folder_data(root: Path) -> DatasetConfig:
     ("network", "form"),
     [("betanet2", "onnx"), ("betamix-pooled", "torch-export")],
 )
+@pytest.mark.slow
 def test_an_exported_model_is_right_exactly_as_often(
     network: str, form: str, pictures: Path, tmp_path: Path
 ) -> None:
@@ -116,6 +117,7 @@ def test_what_cannot_be_judged_is_refused(pictures: Path, tmp_path: Path) -> Non
         evaluate(path, folder_data(tmp_path / "only"), tmp_path, "cpu")
 
 
+@pytest.mark.slow
 def test_a_published_data_set_by_name_on_the_command_line(tmp_path: Path) -> None:
     network = ReferenceModel("mobilenet_v3_small", 16, 10)
     found = trained_of(network)
@@ -130,5 +132,5 @@ def test_a_published_data_set_by_name_on_the_command_line(tmp_path: Path) -> Non
 
 
 def test_images_must_be_named(tmp_path: Path) -> None:
-    _, err = run(tmp_path, "evaluate", "--checkpoint", "model.pt", code=2)
+    _, err = ask(tmp_path, "evaluate", "--checkpoint", "model.pt", code=2)
     assert "either --data FOLDER or --dataset NAME" in err

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from command import run, run_json
+from command import ask, run, run_json
 from exportable import (
     MEAN,
     NAMES,
@@ -99,6 +100,23 @@ def run_safetensors(
 
 def run_source(exported: Exported, trained: TrainedModel, batches: list[Tensor]) -> list[Tensor]:
     source, _weights = exported.files
+    imported = re.findall(r"(?m)^\s*(?:import|from) (\w+)", Path(source).read_text())
+    assert not {"betanas", "torchvision", "timm"} & set(imported)
+    assert "torch" in imported
+    if trained.network == NETWORKS["betanet2"]:
+        return run_source_alone(exported, trained, batches)
+    found = runpy.run_path(source, run_name="exported")
+    told = tuple(found[name] for name in ("CLASSES", "MEAN", "STD", "RESOLUTION"))
+    assert told == (NAMES, MEAN, STD, trained.network.resolution)
+    network = found["load"]()
+    return [network(batch).detach() for batch in batches]
+
+
+def run_source_alone(
+    exported: Exported, trained: TrainedModel, batches: list[Tensor]
+) -> list[Tensor]:
+    """In a process that sees nothing of this project."""
+    source, _weights = exported.files
     folder = Path(source).parent
     torch.save(batches, folder / "images.tensors")
     code = (
@@ -147,10 +165,15 @@ FILES = {
 }
 
 
+def _is_slow(name: str, form: str) -> bool:
+    """Tracing a graph takes seconds: the quick tests do so with networks that have most in them."""
+    return form in {"onnx", "torch-export"} and name not in {"betanet2", "betamix-residual"}
+
+
 @pytest.mark.parametrize(
     ("name", "form"),
     [
-        (name, form)
+        pytest.param(name, form, marks=[pytest.mark.slow] * _is_slow(name, form))
         for name in NETWORKS
         for form in (("onnx", "python") if name.startswith(("betamix", "mbconv")) else FORMATS)
         if name in OWN or FORMATS[form].takes_references
@@ -275,7 +298,7 @@ def test_a_missing_package_is_one_line_with_its_cure(
 
 def test_a_wrong_call_is_one_line(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     path = str(checkpoints["betanet2"])
-    out, err = run(tmp_path, "export", "--checkpoint", path, "--format", "tflite", code=2)
+    out, err = ask(tmp_path, "export", "--checkpoint", path, "--format", "tflite", code=2)
     assert out == ""
     assert err.splitlines()[1:] == [
         "error: --format must be one of onnx, torch-export, safetensors, python, but got 'tflite'"

@@ -5,7 +5,17 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from command import descendants, is_alive, run, run_json, start, wait_for, write_study
+from command import (
+    ask,
+    ask_json,
+    descendants,
+    is_alive,
+    run,
+    run_json,
+    start,
+    wait_for,
+    write_study,
+)
 from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, start_fresh_process, work
 from faults import write_definition as write_cheap
 
@@ -239,11 +249,11 @@ def test_killed_and_started_again_it_trains_each_network_once(tmp_path: Path) ->
     last = told["finals"]["rounds"][-1]["trainings"]
     assert told["finals"]["winner"]["value"] == max(t["value"] for t in last)
 
-    best = run_json(tmp_path, "best", *study)
+    best = ask_json(tmp_path, "best", *study)
     assert best["finals"] == told["finals"]
     run(tmp_path, *command)  # there is nothing left to train
     assert len(finals.stored.records()) == len(after)
-    assert run(tmp_path, "status", *study)[0].count("for 24 steps of training: ") == 1
+    assert ask(tmp_path, "status", *study)[0].count("for 24 steps of training: ") == 1
     found = plan_training(
         f"{tmp_path}/tiny.toml:final",
         TrainOptions(storage=f"sqlite:///{tmp_path}/storage/tiny.db"),
@@ -264,7 +274,7 @@ def test_workers_of_one_command_hold_the_finals_together(tmp_path: Path) -> None
     write_study(tmp_path)
     two = ("--study", "tiny.toml", "--device", "cpu", "--workers", "2")
     _, err = run(tmp_path, "optimize", *two, "--finals", "8steps")
-    told = run_json(tmp_path, "status", "--study", "tiny.toml")
+    told = ask_json(tmp_path, "status", "--study", "tiny.toml")
     assert told["finals"]["done"]
     trainings = sum(r["networks"] for r in told["finals"]["rounds"])
     assert sum(line.startswith("final ") for line in err.splitlines()) == trainings

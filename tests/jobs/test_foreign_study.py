@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command import run, run_json
+from command import ask, ask_json
 from faults import STUDY, begun, work, write_definition
 from optuna.trial import TrialState, create_trial
 
@@ -16,13 +16,18 @@ SEARCH = STUDY.replace("sobol_trials = 1000", "sobol_trials = 6").replace(
 )
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> tuple[StudyDefinition, str]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("foreign")
+
+
+@pytest.fixture(scope="module")
+def study(folder: Path) -> tuple[StudyDefinition, str]:
     """A study with twelve trials of ours, the last ones after foreign ones of every state."""
-    definition = write_definition(tmp_path, SEARCH)
-    (tmp_path / "storage").mkdir()
-    url = f"sqlite:///{tmp_path}/storage/cheap.db"
-    work(definition, url, tmp_path / "log", 0.0, 8)
+    definition = write_definition(folder, SEARCH)
+    (folder / "storage").mkdir()
+    url = f"sqlite:///{folder}/storage/cheap.db"
+    work(definition, url, folder / "log", 0.0, 8)
     theirs = begun(definition, url).study
     example = next(t for t in theirs.trials if t.state == TrialState.COMPLETE)
     theirs.ask()
@@ -33,7 +38,7 @@ def study(tmp_path: Path) -> tuple[StudyDefinition, str]:
         create_trial(value=0.002, params=example.params, distributions=example.distributions)
     )
     theirs.enqueue_trial(example.params)
-    work(definition, url, tmp_path / "log", 0.0, 4)
+    work(definition, url, folder / "log", 0.0, 4)
     return definition, url
 
 
@@ -46,14 +51,12 @@ def test_a_search_goes_on_and_leaves_theirs_alone(study: tuple[StudyDefinition, 
     assert {r.phase for r in records[14:]} == {"gp"}
 
 
-def test_every_command_reads_it(study: tuple[StudyDefinition, str], tmp_path: Path) -> None:
-    status = run_json(tmp_path, "status", "--study", "cheap.toml")
+def test_every_command_reads_it(study: tuple[StudyDefinition, str], folder: Path) -> None:
+    status = ask_json(folder, "status", "--study", "cheap.toml")
     assert status["trials"]["waiting"] == status["trials"]["running"] == 1
-    assert len(run_json(tmp_path, "trials", "--study", "cheap.toml")) == 18
-    best = run_json(tmp_path, "best", "--study", "cheap.toml")
+    assert len(ask_json(folder, "trials", "--study", "cheap.toml")) == 18
+    best = ask_json(folder, "best", "--study", "cheap.toml")
     assert best["recommended"]["parameters"].keys() == study[0].ranges.keys()
-    run_json(tmp_path, "cluster", "--study", "cheap.toml", "--clusters", "2")
-    run(tmp_path, "report", "--study", "cheap.toml", "--output", "report")
-    assert (tmp_path / "report" / "index.html").exists() or list(
-        (tmp_path / "report").glob("*.html")
-    )
+    ask_json(folder, "cluster", "--study", "cheap.toml", "--clusters", "2")
+    ask(folder, "report", "--study", "cheap.toml", "--output", "report")
+    assert list((folder / "report").glob("*.html"))

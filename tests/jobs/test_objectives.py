@@ -2,22 +2,16 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from command import ask
 from faults import AcknowledgedLog, start_process
-from own_plugins import Empty, Mortal, Pyramid, Timed
-from typer.testing import CliRunner
 
-from betanas import objectives
 from betanas.analysis.front import Front
 from betanas.analysis.status import result_json, summarize, told_result
-from betanas.architecture import families
-from betanas.architecture.families import register_family
-from betanas.cli import commands
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, StorageError
 from betanas.jobs.confirm import Wanted, confirm
@@ -27,9 +21,10 @@ from betanas.jobs.load import load_study
 from betanas.jobs.model_names import find_model
 from betanas.jobs.optimize import optimize
 from betanas.jobs.report import analyse, write_report
-from betanas.objectives import register_objective
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_definition
+
+pytestmark = pytest.mark.usefixtures("plugins")
 
 STUDY = """
 family = "pyramid"
@@ -56,20 +51,6 @@ sobol_trials = 8
 min_feasible = 4
 trials = 14
 """
-
-
-@pytest.fixture(autouse=True)
-def plugins() -> Iterator[None]:
-    """Registered, and forgotten again."""
-    registries = (families._REGISTRY, objectives._REGISTRY)
-    before = [dict(registry.known) for registry in registries]
-    register_family(Pyramid)
-    for name, own in (("timed", Timed), ("mortal", Mortal), ("empty", Empty)):
-        register_objective(name, own)
-    yield
-    for registry, known in zip(registries, before, strict=True):
-        registry.known.clear()
-        registry.known.update(known)
 
 
 def study(folder: Path, text: str = STUDY) -> tuple[StudyDefinition, str]:
@@ -169,9 +150,7 @@ def test_a_front_is_shown_confirmed_reported_and_trained(tmp_path: Path) -> None
     numbers = [r.number for r in front.trials]
 
     def called(command: str, *more: str) -> str:
-        ended = CliRunner().invoke(commands(), [command, "--study", name, "--storage", url, *more])
-        assert ended.exit_code == 0, ended.output
-        return ended.stdout
+        return ask(tmp_path, command, "--study", name, "--storage", url, *more)[0]
 
     assert f"trials {', '.join(map(str, numbers))}" in called("status")
     assert "latency (ms)" in called("best")

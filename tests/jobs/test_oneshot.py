@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command import descendants, is_alive, run, run_json, start, wait_for
+from command import ask_json, descendants, is_alive, run, start, wait_for
 
 from betanas.errors import StudyFileError
 from betanas.files import read_json
@@ -49,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_chosen_network_is_a_trial_like_any_other(finished: Path) -> None:
-    (row,) = run_json(finished, "trials", "--study", "tiny.toml")
+    (row,) = ask_json(finished, "trials", "--study", "tiny.toml")
     assert (row["state"], row["phase"]) == ("complete", "one-shot")
     supernet = row["audit"]["supernet"]
     assert list(supernet["choices"]) == ["s1b1", "s1b2"]
@@ -58,18 +58,18 @@ def test_the_chosen_network_is_a_trial_like_any_other(finished: Path) -> None:
     assert set(supernet["history"][-1]["gates"]["s1b2"]) == {"kernel", "expansion", "presence"}
     assert row["audit"]["latency"]["p50_ms"] > 0
     assert row["audit"]["steps"] == 4
-    best = run_json(finished, "best", "--study", "tiny.toml")
+    best = ask_json(finished, "best", "--study", "tiny.toml")
     assert best["observed"]["number"] == 0
-    described = run_json(finished, "describe", "--study", "tiny.toml", "--best")
+    described = ask_json(finished, "describe", "--study", "tiny.toml", "--best")
     assert described["fingerprint"] == row["fingerprint"]
-    report = run_json(finished, "report", "--study", "tiny.toml", "--output", "report")
+    report = ask_json(finished, "report", "--study", "tiny.toml", "--output", "report")
     assert report["files"]
 
 
 def test_kill_9_in_mid_supernet_changes_nothing(
     finished: Path, server: TrainerServer, tmp_path: Path
 ) -> None:
-    (row,) = run_json(finished, "trials", "--study", "tiny.toml")
+    (row,) = ask_json(finished, "trials", "--study", "tiny.toml")
     recorded = {k: v for k, v in row["audit"]["supernet"].items() if k != "seconds"}
     task = TrialTask.from_json(read_json(finished / SUPERNET / "task.json") or {})
     undisturbed = server.run(replace(task, folder=str(tmp_path / "undisturbed")))

@@ -9,7 +9,17 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from command import TINY, descendants, is_alive, run, run_json, start, wait_for, write_study
+from command import (
+    TINY,
+    ask,
+    ask_json,
+    descendants,
+    is_alive,
+    run,
+    start,
+    wait_for,
+    write_study,
+)
 from faults import AcknowledgedLog, fail_at, start_process
 
 from betanas.database.stored import StoredStudy
@@ -25,7 +35,7 @@ FIELDS = {
 
 
 def trials(folder: Path, study: str = "tiny.toml") -> list[dict]:
-    return run_json(folder, "trials", "--study", study)
+    return ask_json(folder, "trials", "--study", study)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_runs_to_its_target(finished: Path) -> None:
-    status = run_json(finished, "status", "--study", "tiny.toml")
+    status = ask_json(finished, "status", "--study", "tiny.toml")
     assert status["study"] == "tiny"
     assert status["feasible"] == status["trials"]["complete"] == status["target"] == 7
     assert status["trials"]["running"] == status["trials"]["waiting"] == 0
@@ -77,11 +87,11 @@ def test_a_finished_study_stays_as_it_is(finished: Path) -> None:
 
 
 def test_the_best_kernels_are_shown_and_described(finished: Path) -> None:
-    best = run_json(finished, "best", "--study", "tiny.toml")
+    best = ask_json(finished, "best", "--study", "tiny.toml")
     assert best["recommended"]["predicted_std"] >= 0
     assert set(best["recommended"]["parameters"]) == set(best["observed"]["parameters"])
     number = best["observed"]["number"]
-    described = run_json(finished, "describe", "--study", "tiny.toml", "--best")
+    described = ask_json(finished, "describe", "--study", "tiny.toml", "--best")
     row = trials(finished)[number]
     assert described["fingerprint"] == row["fingerprint"]
     assert described["num_params"] == row["num_params"]
@@ -132,7 +142,7 @@ def test_interrupting_gives_the_trial_back(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     wait_for(lambda: not any(map(is_alive, below)), seconds=10)
-    assert run_json(tmp_path, "status", "--study", "tiny.toml")["trials"]["running"] == 1
+    assert ask_json(tmp_path, "status", "--study", "tiny.toml")["trials"]["running"] == 1
 
 
 def test_a_trial_whose_rank_is_killed_three_times_fails_and_the_search_goes_on(
@@ -162,7 +172,7 @@ def test_a_trial_whose_rank_is_killed_three_times_fails_and_the_search_goes_on(
     failed = [row for row in rows if row["state"] == "fail"]
     assert [row["reason"] for row in failed] == ["killed"]
     assert "3 times" in failed[0]["audit"]["message"]
-    assert run_json(tmp_path, "status", "--study", "tiny.toml")["failed"] == {"killed": 1}
+    assert ask_json(tmp_path, "status", "--study", "tiny.toml")["failed"] == {"killed": 1}
 
 
 def test_diverging_trainings_end_a_hopeless_search(tmp_path: Path) -> None:
@@ -177,7 +187,7 @@ def test_diverging_trainings_end_a_hopeless_search(tmp_path: Path) -> None:
 
 def test_another_meaning_is_refused_by_name(finished: Path) -> None:
     before = trials(finished)
-    _, err = run(
+    _, err = ask(
         finished, "optimize", "--study", "tiny.toml", "--set", "recipe.batch_size=16", code=2
     )
     assert "recipe.batch_size (32 -> 16)" in err
@@ -187,7 +197,7 @@ def test_another_meaning_is_refused_by_name(finished: Path) -> None:
 def test_another_number_of_ranks_is_refused_with_the_cure(finished: Path) -> None:
     before = trials(finished)
     two = ("--device", "cpu", "--nproc-per-node", "2", "--trials", "1")
-    _, err = run(finished, "optimize", "--study", "tiny.toml", *two, code=2)
+    _, err = ask(finished, "optimize", "--study", "tiny.toml", *two, code=2)
     assert "go on with --device cpu --nproc-per-node 1" in err
     assert trials(finished) == before
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command import run_json
+from command import ask_json
 from generated import generated_records, settings_of, write_database
 
 from betanas.architecture.complexity import step_bytes
@@ -57,9 +57,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_four_commands_give_one_recommendation(
     folder: Path, study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    best = run_json(folder, "best", "--study", study)["recommended"]
-    assert run_json(folder, "cluster", "--study", study)["recommended"] == best
-    run_json(folder, "report", "--study", study, "--output", f"report_{study}")
+    best = ask_json(folder, "best", "--study", study)["recommended"]
+    assert ask_json(folder, "cluster", "--study", study)["recommended"] == best
+    ask_json(folder, "report", "--study", study, "--output", f"report_{study}")
     report = json.loads((folder / f"report_{study}" / "report.json").read_text())
     assert report["recommended"] == best
     assert report["model_quality"]["spearman"] == best["rank_correlation"]
@@ -84,6 +84,6 @@ def test_what_ran_out_of_memory_is_recommended_by_none(folder: Path) -> None:
     problem = study_problem(opened.definition, opened.stored.settings)
     failed = opened.records()[-1]
     assert failed.reason == Failure.OUT_OF_MEMORY
-    best = run_json(folder, "best", "--study", "betanet2")["recommended"]
+    best = ask_json(folder, "best", "--study", "betanet2")["recommended"]
     needed = bytes_of_a_step(problem, best["parameters"])
     assert needed < bytes_of_a_step(problem, failed.parameters)

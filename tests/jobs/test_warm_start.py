@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from command import TINY, run
+from command import TINY, ask, run
 from faults import DEVICES
 from generated import generated_records, write_database
 
@@ -234,7 +234,7 @@ def test_the_command_begins_from_a_study_and_keeps_to_it(here: Path) -> None:
     stored = StoredStudy.load(URL, "new")
     assert [(r.phase, r.state) for r in stored.records()] == [(Phase.START, "complete")]
     assert stored.settings.warm_start["study"] == "old"
-    out, err = run(here, *new, "--warm-start", "demo", "--trials", "1", code=2)
+    out, err = ask(here, *new, "--warm-start", "demo", "--trials", "1", code=2)
     assert not out
     told = err.strip().splitlines()[-1]
     assert told.startswith("error: search.warm_start = demo: study new has begun from old, which")

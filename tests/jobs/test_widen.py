@@ -1,20 +1,15 @@
 """A study with wider ranges that begins with another one's trials."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command import TINY, run, run_json
+from command import TINY, ask, ask_json, run
 from faults import DEVICES, AcknowledgedLog, fail_at, start_process
 from generated import generated_records, write_database
-from own_plugins import Pyramid, Size
 from sqlalchemy.engine.default import DefaultDialect
 
-from betanas import objectives
-from betanas.architecture import families
-from betanas.architecture.families import register_family
 from betanas.data import describe_dataset
 from betanas.database.copying import COPIED_FROM, UNFINISHED
 from betanas.database.settings import new_settings
@@ -22,7 +17,6 @@ from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, StorageError
 from betanas.jobs.optimize import optimize
 from betanas.jobs.widen import _file, begin_wider
-from betanas.objectives import register_objective
 from betanas.search.plan import study_problem
 from betanas.search.sampler import FALLBACK
 from betanas.study.definition import StudyDefinition
@@ -238,19 +232,6 @@ def test_a_searched_recipe_value_is_widened_too(nowhere: Path) -> None:
     assert stored.study.trials[0].distributions["recipe.learning_rate"].high == 0.1
 
 
-@pytest.fixture
-def plugins() -> Iterator[None]:
-    """Both registered, and forgotten again."""
-    registries = (families._REGISTRY, objectives._REGISTRY)
-    before = [dict(registry.known) for registry in registries]
-    register_family(Pyramid)
-    register_objective("size", Size)
-    yield
-    for registry, known in zip(registries, before, strict=True):
-        registry.known.clear()
-        registry.known.update(known)
-
-
 SMALL_IS_GOOD = """
 family = "pyramid"
 resolution = 16
@@ -275,7 +256,8 @@ trials = 26
 
 
 @pytest.mark.slow
-def test_a_wider_search_finds_what_lay_beyond(nowhere: Path, plugins: None) -> None:
+@pytest.mark.usefixtures("plugins")
+def test_a_wider_search_finds_what_lay_beyond(nowhere: Path) -> None:
     (nowhere / "size.toml").write_text(SMALL_IS_GOOD)
     narrow, log = load_definition("size.toml"), AcknowledgedLog(nowhere / "log")
     optimize(narrow, "sqlite:///storage/size.db", "cpu", 1, None, log)
@@ -294,18 +276,18 @@ def test_a_wider_search_finds_what_lay_beyond(nowhere: Path, plugins: None) -> N
 
 @pytest.mark.slow
 def test_the_command_begins_the_wider_study_and_goes_on(here: Path) -> None:
-    told = run_json(here, "status", "--study", "tiny.toml")
+    told = ask_json(here, "status", "--study", "tiny.toml")
     assert [a["wider"] for a in told["range_advice"]] == [[1, 4]]
-    best = run_json(here, "best", "--study", "tiny.toml")
+    best = ask_json(here, "best", "--study", "tiny.toml")
     assert best["range_advice"] == told["range_advice"]
-    out, _ = run(here, "status", "--study", "tiny.toml")
+    out, _ = ask(here, "status", "--study", "tiny.toml")
     assert "to go on with wider ranges: betanas optimize --study tiny.toml --widen" in out
     wide = ("optimize", "--study", "tiny.toml", "--widen", "--trials", "1", "--device", "cpu")
     _, err = run(here, *wide, "--nproc-per-node", "1")
     assert "tiny-wide.toml has the wider ranges: from now on, --study" in err
-    status = run_json(here, "status", "--study", "tiny-wide.toml")
+    status = ask_json(here, "status", "--study", "tiny-wide.toml")
     assert status["study"] == "tiny-wide"
     assert status["feasible"] == COMPLETE + 1
     assert status["target"] == COMPLETE + 7
-    _, err = run(here, "optimize", "--study", "tiny-wide.toml", "--widen", code=2)
+    _, err = ask(here, "optimize", "--study", "tiny-wide.toml", "--widen", code=2)
     assert "error: --widen: the best of 21 complete trials of study tiny-wide press" in err

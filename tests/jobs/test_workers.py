@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import TINY, descendants, is_alive, run, run_json, start, wait_for, write_study
+from command import TINY, ask_json, descendants, is_alive, run, start, wait_for, write_study
 from faults import PostgresServer, find_postgres
 
 from betanas.cores import available_cores
@@ -53,11 +53,11 @@ def test_two_workers_share_a_study_and_meet_its_target_exactly(
         url = request.getfixturevalue("postgres").url
     write_study(tmp_path)
     out, err = run(tmp_path, *TWO, "--storage", url, "--json")
-    assert json.loads(out) == run_json(tmp_path, "status", "--study", "tiny.toml", "--storage", url)
+    assert json.loads(out) == ask_json(tmp_path, "status", "--study", "tiny.toml", "--storage", url)
     assert err.count("study tiny begins: 0 of 7 trials") == 1
     assert "2 workers with" in err
     assert err.count("images: decoded") == 1
-    rows = run_json(tmp_path, "trials", "--study", "tiny.toml", "--storage", url)
+    rows = ask_json(tmp_path, "trials", "--study", "tiny.toml", "--storage", url)
     assert [row["number"] for row in rows] == list(range(len(rows)))
     complete = [row for row in rows if row["state"] == "complete"]
     assert len(complete) == 7, "nobody began a trial that was not wanted"
@@ -69,7 +69,7 @@ def test_two_workers_share_a_study_and_meet_its_target_exactly(
     assert [row["phase"] for row in rows].index("gp") >= 6
 
     _, err = run(tmp_path, *TWO, "--storage", url, "--trials", "3")
-    assert len(run_json(tmp_path, "trials", "--study", "tiny.toml", "--storage", url)) == (
+    assert len(ask_json(tmp_path, "trials", "--study", "tiny.toml", "--storage", url)) == (
         len(rows) + 3
     )
 
@@ -85,7 +85,7 @@ def test_workers_end_with_their_controller(strike: signal.Signals, tmp_path: Pat
     _, err = process.communicate(timeout=60)
     wait_for(lambda: not any(map(is_alive, below)), seconds=10)
     assert "Traceback" not in err
-    assert run_json(tmp_path, "status", "--study", "tiny.toml")["trials"]["running"] == 2
+    assert ask_json(tmp_path, "status", "--study", "tiny.toml")["trials"]["running"] == 2
     if strike is signal.SIGKILL:
         return
     assert process.returncode == 130
@@ -106,7 +106,7 @@ def test_a_killed_worker_is_replaced_and_loses_nothing(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert err.count("worker 1 was ended by SIGKILL; another one takes its place") == 1
-    status = run_json(tmp_path, "status", "--study", "tiny.toml", "--set", "search.trials=4")
+    status = ask_json(tmp_path, "status", "--study", "tiny.toml", "--set", "search.trials=4")
     assert (status["feasible"], status["trials"]["running"], status["failed"]) == (4, 0, {})
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from command import (
     TINY,
+    ask,
+    ask_json,
     descendants,
     free_endpoint,
     is_alive,
-    run,
-    run_json,
     start,
     wait_for,
     write_study,
@@ -88,9 +88,9 @@ def test_two_nodes_reach_the_target(nodes: tuple[Path, Path]) -> None:
     first = start_node(nodes[0], endpoint, 0)
     ends(first)
     assert "7 trainings" in ends(second)
-    status = run_json(nodes[0], "status", "--study", "tiny.toml")
+    status = ask_json(nodes[0], "status", "--study", "tiny.toml")
     assert status["feasible"] == status["target"] == 7
-    for row in run_json(nodes[0], "trials", "--study", "tiny.toml"):
+    for row in ask_json(nodes[0], "trials", "--study", "tiny.toml"):
         if row["state"] == "complete":
             assert row["audit"]["ranks"] == 2
             assert row["audit"]["images"] == 4 * 2 * 32
@@ -113,7 +113,7 @@ def test_a_node_that_is_killed_comes_back_and_the_study_goes_on(nodes: tuple[Pat
     told = ends(first)
     ends(back)
     assert "node_lost, node 1 went away; it is tried again" in told
-    rows = run_json(nodes[0], "trials", "--study", "tiny.toml")
+    rows = ask_json(nodes[0], "trials", "--study", "tiny.toml")
     assert len(rows) == 4
     assert {row["state"] for row in rows} <= {"complete", "pruned"}
     assert any(row["audit"].get("ranks") == 2 for row in rows)
@@ -131,7 +131,7 @@ def test_the_first_node_may_be_killed_too(nodes: tuple[Path, Path]) -> None:
     first.communicate()
     ends(start_node(nodes[0], endpoint, 0, "--trials", "3"))
     assert "node 0 went away" in ends(second)
-    rows = run_json(nodes[0], "trials", "--study", "tiny.toml")
+    rows = ask_json(nodes[0], "trials", "--study", "tiny.toml")
     assert {row["state"] for row in rows} <= {"complete", "pruned"}
 
 
@@ -148,7 +148,7 @@ def test_a_node_that_is_frozen_is_waited_for(nodes: tuple[Path, Path]) -> None:
     second.send_signal(signal.SIGCONT)
     ends(first)
     ends(second)
-    rows = run_json(nodes[0], "trials", "--study", "tiny.toml")
+    rows = ask_json(nodes[0], "trials", "--study", "tiny.toml")
     assert {row["state"] for row in rows} <= {"complete", "pruned"}
 
 
@@ -267,7 +267,8 @@ def test_a_port_that_is_taken(nodes: tuple[Path, Path], taken: int) -> None:
     endpoint = free_endpoint()
     port = int(endpoint.rpartition(":")[2]) + taken
     with socket.create_server(("127.0.0.1", port)):
-        told = ends(start_node(nodes[0], endpoint, 0), 2)
+        where = ("--nnodes", "2", "--rdzv-endpoint", endpoint, "--node-rank", "0")
+        _, told = ask(nodes[0], *OPTIMIZE, *where, code=2)
     assert f"cannot listen on 127.0.0.1 port {port} (Address already in use" in told
 
 
@@ -277,11 +278,11 @@ def test_several_nodes_need_a_token(
 ) -> None:
     write_study(tmp_path)
     monkeypatch.setenv("BETANAS_TOKEN", token)
-    told = ends(start_node(tmp_path, "h:29400", 0), 2)
+    where = ("--nnodes", "2", "--rdzv-endpoint", "h:29400", "--node-rank", "0")
+    _, told = ask(tmp_path, *OPTIMIZE, *where, code=2)
     assert "--nnodes 2 needs the environment variable BETANAS_TOKEN" in told.splitlines()[-1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -297,6 +298,6 @@ def test_several_nodes_need_a_token(
 )
 def test_options_that_contradict_each_other(tmp_path: Path, options: str, told: str) -> None:
     write_study(tmp_path)
-    _, err = run(tmp_path, *OPTIMIZE, *options.split(), code=2)
+    _, err = ask(tmp_path, *OPTIMIZE, *options.split(), code=2)
     assert told in err.splitlines()[-1]
     assert "Traceback" not in err

@@ -33,6 +33,7 @@ def test_every_operator_can_be_built_and_writes_the_side_that_it_is_known_by(
         assert found.shape == (2, written, 4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trains", [True, False])
 def test_what_was_measured_once_is_not_measured_again(trains: bool, tmp_path: Path) -> None:
     mix = find_family("betamix")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState, create_trial
 
 import betanas
@@ -69,7 +70,8 @@ def test_what_is_infeasible_is_pruned_and_says_why(space: ArchitectureSpace) -> 
             assert "num_params" not in trial.user_attrs
             continue
         architecture = space.architecture(trial.params)
-        model = betanas.build_model(architecture)
+        with torch.device("meta"):
+            model = betanas.build_model(architecture)
         weights = sum(p.numel() for p in model.parameters())
         assert trial.user_attrs["num_params"] == weights
         assert feasible == (weights <= 6_000_000)
@@ -200,6 +202,7 @@ def test_after_a_restart_it_goes_on_as_if_nothing_had_happened(
     assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
 
 
+@pytest.mark.slow
 def test_it_learns_and_finds_more_than_chance(space: ArchitectureSpace) -> None:
     study = make(space)
     first = phase_of(study)

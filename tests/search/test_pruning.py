@@ -39,6 +39,7 @@ sobol_trials = 24
 trials = 34
 pruner = "PRUNER"
 """
+CHEAP = STUDY + 'sampler = "random"\n'  # where proposals are of no importance
 
 
 class CurveTrainer(CheapTrainer):
@@ -78,18 +79,26 @@ class PacedTrainer(CheapTrainer):
 
 
 def searched(
-    folder: Path, pruner: str, trainer: type[CheapTrainer] = CurveTrainer
-) -> list[TrialRecord]:
-    definition = write_definition(folder, STUDY.replace("PRUNER", pruner))
+    folder: Path, text: str, pruner: str, trainer: type[CheapTrainer] = CurveTrainer
+) -> tuple[StudyDefinition, StoredStudy]:
+    definition = write_definition(folder, text.replace("PRUNER", pruner))
     stored = begun(definition, f"sqlite:///{folder / 'study.db'}")
     log = AcknowledgedLog(folder / "log")
     Search(definition, stored, DEVICES, folder / "trials", log).run(trainer(0), None)
     assert [round(s) for s in stored.study.trials[-1].intermediate_values]  # for dashboards too
-    return stored.records()
+    return definition, stored
 
 
-def test_hopeless_trials_are_stopped_and_count(tmp_path: Path) -> None:
-    records = searched(tmp_path, "median")
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyDefinition, StoredStudy]:
+    """A study that the median pruner has watched."""
+    return searched(tmp_path_factory.mktemp("halved"), CHEAP, "median")
+
+
+def test_hopeless_trials_are_stopped_and_count(
+    halved: tuple[StudyDefinition, StoredStudy],
+) -> None:
+    records = halved[1].records()
     stopped = [r for r in records if r.reason == STOPPED_EARLY]
     complete = [r for r in records if r.state == "complete"]
     assert stopped
@@ -105,16 +114,16 @@ def test_hopeless_trials_are_stopped_and_count(tmp_path: Path) -> None:
 
 
 def test_nobody_is_stopped_unless_asked(tmp_path: Path) -> None:
-    records = searched(tmp_path, "none")
+    records = searched(tmp_path, CHEAP, "none")[1].records()
     assert sum(r.state == "complete" for r in records) == 34
     assert not any(r.reason == STOPPED_EARLY for r in records)
 
 
-def test_the_search_learns_what_stopped_trials_would_have_come_to(tmp_path: Path) -> None:
-    records = searched(tmp_path, "median")
-    definition = write_definition(tmp_path, STUDY.replace("PRUNER", "median"))
-    stored = begun(definition, f"sqlite:///{tmp_path / 'study.db'}")
-    trials = stored.study.trials
+def test_the_search_learns_what_stopped_trials_would_have_come_to(
+    halved: tuple[StudyDefinition, StoredStudy],
+) -> None:
+    definition, stored = halved
+    records, trials = stored.records(), stored.study.trials
     seen = Situation.of(stored.study, trials[-1], study_problem(definition, stored.settings))
     stopped = [r for r in records if r.reason == STOPPED_EARLY and r.number != trials[-1].number]
     assert len(seen.stopped.values) == len(stopped)
@@ -130,7 +139,7 @@ def test_the_search_learns_what_stopped_trials_would_have_come_to(tmp_path: Path
 def modelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The database of a search with the model."""
     folder = tmp_path_factory.mktemp("modelled")
-    searched(folder, "model", PacedTrainer)
+    searched(folder, STUDY, "model", PacedTrainer)
     return folder / "study.db"
 
 

@@ -62,7 +62,9 @@ def test_feasibility_is_the_architectures() -> None:
     assert rules.identity(one) == rules.identity(one.copy())
 
 
-@pytest.mark.parametrize("strategy", ["botorch", "tpe", "evolution"])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param("botorch", marks=pytest.mark.slow), "tpe", "evolution"]
+)
 def test_the_search_finds_the_learning_rate(
     make_study: Callable[..., optuna.Study], strategy: str
 ) -> None:

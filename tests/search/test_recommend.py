@@ -10,7 +10,7 @@ from small_search import accuracy, is_feasible, make_problem
 from betanas.architecture.complexity import step_bytes
 from betanas.search.plan import StudyProblem
 from betanas.search.quality import ModelQuality, widened, widening
-from betanas.search.recommend import MIN_TRIALS, evenly_ranked, recommend
+from betanas.search.recommend import MIN_TRIALS, Recommendation, evenly_ranked, recommend
 from betanas.trial import Failure, TrialRecord
 
 
@@ -31,20 +31,22 @@ def bytes_of_a_step(problem: StudyProblem, parameters: Mapping[str, float]) -> f
     return float(step_bytes(costs, problem.rules.feasibility.optimizer_slots)[0])
 
 
-def test_recommends_a_better_kernel_than_was_observed() -> None:
+@pytest.fixture(scope="module")
+def found() -> Recommendation:
+    recommended = recommend(make_problem(), records(noise=0.01))
+    assert recommended is not None
+    return recommended
+
+
+def test_recommends_a_better_kernel_than_was_observed(found: Recommendation) -> None:
     problem, observed = make_problem(), records(noise=0.01)
-    found = recommend(problem, observed)
-    assert found is not None
     assert is_feasible(problem, found.parameters)
     assert accuracy(found.parameters) > max(accuracy(dict(r.parameters)) for r in observed)
     assert abs(found.predicted_value - accuracy(found.parameters)) < 4 * found.predicted_std + 0.05
 
 
-def test_quality_tells_a_landscape_from_noise() -> None:
-    problem = make_problem()
-    good = recommend(problem, records(noise=0.01))
-    bad = recommend(problem, records(noise=100.0))
-    assert good is not None
+def test_quality_tells_a_landscape_from_noise(found: Recommendation) -> None:
+    good, bad = found, recommend(make_problem(), records(noise=100.0))
     assert bad is not None
     assert good.quality.spearman is not None
     assert good.quality.spearman > 0.8
@@ -95,13 +97,11 @@ def test_quality_of_known_predictions() -> None:
     assert quality([0.5, 0.6], [0.4, 0.4]).spearman is None
 
 
-def test_is_the_same_again() -> None:
-    problem, observed = make_problem(), records(noise=0.01)
-    first, again = recommend(problem, observed), recommend(problem, observed)
-    assert first is not None
+def test_is_the_same_again(found: Recommendation) -> None:
+    again = recommend(make_problem(), records(noise=0.01))
     assert again is not None
-    assert again.to_json() == first.to_json()
-    np.testing.assert_array_equal(again.quality.predicted, first.quality.predicted)
+    assert again.to_json() == found.to_json()
+    np.testing.assert_array_equal(again.quality.predicted, found.quality.predicted)
 
 
 def test_needs_trials() -> None:
