@@ -92,9 +92,16 @@ def different_trials(definition: StudyDefinition, url: str, folder: Path, points
 
 
 def finish(definition: StudyDefinition, url: str, log: Path) -> None:
-    """One last worker, which finds nothing but what the dead have left."""
+    """One last worker, which finds nothing but what the dead have left.
+
+    Raises:
+        RuntimeError: If it does not end: on a machine that is too busy nothing is measured.
+    """
     running = sum(r.state == "running" for r in StoredStudy.load(url, definition.name).records())
-    start_worker(definition, url, log, more=running + 1).join(120)
+    last = start_worker(definition, url, log, more=running + 1)
+    last.join(600)
+    if last.exitcode != 0:
+        raise RuntimeError(f"the last worker has not ended well: exit code {last.exitcode}")
 
 
 def kills(url: str, folder: Path, number: int) -> Row:

@@ -22,8 +22,6 @@ _DRAWN_AT_ONCE = 4096
 # 4.0 at 2**21 and 3.7 at 2**22.
 _MADE_VALUES_CPU = 2**21
 _MADE_VALUES_GPU = 2**26
-# Of validation images that a CPU keeps resized.
-_KEPT_BYTES = 2**26
 # Images of an evaluation's batch on a GPU, where many at once cost least.
 _EVALUATED_IMAGES_GPU, _EVALUATED_PIXELS_GPU = 1024, 2**22
 NO_LABEL = -1
@@ -169,8 +167,7 @@ class HeldOut:
     """The validation images of one rank; together the ranks hold each exactly once.
 
     On a GPU all batches are of one size, for it chooses its kernels anew for every other one: the
-    last is filled up with images whose label, ``NO_LABEL``, no answer equals. On a CPU, where
-    resizing them takes a fifth of an evaluation, they are kept as they are then, if they are small.
+    last is filled up with images whose label, ``NO_LABEL``, no answer equals.
     """
 
     def __init__(self, images: TrainingImages, task: TrialTask, ranks: Ranks) -> None:
@@ -183,9 +180,6 @@ class HeldOut:
             self._batch = max(self._batch, fitting)
         self._batch = max(1, min(self._batch, len(self._mine)))
         self._transform = EvalTransform(resolution, images.mean, images.std)
-        size = 4 * 3 * resolution**2 * len(self._mine)
-        self._keeps = ranks.device.type == "cpu" and size <= _KEPT_BYTES
-        self._kept: list[tuple[Tensor, Tensor]] = []
 
     def __len__(self) -> int:
         return len(self._mine)
@@ -201,17 +195,7 @@ class HeldOut:
         return self._transform(source), Targets(labels)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields images, float32 ``b x 3 x R x R``, and labels, int64 ``b``, to be read only."""
-        if self._kept:
-            yield from self._kept
-            return
-        made = []
-        for batch in self._batches():
-            made += [batch] if self._keeps else []
-            yield batch
-        self._kept = made
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields images, float32 ``b x 3 x R x R``, and labels, int64 ``b``."""
         for chosen in torch.split(self._mine, self._batch):
             missing = self._batch - len(chosen) if self._device.type == "cuda" else 0
             filled = torch.cat([chosen, chosen[:1].expand(missing)])

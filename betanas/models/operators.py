@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from torchvision.ops.misc import SqueezeExcitation
 
 from betanas.architecture.layers import IMAGE_CHANNELS, Architecture, LayerTable
@@ -166,6 +165,9 @@ def _seconds(operator: Operator, corner: tuple[int, ...], conditions: Conditions
 
 def _timed(once: Callable[[], object], conditions: Conditions) -> float:
     """Least seconds of one call: a disturbance only ever adds some."""
+    # Here, since it brings in what compiles extensions, which may warn that it finds no GPU.
+    from torch.utils.benchmark import Timer  # noqa: PLC0415
+
     # On one thread a CPU's own seconds, which other processes do not disturb.
     own = conditions.device == "cpu" and conditions.threads == 1
     timer = Timer(
