@@ -26,6 +26,7 @@ from betanas.architecture.operators import (
 )
 from betanas.arrays import IntArray
 from betanas.files import read_json, write_json
+from betanas.models.depthwise import fast_gradients
 from betanas.models.latency import device_title
 
 OPERATORS_FILE = "operators.json"  # in the cache folder
@@ -165,6 +166,7 @@ def _forgetting(conditions: Conditions) -> tuple[Callable[[], object], float]:
 
 def _training(module: nn.Module, images: Tensor, conditions: Conditions) -> Callable[[], object]:
     """Forward and backward pass, with the gradient of what is read, as inside a network."""
+    module = fast_gradients(module)
     wanted = [*module.parameters(), *([images] if images.requires_grad else [])]
     precision = torch.autocast(conditions.device, torch.bfloat16, enabled=conditions.bf16)
 
@@ -236,7 +238,8 @@ def main() -> None:
     conditions = Conditions(**request["how"])
     networks = LayerTable.of(*map(Architecture.from_json, request["networks"]))
     file = Path(request["cache"]) / OPERATORS_FILE
-    key = f"{socket.gethostname()}, {device_title(conditions.device)}, {conditions}"
+    device = f"{device_title(conditions.device)}, torch {torch.__version__}"
+    key = f"{socket.gethostname()}, {device}, {conditions}"
     known: Known = (read_json(file) or {}).get(key, {})
     table = measure_operators(networks, conditions, known)
     file.parent.mkdir(parents=True, exist_ok=True)
