@@ -297,9 +297,8 @@ def report(rows: Mapping[str, Any]) -> None:
         print(f"{len(found)} networks: Spearman {rank:.3f}, median error {error:.1%}")
         print(f"measured {taken.min():.2f} to {taken.max():.2f} ms")
     for steps in sorted({r["steps"] for r in rows.get("sweep", ())}):
-        print(
-            f"\n{steps} steps\n\n| weight | seeds | by the table (ms) | measured (ms) | skipped |"
-        )
+        print(f"\n{steps} steps\n")
+        print("| weight | seeds | by the table (ms) | measured (ms) | skipped |")
         print("|---|---|---|---|---|")
         for weight in WEIGHTS:
             own = [r for r in rows["sweep"] if (r["steps"], r["weight"]) == (steps, weight)]

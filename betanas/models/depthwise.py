@@ -70,6 +70,6 @@ class _Float32Gradient(torch.autograd.Function):
         wanted = [*ctx.needs_input_grad[:2], False]
         of_x, of_weight, _ = torch.ops.aten.convolution_backward(
             gradient.float(), x.float(), weight.float(), None,
-            stride, padding, dilation, False, [0, 0], groups, wanted,
+            stride, padding, dilation, False, [0, 0], groups, wanted,  # noqa: FBT003 - it is aten's
         )  # fmt: skip
         return of_x, of_weight, None, None, None, None
