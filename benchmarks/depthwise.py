@@ -1,4 +1,4 @@
-"""Training steps on a CPU with depthwise gradients in float32 (``models/depthwise.py``) and without.
+"""Training steps on a CPU, with depthwise gradients in float32 (``models/depthwise.py``) or not.
 
     taskset -c 1 python benchmarks/depthwise.py             # all networks; a minute of a core
     taskset -c 1 python benchmarks/depthwise.py mbconv-5x5-6 betanet2
@@ -51,7 +51,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def seconds(model: nn.Module, bf16: bool) -> float:  # noqa: FBT001 - of a row of WAYS
+def seconds(model: nn.Module, bf16: bool) -> float:
     """The least of some steps, after a first one."""
     model = model.train().to(memory_format=torch.channels_last)
     images = torch.randn(BATCH, 3, RESOLUTION, RESOLUTION).to(memory_format=torch.channels_last)

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-
 _SIDE = 3  # of kernels, at most, and of images, at least, whose gradients in bf16 are fast
 
 
