@@ -36,6 +36,7 @@ from betanas.architecture.layers import IMAGE_CHANNELS, Architecture, LayerTable
 from betanas.architecture.mbconv import BLOCKS, MBCONV
 from betanas.architecture.operators import OperatorTable
 from betanas.architecture.supernet import SupernetPlan, network_text, plan_supernet
+from betanas.arrays import FloatArray
 from betanas.devices.ranks import Ranks
 from betanas.files import write_whole
 from betanas.images.placement import TrainingImages
@@ -56,7 +57,7 @@ CLASSES, RESOLUTION = 10, 32
 WEIGHTS = (0.0, 0.02, 0.1, 0.5)
 COMPARED = 0.5  # the weight of part ``equal``, study singlepath's
 NETWORKS, RANDOM = 20, 8
-ROUNDS, PASSES = 20, 5
+ROUNDS, PASSES = 40, 5
 SHARE = 4  # a trial of the Gaussian process has so much fewer images than a final training
 RETRAIN_SEED = 1000  # plus the seed
 Choices = dict[str, str]
@@ -170,8 +171,8 @@ def read_rows(output: Path) -> dict[str, Any]:
     return json.loads(output.read_text("utf-8")) if output.exists() else {}
 
 
-def measured_ms(networks: Sequence[Architecture]) -> list[float]:
-    """Latency of each for one image, in milliseconds of the processor."""
+def measured_ms(networks: Sequence[Architecture]) -> FloatArray:
+    """Latency of each for one image, in milliseconds of the processor, ``networks x rounds``."""
     models = [build_model(n).eval().to(memory_format=torch.channels_last) for n in networks]
     image = torch.randn(1, IMAGE_CHANNELS, RESOLUTION, RESOLUTION)
     image = image.to(memory_format=torch.channels_last)
@@ -183,7 +184,7 @@ def measured_ms(networks: Sequence[Architecture]) -> list[float]:
 
     with torch.inference_mode():
         rounds = [[min(seconds(m) for _ in range(PASSES)) for m in models] for _ in range(ROUNDS)]
-    return [1000 * statistics.median(own) for own in zip(*rounds, strict=True)]
+    return 1000 * np.array(rounds).T
 
 
 def latency(bench: Bench, _seeds: Iterable[int]) -> None:
@@ -193,8 +194,11 @@ def latency(bench: Bench, _seeds: Iterable[int]) -> None:
     drawn = bench.random(NETWORKS, 0)
     taken = measured_ms([bench.network(c) for c in drawn])
     for choices, ms in zip(drawn, taken, strict=True):
-        predicted = bench.plan.runtime_ms(choices)
-        row = {"network": network_text(choices), "predicted_ms": predicted, "measured_ms": ms}
+        halves = [float(np.median(ms[i::2])) for i in (0, 1)]
+        row = {
+            "network": network_text(choices), "predicted_ms": bench.plan.runtime_ms(choices),
+            "measured_ms": float(np.median(ms)), "halves_ms": halves,
+        }  # fmt: skip
         bench.add("latency", row)
 
 
@@ -213,9 +217,9 @@ def chosen_network(bench: Bench, weight: float, seed: int) -> dict[str, Any]:
         result, seconds = bench.train(largest, seed, Budget(steps=bench.steps), weight)
         assert result.supernet is not None
         choices = result.supernet["choices"]
-        (ms,) = measured_ms([bench.network(choices)])
         row = {
-            "choices": choices, "predicted_ms": bench.plan.runtime_ms(choices), "measured_ms": ms,
+            "choices": choices, "predicted_ms": bench.plan.runtime_ms(choices),
+            "measured_ms": float(np.median(measured_ms([bench.network(choices)]))),
             "supernet_accuracy": result.value, "cpu_seconds": seconds,
         }  # fmt: skip
         bench.add("sweep", keys | row)
@@ -296,6 +300,10 @@ def report(rows: Mapping[str, Any]) -> None:
         rank = spearmanr(predicted, taken).statistic
         print(f"{len(found)} networks: Spearman {rank:.3f}, median error {error:.1%}")
         print(f"measured {taken.min():.2f} to {taken.max():.2f} ms")
+        halves = np.array([r["halves_ms"] for r in found])
+        print(
+            f"Spearman of every other round with the others: {spearmanr(*halves.T).statistic:.3f}"
+        )
     for steps in sorted({r["steps"] for r in rows.get("sweep", ())}):
         print(f"\n{steps} steps\n")
         print("| weight | seeds | by the table (ms) | measured (ms) | skipped |")
