@@ -300,10 +300,8 @@ def report(rows: Mapping[str, Any]) -> None:
         rank = spearmanr(predicted, taken).statistic
         print(f"{len(found)} networks: Spearman {rank:.3f}, median error {error:.1%}")
         print(f"measured {taken.min():.2f} to {taken.max():.2f} ms")
-        halves = np.array([r["halves_ms"] for r in found])
-        print(
-            f"Spearman of every other round with the others: {spearmanr(*halves.T).statistic:.3f}"
-        )
+        again = spearmanr(*np.array([r["halves_ms"] for r in found]).T).statistic
+        print(f"every other round against the others: Spearman {again:.3f}")
     for steps in sorted({r["steps"] for r in rows.get("sweep", ())}):
         print(f"\n{steps} steps\n")
         print("| weight | seeds | by the table (ms) | measured (ms) | skipped |")
