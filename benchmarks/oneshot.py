@@ -68,17 +68,14 @@ class Bench:
     """What all parts share.
 
     Args:
-        data: A folder of pictures.
-        steps: Of a supernet.
-        images: Of a final training.
-        output: Where rows are kept.
-        folder: For caches and trainings.
+        asked: The command's options.
     """
 
-    def __init__(self, data: str, steps: int, images: int, output: Path, folder: Path) -> None:
-        self.definition: StudyDefinition = load_definition("singlepath", (), data)
-        self.steps, self.images, self.folder = steps, images, folder
-        self._output = output
+    def __init__(self, asked: argparse.Namespace) -> None:
+        batch = [f"recipe.batch_size={asked.batch}"]
+        self.definition: StudyDefinition = load_definition("singlepath", batch, asked.data)
+        self.steps, self.images, self.folder = asked.steps, asked.images, asked.folder
+        self._output = output = asked.output
         self.rows = read_rows(output)
         self.table, self.plan = self._planned()
         self._pictures: TrainingImages | None = None
@@ -98,6 +95,11 @@ class Bench:
             self.save()
         table = OperatorTable.from_json(self.rows["answering"])
         return table, plan_supernet(ranges, RESOLUTION, CLASSES, table)
+
+    @property
+    def batch(self) -> int:
+        """Images of a step."""
+        return self.definition.recipe.batch_size
 
     def save(self) -> None:
         """Writes all rows."""
@@ -211,7 +213,7 @@ def sweep(bench: Bench, seeds: Iterable[int]) -> None:
 
 def chosen_network(bench: Bench, weight: float, seed: int) -> dict[str, Any]:
     """The row of one supernet, trained unless it is there."""
-    keys = {"weight": weight, "seed": seed, "steps": bench.steps}
+    keys = {"weight": weight, "seed": seed, "steps": bench.steps, "batch": bench.batch}
     if not bench.has("sweep", **keys):
         largest = bench.plan.largest(RESOLUTION, CLASSES)
         result, seconds = bench.train(largest, seed, Budget(steps=bench.steps), weight)
@@ -233,7 +235,9 @@ def equal(bench: Bench, seeds: Iterable[int]) -> None:
     for seed in seeds:
         chosen = chosen_network(bench, COMPARED, seed)
         most = chosen["predicted_ms"]
-        keys = {"seed": seed, "steps": bench.steps, "images": bench.images}
+        keys = {
+            "seed": seed, "steps": bench.steps, "batch": bench.batch, "images": bench.images,
+        }  # fmt: skip
         entrants = {"one-shot": chosen["choices"]}
         drawn = bench.random(RANDOM, seed + 1, most)
         entrants |= {f"random {i}": choices for i, choices in enumerate(drawn)}
@@ -298,16 +302,21 @@ def report(rows: Mapping[str, Any]) -> None:
         )
         error = np.median(np.abs(predicted / taken - 1))
         rank = spearmanr(predicted, taken).statistic
+        ratios = predicted / taken
+        factor = np.median(ratios)
+        scatter = np.median(np.abs(ratios / factor - 1))
         print(f"{len(found)} networks: Spearman {rank:.3f}, median error {error:.1%}")
+        print(f"predicted {factor:.2f} of what was measured; without that factor {scatter:.1%}")
         print(f"measured {taken.min():.2f} to {taken.max():.2f} ms")
         again = spearmanr(*np.array([r["halves_ms"] for r in found]).T).statistic
         print(f"every other round against the others: Spearman {again:.3f}")
-    for steps in sorted({r["steps"] for r in rows.get("sweep", ())}):
-        print(f"\n{steps} steps\n")
+    for length in sorted({(r["steps"], r["batch"]) for r in rows.get("sweep", ())}):
+        print("\n{} steps of {} images\n".format(*length))
         print("| weight | seeds | by the table (ms) | measured (ms) | skipped |")
         print("|---|---|---|---|---|")
         for weight in WEIGHTS:
-            own = [r for r in rows["sweep"] if (r["steps"], r["weight"]) == (steps, weight)]
+            own = [r for r in rows["sweep"] if (r["steps"], r["batch"]) == length]
+            own = [r for r in own if r["weight"] == weight]
             if own:
                 said, was = (
                     statistics.median(r[k] for r in own) for k in ("predicted_ms", "measured_ms")
@@ -329,6 +338,7 @@ def main() -> None:
     parser.add_argument("--data", help="a folder of pictures, train/CLASS/*")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--steps", type=int, default=200, help="of a supernet")
+    parser.add_argument("--batch", type=int, default=100, help="images of a step")
     parser.add_argument("--images", type=int, default=20_000, help="of a final training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
@@ -339,7 +349,7 @@ def main() -> None:
         if asked.data is None:
             parser.error("--data FOLDER is wanted")
         torch.set_num_threads(1)
-        bench = Bench(asked.data, asked.steps, asked.images, asked.output, asked.folder)
+        bench = Bench(asked)
         for part in asked.parts:
             PARTS[part](bench, range(asked.seeds))
     report(read_rows(asked.output))
