@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from betanas.analysis.evidence import supernet_history
 from betanas.analysis.figures.style import (
@@ -69,7 +70,7 @@ def draw_gates(record: TrialRecord) -> Figure:
     values = [v for p in points for gates in p["gates"].values() for v in gates.values()]
     top = 1.05 if thresholds else 1.1 * max(values)
     figure = new_figure(8.4, 1.0 + 1.25 * len(stages))
-    drawn: dict[str, object] = {}
+    drawn: dict[str, Line2D] = {}
     for name in final:
         stage, _, block = name.partition("b")
         axes = figure.add_subplot(len(stages), columns, stages.index(stage) * columns + int(block))
