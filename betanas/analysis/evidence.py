@@ -15,6 +15,11 @@ def history_of(record: TrialRecord) -> list[Mapping[str, Any]]:
     return list(record.audit.get("history") or ())
 
 
+def supernet_history(record: TrialRecord) -> list[Mapping[str, Any]]:
+    """What a trial's supernet was at each evaluation, in order; empty if it had none."""
+    return list((record.audit.get("supernet") or {}).get("history") or ())
+
+
 def outcomes_by_phase(records: Sequence[TrialRecord]) -> dict[str, dict[str, int]]:
     """``phase -> {outcome: count}``; the outcome of a rejected or failed trial is its reason."""
     phases: dict[str, Counter[str]] = {}

@@ -20,7 +20,7 @@ from betanas.analysis.cells import (
     short_count,
 )
 from betanas.analysis.clusters import complete_trials, highlighted
-from betanas.analysis.evidence import history_of
+from betanas.analysis.evidence import history_of, supernet_history
 from betanas.analysis.figures.architecture import draw_architecture
 from betanas.analysis.figures.clusters import (
     cluster_colour,
@@ -41,6 +41,7 @@ from betanas.analysis.figures.search import (
     draw_parallel_coordinates,
 )
 from betanas.analysis.figures.style import inline_svg, to_png, to_svg
+from betanas.analysis.figures.supernet import draw_gates, draw_supernets
 from betanas.analysis.figures.training import draw_training
 from betanas.analysis.findings import Findings
 from betanas.analysis.tables import TRIAL_COLUMNS, Table, chances_table
@@ -88,6 +89,7 @@ def draw_all(findings: Findings) -> dict[str, Figure]:
         ),
     ]
     figures |= {name: draw() for name, wanted, draw in draws if wanted}
+    figures |= _draw_supernets(f)
     if f.clustering is not None:
         figures["dendrogram"] = draw_dendrogram(f.clustering)
         figures["cluster_means"] = draw_cluster_means(f.clustering, f.parameters, recommended)
@@ -99,6 +101,18 @@ def draw_all(findings: Findings) -> dict[str, Figure]:
     if f.quality is not None:
         figures["model_quality"] = draw_model_quality(f.quality)
     return figures
+
+
+def _draw_supernets(findings: Findings) -> dict[str, Figure]:
+    """Those of a one-shot study: all its supernets, and the gates of the best trial's."""
+    trained = [r for r in findings.records if supernet_history(r)]
+    if not trained:
+        return {}
+    best = max(trained, key=lambda r: r is findings.observed)
+    return {
+        "supernets": draw_supernets(trained, best.number),
+        "supernet_gates": draw_gates(best),
+    }
 
 
 def render_page(

@@ -8,13 +8,14 @@ from typing import Any
 
 from betanas.analysis.clusters import Cluster, Clustering
 from betanas.analysis.confirmation import Confirmed
-from betanas.analysis.evidence import history_of
+from betanas.analysis.evidence import history_of, supernet_history
 from betanas.analysis.finals import Finals
 from betanas.analysis.findings import QUALITY_FIGURES, Findings
 from betanas.analysis.front import Front
 from betanas.analysis.pareto import COSTS, cost_of, known_costs, pareto_front
 from betanas.analysis.scaling import ScaledCost
 from betanas.architecture.layers import Architecture, Layer
+from betanas.architecture.supernet import network_text
 from betanas.search.recommend import Recommendation
 from betanas.study.amounts import amount_text
 from betanas.study.sections import ACCURACY, LATENCY
@@ -91,6 +92,8 @@ def all_tables(findings: Findings) -> dict[str, Table]:
         tables |= confirmed_tables(findings.confirmed)
     if findings.finals is not None:
         tables["finals"] = finals_table(findings.finals)
+    if any(map(supernet_history, findings.records)):
+        tables |= supernet_tables(findings.records)
     if findings.quality is not None:
         quality = findings.quality
         tables["model_quality"] = _table(
@@ -245,6 +248,27 @@ def histories_table(records: Sequence[TrialRecord]) -> Table:
         ("trial", *columns),
         ([r.number, *(e.get(c) for c in columns)] for r in records for e in history_of(r)),
     )
+
+
+def supernet_tables(records: Sequence[TrialRecord]) -> dict[str, Table]:
+    """Supernets at each evaluation, and what decided of each of their blocks then."""
+    points = [(r.number, p) for r in records for p in supernet_history(r)]
+    columns = ("steps", "accuracy", "loss", "runtime_ms")
+    return {
+        "supernets": _table(
+            ("trial", *columns, "network"),
+            ([n, *(p[c] for c in columns), network_text(p["choices"])] for n, p in points),
+        ),
+        "supernet_gates": _table(
+            ("trial", "steps", "block", "gate", "value"),
+            (
+                [number, p["steps"], block, gate, value]
+                for number, p in points
+                for block, gates in p["gates"].items()
+                for gate, value in gates.items()
+            ),
+        ),
+    }
 
 
 def confirmed_tables(found: Confirmed) -> dict[str, Table]:

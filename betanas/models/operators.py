@@ -25,6 +25,7 @@ from betanas.architecture.operators import (
 )
 from betanas.arrays import IntArray
 from betanas.files import read_json, write_json
+from betanas.models.depthwise import fast_gradients
 from betanas.models.latency import device_title
 
 OPERATORS_FILE = "operators.json"  # in the cache folder
@@ -199,6 +200,7 @@ def _forgetting(conditions: Conditions) -> tuple[Callable[[], object], float]:
 
 def _training(module: nn.Module, images: Tensor, conditions: Conditions) -> Callable[[], object]:
     """Forward and backward pass, with the gradient of what is read, as inside a network."""
+    module = fast_gradients(module)
     wanted = [*module.parameters(), *([images] if images.requires_grad else [])]
     precision = torch.autocast(conditions.device, torch.bfloat16, enabled=conditions.bf16)
 
@@ -265,10 +267,10 @@ _PLAIN: dict[Operator, Callable[[int], nn.Module]] = {
 
 
 def _key(conditions: Conditions) -> str:
-    """Of measurements that are comparable: one machine, device and number of threads."""
+    """Of measurements that are comparable: one machine, device, number of threads, torch."""
     device = conditions.device
     title = f"cpu, {conditions.threads} threads" if device == "cpu" else device_title(device)
-    return f"{socket.gethostname()}, {title}, {conditions}"
+    return f"{socket.gethostname()}, {title}, torch {torch.__version__}, {conditions}"
 
 
 def _remembered(cache: Path, conditions: Conditions) -> Known:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.func import functional_call
 
 from betanas.architecture.layers import Layer
 from betanas.architecture.mbconv import SKIP
@@ -155,9 +155,7 @@ class SuperBlock(ChoiceBlock):
         conv = self._depthwise()
         middle = conv.weight * (1 - self.ring)
         kernel = middle + gates.kernel * (conv.weight * self.ring)
-        y: Tensor = functional.conv2d(
-            expand(x), kernel, None, conv.stride, _KERNEL_SIZE // 2, groups=conv.groups
-        )
+        y: Tensor = functional_call(conv, {"weight": kernel}, (expand(x),))
         y = activation(norm(y))
         y = y * (1 - self.second + gates.expansion * self.second).to(y.dtype)
         y = project(y)

@@ -20,6 +20,7 @@ from betanas.files import whole_file
 from betanas.images.batches import Batches, HeldOut
 from betanas.images.placement import TrainingImages
 from betanas.models.depth import DepthNoise
+from betanas.models.depthwise import fast_gradients
 from betanas.models.heads import set_dropout, weights_in_use
 from betanas.models.network import build_network
 from betanas.models.norms import synchronize_norms
@@ -91,7 +92,7 @@ class Training:
         model = (model or build_network(task.architecture, auxiliary=auxiliary)).to(ranks.device)
         if recipe.dropout is not None:
             set_dropout(model, recipe.dropout)
-        model.to(memory_format=torch.channels_last)
+        fast_gradients(model).to(memory_format=torch.channels_last)
         self._noise = DepthNoise(
             model, task.seed, batches.per_step, batches.mine, batches.steps_drawn_at_once
         )

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import matplotlib as mpl
 import pytest
@@ -10,6 +11,7 @@ from betanas.analysis.cells import short_count
 from betanas.analysis.figures.architecture import draw_architecture
 from betanas.analysis.figures.search import draw_history, draw_outcomes, draw_parallel_coordinates
 from betanas.analysis.figures.style import inline_svg, to_png, to_svg
+from betanas.analysis.figures.supernet import draw_gates, draw_supernets
 from betanas.analysis.page import draw_all
 from betanas.analysis.pareto import COSTS
 from betanas.architecture.decoding import decode
@@ -120,3 +122,20 @@ def test_cells_and_reductions_are_named() -> None:
     said = texts(to_svg(draw_architecture(network, {})))
     for word in ("convolution", "cell", "reduction", "stride 2"):
         assert word in said
+
+
+@pytest.mark.parametrize("gates", [("kernel", "presence"), ("3x3-3", "5x5-6", "skip")])
+def test_what_decides_of_each_block_is_drawn(records, gates) -> None:
+    history = [
+        {
+            "steps": steps, "loss": 2.0, "runtime_ms": 3.0 - steps / 10,
+            "choices": {"s1b1": "3x3-3", "s2b1": "5x5-6", "s2b2": "skip"},
+            "gates": {name: dict.fromkeys(gates, 0.25) for name in ("s1b1", "s2b1", "s2b2")},
+        }
+        for steps in (5, 10)
+    ]  # fmt: skip
+    record = replace(records[0], audit={"supernet": {"history": history}})
+    said = texts(to_svg(draw_gates(record)))
+    for word in ("s1b1: 3x3-3", "s2b2: skip", "block" if "presence" in gates else "5x5-6"):
+        assert word in said
+    assert "runtime by the table (ms)" in texts(to_svg(draw_supernets([record, *records[1:3]], 0)))

@@ -1,11 +1,13 @@
 """One-shot studies end to end: a supernet, then the network that it has chosen."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command import ask_json, descendants, is_alive, run, start, wait_for
 
+from betanas.architecture.supernet import network_text
 from betanas.errors import StudyFileError
 from betanas.files import read_json
 from betanas.launcher.client import TrainerServer
@@ -62,8 +64,28 @@ def test_the_chosen_network_is_a_trial_like_any_other(finished: Path) -> None:
     assert best["observed"]["number"] == 0
     described = ask_json(finished, "describe", "--study", "tiny.toml", "--best")
     assert described["fingerprint"] == row["fingerprint"]
-    report = ask_json(finished, "report", "--study", "tiny.toml", "--output", "report")
-    assert report["files"]
+
+
+def test_the_report_shows_how_the_supernet_came_to_its_network(finished: Path) -> None:
+    ask_json(finished, "report", "--study", "tiny.toml", "--output", "report")
+    (row,) = ask_json(finished, "trials", "--study", "tiny.toml")
+    last = row["audit"]["supernet"]["history"][-1]
+    report = finished / "report"
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert '<section id="supernet">' in page
+    for name in ("supernets", "supernet_gates"):
+        assert (report / "figures" / f"{name}.svg").exists()
+        assert f'aria-label="{name.replace("_", " ")}"' in page
+    assert f"s1b2: {last['choices']['s1b2']}" in page
+    with (report / "supernets.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["steps"]) for r in rows] == [10, 20, 30, 40]
+    assert float(rows[-1]["runtime_ms"]) == last["runtime_ms"]
+    assert rows[-1]["network"] == network_text(last["choices"])
+    with (report / "supernet_gates.csv").open(newline="", encoding="utf-8") as file:
+        gates = list(csv.DictReader(file))
+    found = {(r["block"], r["gate"]): float(r["value"]) for r in gates if r["steps"] == "40"}
+    assert found == {(b, g): v for b, own in last["gates"].items() for g, v in own.items()}
 
 
 def test_kill_9_in_mid_supernet_changes_nothing(
