@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from betanas.analysis.ranges import MIN_TRIALS, RangeAdvice, advise_ranges, wider_ranges
 from betanas.arrays import FloatArray
 from betanas.database.stored import StoredStudy
-from betanas.jobs.load import RECORDED
 from betanas.jobs.widen import range_advice
 from betanas.parameters import Choice, Integer, Real
 from betanas.search.problem import Problem
@@ -18,6 +18,7 @@ from betanas.search.space import Space
 from betanas.study.loading import load_definition
 from betanas.trial import Phase, TrialRecord
 
+RECORDED = Path(__file__).parents[1] / "recorded"  # a real search of BetaNet2's
 SPACE = Space(
     (
         Real("wide", 2, 5, (1, 16)),
@@ -143,9 +144,10 @@ def test_few_trials_replicates_and_others_trials_advise_nothing() -> None:
     assert advise_ranges(PROBLEM, [replace(r, state="running", value=None) for r in press]) == []
 
 
-def test_the_recorded_demo_presses_against_the_low_ends_of_K_and_Wa(tmp_path) -> None:  # noqa: N802
-    (tmp_path / "demo.db").write_bytes((RECORDED / "demo.db").read_bytes())
+def test_a_recorded_search_presses_against_the_low_ends_of_K_and_Wa(tmp_path) -> None:  # noqa: N802
+    (tmp_path / "demo.db").write_bytes((RECORDED / "betanet2.db").read_bytes())
     stored = StoredStudy.load(f"sqlite:///{tmp_path}/demo.db", "demo")
-    found = range_advice(load_definition("demo"), stored.settings, stored.records())
+    definition = load_definition(str(RECORDED / "betanet2.toml"))
+    found = range_advice(definition, stored.settings, stored.records())
     assert ends(found) == [("K", "low"), ("Wa", "low")]
     assert [a.wider for a in found] == [(1, 5), (-0.25, 0.5)]

@@ -170,7 +170,7 @@ def test_a_source_in_the_same_database_or_by_its_name(here: Path) -> None:
 
 
 def test_a_built_in_study_ships_its_trials(here: Path) -> None:
-    definition = load_definition("digits", ["search.warm_start=demo"])
+    definition = load_definition("digits", ["search.warm_start=demo", "family=betamix"])
     settings = with_source(definition, settings_of(definition), URL)
     source = study_problem(definition, settings).source
     assert len(source.values) > 20
