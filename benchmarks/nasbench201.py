@@ -34,7 +34,7 @@ from betanas.measures.nasbench201 import RecordedTraining, recorded_trainings
 from betanas.trial import trial_seed
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet16-120": 120}
-SAMPLERS = ("random", "rea", "evolution", "local", "reinforce", "tpe", "gp")
+SAMPLERS = ("random", "rea", "evolution", "local", "reinforce", "tpe", "gp", "botorch")
 OPENING = 10  # Sobol points
 AFTER = (25, 50, 100)
 LEAST = 10  # runs, for a median
