@@ -66,23 +66,22 @@ class CellModule(nn.Module):
         Batch norms must use the batch's statistics, by which they turn all zeros into their bias.
         """
         nonzero, read = {0}, {3}  # nodes
-        adds = []
+        adds: list[bool] = []
         for operation, edge, (source, target) in zip(
             self.cell.operations, self.edges, EDGES, strict=True
         ):
-            biased = isinstance(edge, nn.Sequential) and bool(edge[-1].bias.any())
+            norms = [m for m in edge.children() if isinstance(m, nn.BatchNorm2d)]
+            biased = any(bool(norm.bias.any()) for norm in norms)
             adds.append(operation is not Operation.NONE and (source in nonzero or biased))
             if adds[-1]:
                 nonzero.add(target)
         for i, (source, target) in reversed(list(enumerate(EDGES))):
-            edge = self.edges[i]
-            looked_at = edge[:1] if isinstance(edge, nn.Sequential) else ()  # its ReLU
-            if adds[i] and target in read:
+            relus = [m for m in self.edges[i].children() if isinstance(m, nn.ReLU)]
+            needed = adds[i] and target in read
+            if needed or relus:
                 read.add(source)
-            else:
-                self.edges[i] = nn.Sequential(*looked_at, Nothing())
-            if looked_at:
-                read.add(source)
+            if not needed:
+                self.edges[i] = nn.Sequential(*relus, Nothing())
 
     def forward(self, x: Tensor) -> Tensor:
         """The last node."""

@@ -63,7 +63,7 @@ def naswot(model: nn.Module, batches: Iterable[Tensor]) -> float:
 
 
 def _quicken(model: nn.Module) -> None:
-    """Has a model on the CPU compute the same activation patterns in three quarters of the time."""
+    """Has a model in ``naswot`` compute the same patterns with less work: a fifth less for cells."""
     for parent in list(model.modules()):
         if isinstance(parent, CellModule):
             parent.leave_out_idle()
