@@ -38,6 +38,13 @@ class Nothing(nn.Module):
         """Computes nothing."""
 
 
+class UnreadReLU(nn.ReLU):
+    """Begins such an operation: what hooks a ReLU sees its input."""
+
+    def forward(self, x: Tensor) -> None:  # type: ignore[override]
+        """Computes nothing."""
+
+
 def _operation(operation: Operation, channels: int) -> nn.Module:
     match operation:
         case Operation.NONE:
@@ -76,12 +83,12 @@ class CellModule(nn.Module):
             if adds[-1]:
                 nonzero.add(target)
         for i, (source, target) in reversed(list(enumerate(EDGES))):
-            relus = [m for m in self.edges[i].children() if isinstance(m, nn.ReLU)]
+            has_relu = any(isinstance(m, nn.ReLU) for m in self.edges[i].children())
             needed = adds[i] and target in read
-            if needed or relus:
+            if needed or has_relu:
                 read.add(source)
             if not needed:
-                self.edges[i] = nn.Sequential(*relus, Nothing())
+                self.edges[i] = UnreadReLU() if has_relu else Nothing()
 
     def forward(self, x: Tensor) -> Tensor:
         """The last node."""

@@ -63,7 +63,7 @@ def naswot(model: nn.Module, batches: Iterable[Tensor]) -> float:
 
 
 def _quicken(model: nn.Module) -> None:
-    """Has a model in ``naswot`` compute the same patterns with less work: a fifth less for cells."""
+    """Has the model compute the same patterns with less work, of cells a fifth less."""
     for parent in list(model.modules()):
         if isinstance(parent, CellModule):
             parent.leave_out_idle()
