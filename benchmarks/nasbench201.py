@@ -34,7 +34,7 @@ from betanas.measures.nasbench201 import RecordedTraining, recorded_trainings
 from betanas.trial import trial_seed
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet16-120": 120}
-SAMPLERS = ("random", "rea", "evolution", "local", "reinforce", "tpe", "gp")
+SAMPLERS = ("random", "rea", "evolution", "local", "reinforce", "tpe", "gp", "botorch")
 OPENING = 10  # Sobol points
 AFTER = (25, 50, 100)
 LEAST = 10  # runs, for a median
@@ -223,12 +223,19 @@ def correlate(rows: list[dict[str, Any]]) -> None:
             )
 
 
+def pools_of(cells: int, pool: int, seeds: int) -> list[np.ndarray]:
+    """Random pools of cells, by their places; none is in two where there are enough of them."""
+    if seeds * pool <= cells:
+        return np.split(np.random.default_rng(0).permutation(cells)[: seeds * pool], seeds)
+    return [np.random.default_rng(s).permutation(cells)[:pool] for s in range(seeds)]
+
+
 def free(path: Path, pool: int, seeds: int) -> None:
     """Searches without training: of a random pool the cell is taken that scores best."""
     from scipy.stats import rankdata
 
     rows: list[dict[str, Any]] = json.loads(path.read_text())
-    pools = [np.random.default_rng(s).permutation(len(rows))[:pool] for s in range(seeds)]
+    pools = pools_of(len(rows), pool, seeds)
     ranks = {
         name: [rankdata(scores[p]) for p in pools]
         for name, scores in (
@@ -236,7 +243,8 @@ def free(path: Path, pool: int, seeds: int) -> None:
             for name in ("naswot", "synflow", "num_params")
         )
     }
-    print(f"pools of {pool} among {len(rows)} scored cells, {seeds} seeds")
+    shared = seeds * pool - len(np.unique(np.concatenate(pools)))
+    print(f"{seeds} pools of {pool} among {len(rows)} scored cells, {shared} places taken again")
     print("| data set | picked by | regret | less than num_params', of seeds with another pick |")
     print("|---|---|---|---|")
     for dataset in CLASSES:

@@ -4,6 +4,7 @@ Dong and Yang, 2020, "NAS-Bench-201", section 2.1; published as ``TinyNetwork`` 
 ``xautodl`` package.
 """
 
+import torch
 from torch import Tensor, nn
 
 from betanas.architecture.cells import EDGES, Cell, CellNetwork, Operation
@@ -30,6 +31,20 @@ class Zero(nn.Module):
         return x * 0.0
 
 
+class Nothing(nn.Module):
+    """Stands for an operation that adds nothing to its node, where no gradients are needed."""
+
+    def forward(self, x: Tensor) -> None:
+        """Computes nothing."""
+
+
+class UnreadReLU(nn.ReLU):
+    """Begins such an operation: what hooks a ReLU sees its input."""
+
+    def forward(self, x: Tensor) -> None:  # type: ignore[override]
+        """Computes nothing."""
+
+
 def _operation(operation: Operation, channels: int) -> nn.Module:
     match operation:
         case Operation.NONE:
@@ -49,17 +64,43 @@ class CellModule(nn.Module):
 
     def __init__(self, cell: Cell, channels: int) -> None:
         super().__init__()
+        self.cell = cell
         self.edges = nn.ModuleList(_operation(o, channels) for o in cell.operations)
+
+    def leave_out_idle(self) -> None:
+        """Has only computed what the output or a ReLU's input depends on; then without gradients.
+
+        Batch norms must use the batch's statistics, by which they turn all zeros into their bias.
+        """
+        nonzero, read = {0}, {3}  # nodes
+        adds: list[bool] = []
+        for operation, edge, (source, target) in zip(
+            self.cell.operations, self.edges, EDGES, strict=True
+        ):
+            norms = [m for m in edge.children() if isinstance(m, nn.BatchNorm2d)]
+            biased = any(bool(norm.bias.any()) for norm in norms)
+            adds.append(operation is not Operation.NONE and (source in nonzero or biased))
+            if adds[-1]:
+                nonzero.add(target)
+        for i, (source, target) in reversed(list(enumerate(EDGES))):
+            has_relu = any(isinstance(m, nn.ReLU) for m in self.edges[i].children())
+            needed = adds[i] and target in read
+            if needed or has_relu:
+                read.add(source)
+            if not needed:
+                self.edges[i] = UnreadReLU() if has_relu else Nothing()
 
     def forward(self, x: Tensor) -> Tensor:
         """The last node."""
         nodes: list[Tensor | None] = [x, None, None, None]
         for edge, (source, target) in zip(self.edges, EDGES, strict=True):
+            if nodes[source] is None:  # all that leads there was left out
+                nodes[source] = torch.zeros_like(x)
             term, so_far = edge(nodes[source]), nodes[target]
-            nodes[target] = term if so_far is None else so_far + term
+            if term is not None:
+                nodes[target] = term if so_far is None else so_far + term
         last = nodes[-1]
-        assert last is not None  # noqa: S101 - EDGES reach all nodes
-        return last
+        return torch.zeros_like(x) if last is None else last
 
 
 class Reduction(nn.Module):

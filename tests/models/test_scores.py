@@ -1,6 +1,7 @@
 """Scores of untrained networks, by cases that a person can compute."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 from torch import nn
 from torchvision.ops.stochastic_depth import StochasticDepth
 
+from betanas.architecture.cells import OPERATIONS, Cell
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
+from betanas.architecture.nasbench201 import NASBENCH201, kernel_of_cell
 from betanas.models.network import build_model
 from betanas.models.scores import naswot, synflow
 
@@ -68,6 +71,59 @@ def test_naswot_normalises_with_the_batch_and_drops_nothing() -> None:
     assert naswot(model, [images]) == pytest.approx(math.log(np.linalg.det(kernel)), abs=1e-6)
     assert norm.running_mean is not None
     assert torch.equal(norm.running_mean, torch.zeros(3))
+
+
+def all_computed(model: nn.Module, images: torch.Tensor) -> float:
+    """NASWOT as it is written down: every operation, every agreement of every nonlinearity."""
+    agree = np.zeros((len(images), len(images)))
+
+    def look(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        pattern = (inputs[0] > 0).flatten(1).numpy()
+        agree.__iadd__((pattern[:, None] == pattern[None, :]).sum(axis=-1))
+
+    model = deepcopy(model).train()
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_pre_hook(look)
+    with torch.no_grad():
+        model(images)
+    return float(np.linalg.slogdet(agree).logabsdet)
+
+
+NONE, SKIP, ONE, THREE, POOL = OPERATIONS
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        Cell((THREE, POOL, ONE, POOL, SKIP, NONE)),  # nothing reads node 2
+        Cell((NONE, POOL, ONE, SKIP, THREE, ONE)),  # node 1 is 0
+        Cell((NONE, NONE, THREE, SKIP, NONE, POOL)),  # and node 2
+        Cell((POOL, ONE, THREE, SKIP, NONE, NONE)),  # only ReLUs read node 1
+        Cell((THREE, NONE, ONE, NONE, NONE, NONE)),  # nothing reaches the output
+        Cell((ONE, THREE, POOL, POOL, SKIP, ONE)),  # all is needed
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bias", [0.0, 0.25])
+def test_naswot_of_a_cell_is_that_of_all_its_operations(cell: Cell, bias: float) -> None:
+    torch.manual_seed(0)
+    model = build_model(NASBENCH201.decode(kernel_of_cell(cell), 18, 10))  # sides 18, 9 and 5
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.bias, bias)
+    images = torch.randn(6, 3, 18, 18)
+    # Pooling rounds in another way.
+    assert naswot(model, [images]) == pytest.approx(all_computed(model, images), rel=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 2, 7])
+def test_naswot_pools_at_borders_as_the_model_does(side: int) -> None:
+    pool = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
+    images = torch.randn(6, 40, side, side, generator=torch.Generator().manual_seed(1))
+    # The mean over the batch decides the signs, so that a wrong weight of a border shows.
+    model = nn.Sequential(pool, nn.BatchNorm2d(40), nn.ReLU())
+    assert naswot(model, [images]) == pytest.approx(all_computed(model, images), rel=1e-5)
 
 
 def test_synflow_of_a_chain_is_its_output_times_its_depth() -> None:
