@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
 from betanas.architecture.layers import Architecture
 from betanas.architecture.reference import Network
@@ -25,7 +26,7 @@ from betanas.errors import InputError, RunError
 from betanas.images.batches import HeldOut
 from betanas.images.placement import TrainingImages
 from betanas.launcher.client import TrainerServer
-from betanas.models.network import count_macs
+from betanas.models.network import build_network, count_macs
 from betanas.models.trained import TrainedModel, read_trained, write_trained
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import Overrides, changed_definition, override_lines
@@ -230,13 +231,20 @@ def _task(plan: Plan, folder: Path, cache: Path, devices: Devices) -> TrialTask:
         architecture=plan.network,
         dataset=plan.dataset,
         recipe=plan.recipe,
-        budget=plan.budget,
+        budget=plan.budget if plan.budget.macs is None else plan.budget.of_network(_macs(plan)),
         nproc_per_node=devices.nproc_per_node,
         device=devices.kind,
         folder=str((folder / "training").absolute()),
         cache=str(cache.absolute()),
         keep_best=True,
     )
+
+
+def _macs(plan: Plan) -> int:
+    """Multiply-adds of one image."""
+    if isinstance(plan.network, Architecture):
+        return count(plan.network, batch_size=1).macs
+    return count_macs(build_network(plan.network), plan.network.resolution)
 
 
 def _digest(task: TrialTask) -> str:

@@ -132,6 +132,23 @@ class StudyDefinition(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_stochastic_depth(self) -> Self:
+        searched, recipe = self.recipe_ranges, self.recipe
+        given = "stochastic_depth" in searched or recipe.stochastic_depth is not None
+        if given and not self.search_family.has_layers:
+            raise ValueError(
+                "recipe.stochastic_depth drops residual branches of layers, but family "
+                f"{self.family} has none; leave it out"
+            )
+        shaped = "stochastic_depth_power" in searched or recipe.stochastic_depth_power != 1
+        if shaped and not given:
+            raise ValueError(
+                "recipe.stochastic_depth_power shapes recipe.stochastic_depth, which is not given; "
+                "give that, too"
+            )
+        return self
+
     @field_validator("objectives", mode="before")
     @classmethod
     def _are_listed(cls, given: Any) -> Any:

@@ -1,7 +1,8 @@
 """The sections of a study file that a training carries: images, recipe, budget."""
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -90,6 +91,8 @@ class Recipe(Section):
     clip_gradient_norm: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    stochastic_depth: Annotated[float, Field(ge=0, lt=1)] | None = None
+    stochastic_depth_power: Annotated[float, Field(ge=0)] = 1.0
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["constant", "plateau", "cosine", "one-cycle", "exponential"] = "plateau"
     warm_up: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -167,6 +170,7 @@ SEARCHABLE = {
     "learning_rate": (1e-6, 10.0), "muon_learning_rate": (1e-6, 10.0), "momentum": (0.0, 1.0),
     "weight_decay": (0.0, 1.0),
     "clip_gradient_norm": (0.0, 100.0), "label_smoothing": (0.0, 0.9), "dropout": (0.0, 0.9),
+    "stochastic_depth": (0.0, 0.9), "stochastic_depth_power": (0.0, 10.0),
     "rmsprop_decay": (0.0, 0.999), "auxiliary_weight": (0.0, 1.0), "warm_up": (0.0, 0.9),
     "plateau_factor": (0.01, 0.99), "decay_factor": (0.1, 1.0), "mixup": (0.0, 10.0),
     "cutmix": (0.0, 10.0),
@@ -223,17 +227,18 @@ class LatencyConfig(Section):
     threads: Annotated[int, Field(gt=0)] = 1
 
 
-BudgetUnit = Literal["seconds", "steps", "epochs", "images"]
-_BUDGET_UNITS: tuple[BudgetUnit, ...] = ("seconds", "steps", "epochs", "images")
+BudgetUnit = Literal["seconds", "steps", "epochs", "images", "macs"]
+_BUDGET_UNITS: tuple[BudgetUnit, ...] = get_args(BudgetUnit)
 
 
 class Budget(Section):
-    """What a trial may spend on training steps: exactly one of the four."""
+    """What a trial may spend on training steps: exactly one of the five."""
 
     seconds: Positive | None = None
     steps: Annotated[int, Field(gt=0)] | None = None
     epochs: Annotated[int, Field(gt=0)] | None = None
     images: Annotated[int, Field(gt=0)] | None = None
+    macs: Positive | None = None  # 1e13 is a float in TOML
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -254,3 +259,16 @@ class Budget(Section):
     def amount(self) -> float:
         """How much of ``unit`` a trial may spend."""
         return float(getattr(self, self.unit))
+
+    def of_network(self, macs: int) -> Self:
+        """The budget of one network: where it is multiply-adds, the images that these pay for.
+
+        Every network then has the same total, in forward passes over training images: those of
+        backward passes, about twice as many again, are as good as proportional and not counted.
+
+        Args:
+            macs: Multiply-adds of one image.
+        """
+        if self.macs is None:
+            return self
+        return type(self)(images=max(1, math.ceil(self.macs / macs)))

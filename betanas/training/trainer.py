@@ -19,7 +19,7 @@ from betanas.devices.work import LossWatch, WorkTimer
 from betanas.files import whole_file
 from betanas.images.batches import Batches, HeldOut
 from betanas.images.placement import TrainingImages
-from betanas.models.depth import DepthNoise
+from betanas.models.depth import DepthNoise, set_stochastic_depth
 from betanas.models.heads import set_dropout, weights_in_use
 from betanas.models.network import build_network
 from betanas.models.norms import synchronize_norms
@@ -91,6 +91,8 @@ class Training:
         model = (model or build_network(task.architecture, auxiliary=auxiliary)).to(ranks.device)
         if recipe.dropout is not None:
             set_dropout(model, recipe.dropout)
+        if recipe.stochastic_depth is not None:
+            set_stochastic_depth(model, recipe.stochastic_depth, recipe.stochastic_depth_power)
         model.to(memory_format=torch.channels_last)
         self._noise = DepthNoise(
             model, task.seed, batches.per_step, batches.mine, batches.steps_drawn_at_once

@@ -124,7 +124,7 @@ def test_later_override_wins(tmp_path: Path) -> None:
     assert loaded(tmp_path, "search.seed=1", "search.seed=2").search.seed == 2
 
 
-@pytest.mark.parametrize("unit", ["seconds", "steps", "epochs", "images"])
+@pytest.mark.parametrize("unit", ["seconds", "steps", "epochs", "images", "macs"])
 def test_budget_override_replaces_the_files_unit(tmp_path: Path, unit: str) -> None:
     budget = loaded(tmp_path, f"budget.{unit}=7").budget
     assert (budget.unit, budget.amount) == (unit, 7.0)
@@ -284,14 +284,24 @@ WRONG = [
         "recipe.crop_scale: 0 < low <= high must hold, but got (low=0, high=0.5)",
     ),
     (GOOD + "[recipe]\nbetas = [0.9, 1.5]\n", "recipe.betas.1 must be <= 1, but got 1.5"),
+    (
+        GOOD + "[recipe]\nstochastic_depth_power = 2\n",
+        "recipe.stochastic_depth_power shapes recipe.stochastic_depth, which is not given; give",
+    ),
+    (
+        (GOOD + "[recipe]\nstochastic_depth = {low = 0.0, high = 0.3}\n").replace(
+            '"betanet2"', '"nasbench201"'
+        ),
+        "recipe.stochastic_depth drops residual branches of layers, but family nasbench201 has",
+    ),
     # budgets
     (
         TOP + DATASET + "[budget]\nsteps = 5\nseconds = 3\n",
-        "budget: exactly one of seconds, steps, epochs, images must be given, but got seconds, st",
+        "budget: exactly one of seconds, steps, epochs, images, macs must be given, but got seco",
     ),
     (
         TOP + DATASET + "[budget]\n",
-        "budget: exactly one of seconds, steps, epochs, images must be given, but got none",
+        "budget: exactly one of seconds, steps, epochs, images, macs must be given, but got none",
     ),
     (TOP + DATASET + "[budget]\nseconds = -5\n", "budget.seconds must be > 0, but got -5"),
     (TOP + DATASET + "[budget]\nseconds = inf\n", "budget.seconds must be a finite number"),
@@ -422,6 +432,17 @@ def test_a_batch_size_that_is_searched_is_a_whole_number_and_the_largest_must_fi
     again = tmp_path / "again.toml"
     again.write_text(study_file(found, "as it is"))
     assert load_definition(again).searched[-1] == parameter
+
+
+def test_rates_of_stochastic_depth_may_be_searched(tmp_path: Path) -> None:
+    last = "recipe.stochastic_depth={low = 0.0, high = 0.4}"
+    power = "recipe.stochastic_depth_power={low = 0.0, high = 2.0}"
+    found = loaded(tmp_path, last, power)
+    names = ["recipe.stochastic_depth", "recipe.stochastic_depth_power"]
+    assert list(found.ranges)[-2:] == names
+    assert not set(names) & set(loaded(tmp_path).ranges)  # only where a file asks for it
+    recipe = found.recipe_of({names[0]: 0.3, names[1]: 0.5})
+    assert (recipe.stochastic_depth, recipe.stochastic_depth_power) == (0.3, 0.5)
 
 
 @pytest.mark.parametrize(
