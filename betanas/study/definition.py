@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
@@ -19,8 +20,9 @@ from betanas.architecture.family import Family
 from betanas.architecture.mbconv import MBCONV
 from betanas.architecture.supernet import fixed_shape, gate_states
 from betanas.errors import InputError
-from betanas.parameters import Parameter
+from betanas.parameters import Parameter, Real
 from betanas.study.amounts import longer_budget
+from betanas.study.ranges import take_apart
 from betanas.study.recipe import (
     BATCH_SIZE,
     RECIPE_PREFIX,
@@ -28,9 +30,11 @@ from betanas.study.recipe import (
     Budget,
     DatasetConfig,
     LatencyConfig,
+    PriorConfig,
     Recipe,
     RecipeRange,
     Section,
+    check_prior,
     recipe_value,
     searched_value,
 )
@@ -67,6 +71,7 @@ class StudyDefinition(Section):
             fall.
         parameters: ``name -> (low, high)``, or options, in the family's order; low = high, or one
             option, fixes a parameter.
+        priors: ``name -> mean and std`` of those that the first phase does not draw evenly.
         dataset: Section ``[dataset]``.
         recipe: Section ``[recipe]``; a value that is searched has its default here.
         recipe_ranges: ``key -> range`` of the recipe values that are searched.
@@ -85,6 +90,7 @@ class StudyDefinition(Section):
     resolution: Annotated[int, Field(ge=16, le=4096)]
     objectives: Annotated[tuple[ObjectiveName, ...], Field(strict=False)] = (ACCURACY,)
     parameters: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    priors: dict[str, PriorConfig] = Field(default_factory=dict)
     dataset: DatasetConfig
     recipe: Recipe = Recipe()
     recipe_ranges: dict[str, RecipeRange] = Field(default_factory=dict)
@@ -99,16 +105,23 @@ class StudyDefinition(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_ranges(cls, given: Any) -> Any:
-        """Tells the recipe's ranges from its values."""
-        recipe = given.get("recipe") if isinstance(given, dict) else None
-        if not isinstance(recipe, dict):
-            return given
-        if "recipe_ranges" in given:
-            raise ValueError("recipe_ranges is no key; give ranges in recipe")
-        ranges = {key: value for key, value in recipe.items() if isinstance(value, dict)}
-        fixed = {key: value for key, value in recipe.items() if key not in ranges}
-        return {**given, "recipe": fixed, "recipe_ranges": ranges}
+    def _take_apart(cls, given: Any) -> Any:
+        return take_apart(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _check_priors(self) -> Self:
+        numbers = [p.name for p in self.search_family.parameters if isinstance(p, Real)]
+        for name, prior in self.priors.items():
+            if name not in numbers:
+                raise ValueError(
+                    f"parameters.{name} has a prior, but is no number of family {self.family}: "
+                    f"these are {', '.join(numbers) or 'none'}"
+                )
+            try:
+                check_prior(prior, *self.parameters[name])
+            except ValueError as error:
+                raise ValueError(f"parameters.{name}.{error}") from None
+        return self
 
     @model_validator(mode="after")
     def _check_recipe_ranges(self) -> Self:
@@ -356,7 +369,10 @@ class StudyDefinition(Section):
     @property
     def searched(self) -> tuple[Parameter, ...]:
         """All that is searched: the kernel's parameters, then those beside it, ``recipe.KEY``."""
-        kernel = [_narrowed(p, self.parameters) for p in self.search_family.parameters]
+        kernel = [
+            _with_prior(_narrowed(p, self.parameters), self.priors.get(p.name))
+            for p in self.search_family.parameters
+        ]
         beside = [searched_value(key, r) for key, r in self.recipe_ranges.items()]
         return (*kernel, *beside)
 
@@ -409,6 +425,13 @@ class StudyDefinition(Section):
 def _narrowed(parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
     """A family's parameter as a study file restricts it, if it does."""
     return parameter.narrowed(given[parameter.name]) if parameter.name in given else parameter
+
+
+def _with_prior(parameter: Parameter, prior: PriorConfig | None) -> Parameter:
+    """A real or whole number with its prior, if it has one."""
+    if prior is None or not isinstance(parameter, Real):
+        return parameter
+    return replace(parameter, prior=(prior.mean, prior.std))
 
 
 def _former_defaults(section: str, schema: int) -> dict[str, Any]:

@@ -178,12 +178,20 @@ SEARCHABLE = {
 RECIPE_PREFIX = "recipe."  # of the names of searched recipe values beside the kernel's parameters
 
 
+class PriorConfig(Section):
+    """Where the first phase draws a value from: a normal distribution, cut off at its range."""
+
+    mean: float
+    std: Positive
+
+
 class RecipeRange(Section):
     """A recipe value that is searched beside the kernel."""
 
     low: float
     high: float
     log: bool = False
+    prior: PriorConfig | None = None
 
     @model_validator(mode="after")
     def _low_to_high(self) -> Self:
@@ -193,7 +201,14 @@ class RecipeRange(Section):
             )
         if self.log and self.low <= 0:
             raise ValueError(f"low must be > 0 on a log scale, but got {self.low:g}")
+        check_prior(self.prior, self.low, self.high)
         return self
+
+
+def check_prior(prior: PriorConfig | None, low: float, high: float) -> None:
+    """Raises ValueError for a prior whose mean lies outside of the range."""
+    if prior is not None and not low <= prior.mean <= high:
+        raise ValueError(f"prior.mean must be in [{low:g}, {high:g}], but got {prior.mean:g}")
 
 
 def recipe_value(key: str, value: float) -> float | int:
@@ -207,7 +222,8 @@ def searched_value(key: str, found: RecipeRange) -> Parameter:
     low, high = (recipe_value(key, end) for end in (found.low, found.high))
     widest = min(low, SEARCHABLE[key][0]), max(high, SEARCHABLE[key][1])
     kind = Integer if key == BATCH_SIZE else Real
-    return kind(RECIPE_PREFIX + key, low, high, widest, log=found.log)
+    prior = None if found.prior is None else (found.prior.mean, found.prior.std)
+    return kind(RECIPE_PREFIX + key, low, high, widest, log=found.log, prior=prior)
 
 
 def kernel_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
