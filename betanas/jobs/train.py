@@ -18,7 +18,7 @@ from torch import nn
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
 from betanas.architecture.layers import Architecture
-from betanas.architecture.reference import Network
+from betanas.architecture.reference import TIMM, Network, ReferenceModel
 from betanas.data import describe_dataset, load_images
 from betanas.devices.find import Devices, find_devices
 from betanas.devices.ranks import Ranks
@@ -27,6 +27,7 @@ from betanas.images.batches import HeldOut
 from betanas.images.placement import TrainingImages
 from betanas.launcher.client import TrainerServer
 from betanas.models.network import build_network, count_macs
+from betanas.models.references import load_pretrained
 from betanas.models.trained import TrainedModel, read_trained, write_trained
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import Overrides, changed_definition, override_lines
@@ -57,6 +58,7 @@ class Plan:
         recipe: How.
         budget: How long at most; ``recipe.stop_patience_epochs`` may end it before.
         seed: Of weights, order and augmentation.
+        pretrained: Whether a network of torchvision's begins with its published weights.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Plan:
     recipe: Recipe
     budget: Budget
     seed: int
+    pretrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,24 @@ def training_recipe(definition: StudyDefinition, parameters: Mapping[str, Any]) 
 def folder_name(plan: Plan) -> str:
     """Where one training of a model goes: its name, side and seed."""
     name, _, _ = plan.name.partition("@")
-    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") + "-pretrained" * plan.pretrained
     return f"{plain}-{plan.network.resolution}-{plan.seed}"
+
+
+def from_weights(plan: Plan) -> Plan:
+    """The same training, but of a network that begins with torchvision's weights.
+
+    Raises:
+        InputError: If it is none of torchvision's, or its weights cannot be had.
+    """
+    network = plan.network
+    if not isinstance(network, ReferenceModel) or network.name.startswith(TIMM):
+        raise InputError(
+            f"--pretrained starts torchvision's classifiers from their weights, but {plan.name} is "
+            "none of them; leave it out"
+        )
+    load_pretrained(build_network(network), network)
+    return replace(plan, title=f"{plan.title} pretrained", pretrained=True)
 
 
 class EvaluationLines:
@@ -237,6 +256,7 @@ def _task(plan: Plan, folder: Path, cache: Path, devices: Devices) -> TrialTask:
         folder=str((folder / "training").absolute()),
         cache=str(cache.absolute()),
         keep_best=True,
+        pretrained=plan.pretrained,
     )
 
 
@@ -296,6 +316,7 @@ def _trained(plan: Plan, task: TrialTask, result: TrainingResult, kind: str) -> 
     top1, top5 = _test(model.to(kind), plan, task, images, bool(facts.num_test))
     told = {
         "model": plan.title,
+        "pretrained": plan.pretrained,
         "resolution": resolution,
         "dataset": plan.dataset.name,
         "top1": top1,

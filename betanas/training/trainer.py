@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from betanas.architecture.reference import ReferenceModel
 from betanas.devices.ranks import Ranks, Wishes
 from betanas.devices.work import LossWatch, WorkTimer
 from betanas.files import whole_file
@@ -23,6 +24,7 @@ from betanas.models.depth import DepthNoise, set_stochastic_depth
 from betanas.models.heads import set_dropout, weights_in_use
 from betanas.models.network import build_network
 from betanas.models.norms import synchronize_norms
+from betanas.models.references import load_pretrained
 from betanas.training.average import WeightAverage
 from betanas.training.budget import TrainingClock
 from betanas.training.checkpoint import (
@@ -88,7 +90,10 @@ class Training:
         self._batches = batches = Batches(placed, task, ranks, self._precision.dtype)
         torch.manual_seed(task.seed)
         auxiliary = recipe.auxiliary_weight > 0
-        model = (model or build_network(task.architecture, auxiliary=auxiliary)).to(ranks.device)
+        model = model or build_network(task.architecture, auxiliary=auxiliary)
+        if task.pretrained and isinstance(task.architecture, ReferenceModel):
+            load_pretrained(model, task.architecture)
+        model.to(ranks.device)
         if recipe.dropout is not None:
             set_dropout(model, recipe.dropout)
         if recipe.stochastic_depth is not None:
