@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
@@ -20,9 +19,9 @@ from betanas.architecture.family import Family
 from betanas.architecture.mbconv import MBCONV
 from betanas.architecture.supernet import fixed_shape, gate_states
 from betanas.errors import InputError
-from betanas.parameters import Parameter, Real
+from betanas.parameters import Parameter
 from betanas.study.amounts import longer_budget
-from betanas.study.ranges import take_apart
+from betanas.study.ranges import check_priors, take_apart, with_prior
 from betanas.study.recipe import (
     BATCH_SIZE,
     RECIPE_PREFIX,
@@ -34,7 +33,6 @@ from betanas.study.recipe import (
     Recipe,
     RecipeRange,
     Section,
-    check_prior,
     recipe_value,
     searched_value,
 )
@@ -110,17 +108,7 @@ class StudyDefinition(Section):
 
     @model_validator(mode="after")
     def _check_priors(self) -> Self:
-        numbers = [p.name for p in self.search_family.parameters if isinstance(p, Real)]
-        for name, prior in self.priors.items():
-            if name not in numbers:
-                raise ValueError(
-                    f"parameters.{name} has a prior, but is no number of family {self.family}: "
-                    f"these are {', '.join(numbers) or 'none'}"
-                )
-            try:
-                check_prior(prior, *self.parameters[name])
-            except ValueError as error:
-                raise ValueError(f"parameters.{name}.{error}") from None
+        check_priors(self.priors, self.search_family, self.parameters)
         return self
 
     @model_validator(mode="after")
@@ -370,7 +358,7 @@ class StudyDefinition(Section):
     def searched(self) -> tuple[Parameter, ...]:
         """All that is searched: the kernel's parameters, then those beside it, ``recipe.KEY``."""
         kernel = [
-            _with_prior(_narrowed(p, self.parameters), self.priors.get(p.name))
+            with_prior(_narrowed(p, self.parameters), self.priors.get(p.name))
             for p in self.search_family.parameters
         ]
         beside = [searched_value(key, r) for key, r in self.recipe_ranges.items()]
@@ -425,13 +413,6 @@ class StudyDefinition(Section):
 def _narrowed(parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
     """A family's parameter as a study file restricts it, if it does."""
     return parameter.narrowed(given[parameter.name]) if parameter.name in given else parameter
-
-
-def _with_prior(parameter: Parameter, prior: PriorConfig | None) -> Parameter:
-    """A real or whole number with its prior, if it has one."""
-    if prior is None or not isinstance(parameter, Real):
-        return parameter
-    return replace(parameter, prior=(prior.mean, prior.std))
 
 
 def _former_defaults(section: str, schema: int) -> dict[str, Any]:

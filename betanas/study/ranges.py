@@ -1,7 +1,12 @@
 """Ranges and priors of a study file, which stand there in place of values and of ranges."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+from betanas.architecture.family import Family
+from betanas.parameters import Parameter, Real
+from betanas.study.recipe import PriorConfig, check_prior
 
 _TABLES = ({"low", "high", "prior"}, {"prior"})  # the keys that a parameter's table may have
 
@@ -55,3 +60,33 @@ def put_together(tree: dict[str, Any]) -> dict[str, Any]:
         }
         found["parameters"] = ends | tables
     return found
+
+
+def check_priors(
+    priors: Mapping[str, PriorConfig], family: Family, ranges: Mapping[str, tuple[Any, ...]]
+) -> None:
+    """Raises ValueError for a prior of what is no number, or whose mean lies outside its range.
+
+    Args:
+        priors: By their parameters' names.
+        family: Whose parameters.
+        ranges: What is searched of each.
+    """
+    numbers = [p.name for p in family.parameters if isinstance(p, Real)]
+    for name, prior in priors.items():
+        if name not in numbers:
+            raise ValueError(
+                f"parameters.{name} has a prior, but is no number of family {family.name}: these "
+                f"are {', '.join(numbers) or 'none'}"
+            )
+        try:
+            check_prior(prior, *ranges[name])
+        except ValueError as error:
+            raise ValueError(f"parameters.{name}.{error}") from None
+
+
+def with_prior(parameter: Parameter, prior: PriorConfig | None) -> Parameter:
+    """A real or whole number with its prior, if it has one."""
+    if prior is None or not isinstance(parameter, Real):
+        return parameter
+    return replace(parameter, prior=(prior.mean, prior.std))
