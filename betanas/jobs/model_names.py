@@ -24,7 +24,7 @@ from betanas.study.loading import check_study, load_definition
 from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord
 
-_RESOLUTION = 224
+_RESOLUTION, _IMAGENET_CLASSES = 224, 1000
 _FRONT, _FINAL, _PUBLISHED = "front:", "final", "published"
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>(?:front:)?[^:@/]+))?(?:@(?P<resolution>\d+))?")
 _TIMM_SPEC = re.compile(rf"(?P<name>{TIMM}[^@]+)(?:@(?P<resolution>\d+))?")
@@ -137,6 +137,23 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         )
     check_reference(name)
     return FoundModel(name, ReferenceModel(name, resolution, classes))
+
+
+def meant_for(model: str) -> tuple[int, int]:
+    """Resolution and classes of a model where nothing else says them.
+
+    Those of its study; of a published kernel those it was published for, if they are known; else
+    224 and 1,000, as of others' networks.
+
+    Raises:
+        InputError: If there is no such study, or its data set is not there.
+    """
+    name, which, _ = _parse(model)
+    if which:
+        definition = load_definition(name)
+        return definition.resolution, describe_dataset(definition.dataset).num_classes
+    family = published_members().get(name)
+    return (family and family.published_for) or (_RESOLUTION, _IMAGENET_CLASSES)
 
 
 def _parse(model: str) -> tuple[str, str | None, int | None]:

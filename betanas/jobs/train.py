@@ -25,6 +25,7 @@ from betanas.devices.ranks import Ranks
 from betanas.errors import InputError, RunError
 from betanas.images.batches import HeldOut
 from betanas.images.placement import TrainingImages
+from betanas.jobs.costs import counts_of
 from betanas.launcher.client import TrainerServer
 from betanas.models.network import build_network, count_macs
 from betanas.models.references import load_pretrained
@@ -264,7 +265,7 @@ def _macs(plan: Plan) -> int:
     """Multiply-adds of one image."""
     if isinstance(plan.network, Architecture):
         return count(plan.network, batch_size=1).macs
-    return count_macs(build_network(plan.network), plan.network.resolution)
+    return counts_of(plan.network)[1]
 
 
 def _digest(task: TrialTask) -> str:
