@@ -462,7 +462,7 @@ def test_a_parameter_may_have_a_prior_in_the_familys_range_or_its_own(tmp_path: 
         ("parameters.k.prior={mean = 4, std = 0}", "parameters.k.prior.std must be > 0, but got 0"),
         ("parameters.k.prior={mean = 4}", "parameters.k.prior.std is required, but is not given"),
         (
-            "parameters.k.prior={mean = 4, sd = 1}",
+            "parameters.k.prior={mean = 4, std = 1, sd = 1}",
             "parameters.k.prior.sd is not a key that studies",
         ),
         ("parameters.k.prior=3", "parameters.k.prior must be a table, but got 3"),
