@@ -67,6 +67,11 @@ def compare(
     kind = find_devices(machine.device, machine.nproc_per_node, claim=False).kind
     plans, rows = [first, *others], []
     if pretrained:
+        if not any(isinstance(plan.network, ReferenceModel) for plan in plans):
+            raise InputError(
+                "--pretrained starts torchvision's classifiers from their weights, but --models has "
+                f"none of them: {','.join(names)}; leave it out"
+            )
         plans = [_with_weights(plan, say) for plan in plans]
     for plan in plans:
         runs, histories = [], []

@@ -163,7 +163,8 @@ def training_recipe(definition: StudyDefinition, parameters: Mapping[str, Any]) 
 def folder_name(plan: Plan) -> str:
     """Where one training of a model goes: its name, side and seed."""
     name, _, _ = plan.name.partition("@")
-    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") + "-pretrained" * plan.pretrained
+    # A plus stays: betamix has a member resnet18-3x3.
+    plain = re.sub(r"[^\w.+-]+", "-", name).strip("-.") + "-pretrained" * plan.pretrained
     return f"{plain}-{plan.network.resolution}-{plan.seed}"
 
 

@@ -138,7 +138,7 @@ def test_a_stem_of_the_same_size_keeps_its_weights(home: Path) -> None:
     plan = from_weights(plan_training(f"{SMALL}+3x3@32", TrainOptions(dataset="digits")))
     assert (plan.title, folder_name(plan)) == (
         f"{SMALL}+3x3 pretrained",
-        f"{SMALL}-3x3-pretrained-32-0",
+        f"{SMALL}+3x3-pretrained-32-0",
     )
     network = ReferenceModel(f"{SMALL}+3x3", 32, 7)
     model = build_network(network)
