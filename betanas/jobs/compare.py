@@ -69,8 +69,8 @@ def compare(
     if pretrained:
         if not any(isinstance(plan.network, ReferenceModel) for plan in plans):
             raise InputError(
-                "--pretrained starts torchvision's classifiers from their weights, but --models has "
-                f"none of them: {','.join(names)}; leave it out"
+                "--pretrained starts torchvision's classifiers from their weights, but "
+                f"--models has none of them: {','.join(names)}; leave it out"
             )
         plans = [_with_weights(plan, say) for plan in plans]
     for plan in plans:
