@@ -122,9 +122,10 @@ def _fill(model: nn.Module, found: dict[str, Tensor], num_classes: int) -> None:
 
 def _head(model: nn.Module, num_classes: int) -> str:
     """The name of the last layer: a linear one, or SqueezeNet's convolution."""
-    return [
+    found: list[str] = [
         name
         for name, module in model.named_modules()
         if (isinstance(module, nn.Linear) and module.out_features == num_classes)
         or (isinstance(module, nn.Conv2d) and module.out_channels == num_classes)
-    ][-1]
+    ]
+    return found[-1]
