@@ -41,7 +41,8 @@ def parse_amount(said: str | float, unit: BudgetUnit) -> Budget:
     if seconds is not None:
         return Budget(seconds=seconds * number)
     unit, scale = _COUNTS.get(parts[2], (unit, 1))
-    number *= scale
+    if scale > 1:
+        number = round(number * scale)  # 2.3 times 1e9 is no whole number
     if unit != "seconds" and number != int(number):
         raise ValueError(f"must be a whole number of {unit}, but got {said!r}")
     return Budget.model_validate({unit: number if unit == "seconds" else int(number)})
