@@ -72,7 +72,7 @@ def compare(
                 "--pretrained starts torchvision's classifiers from their weights, but "
                 f"--models has none of them: {','.join(names)}; leave it out"
             )
-        plans = [_with_weights(plan, say) for plan in plans]
+        plans = [begun_with_weights(plan, say) for plan in plans]
     for plan in plans:
         runs, histories = [], []
         for seed in range(seeds):
@@ -89,7 +89,7 @@ def compare(
     return rows
 
 
-def _with_weights(plan: Plan, say: Callable[[str], None]) -> Plan:
+def begun_with_weights(plan: Plan, say: Callable[[str], None]) -> Plan:
     """The plan of a network of torchvision's with its weights, where they can be had."""
     if not isinstance(plan.network, ReferenceModel):
         return plan

@@ -11,9 +11,10 @@ from torchvision import models
 
 from betanas.architecture.reference import ReferenceModel
 from betanas.errors import InputError
+from betanas.jobs.compare import begun_with_weights, compare
 from betanas.jobs.costs import counts_of
 from betanas.jobs.model_names import find_model, plan_training
-from betanas.jobs.train import TrainOptions, folder_name, from_weights
+from betanas.jobs.train import Machine, TrainOptions, folder_name, from_weights
 from betanas.models.network import build_network
 from betanas.models.references import load_pretrained
 from betanas.models.trained import read_trained
@@ -180,6 +181,29 @@ def test_others_have_no_such_weights(name: str) -> None:
         from_weights(plan_training(name, TrainOptions(dataset="digits")))
 
 
+def test_a_benchmark_says_which_begin_from_scratch(home: Path) -> None:
+    told: list[str] = []
+    names = ("betanet2@32", SMALL, "mnasnet0_5")
+    plans = [plan_training(name, TrainOptions(dataset="digits")) for name in names]
+    write_weights("mnasnet0_5", home)
+    found = [begun_with_weights(plan, told.append) for plan in plans]
+    assert found[:2] == plans[:2]
+    assert (found[2].title, found[2].pretrained) == ("mnasnet0_5 pretrained", True)
+    (line,) = told
+    assert line.startswith(f"{SMALL} is trained from scratch: --pretrained: {SMALL} must have its")
+    with pytest.raises(InputError, match="--models has none of them: betanet2@32; leave it out"):
+        compare(
+            ["betanet2@32"],
+            TrainOptions(dataset="digits"),
+            1,
+            home,
+            Machine("cpu", 1, home),
+            told.append,
+            print,
+            pretrained=True,
+        )
+
+
 @pytest.mark.slow
 def test_a_training_begins_with_the_weights_or_says_why_not(tmp_path: Path, home: Path) -> None:
     where = ("--dataset", "digits", "--resolution", "32", "--epochs", "1", "--pretrained")
@@ -189,10 +213,6 @@ def test_a_training_begins_with_the_weights_or_says_why_not(tmp_path: Path, home
     assert f"{SMALL} must have its weights IMAGENET1K_V1" in line
     assert "or leave --pretrained out" in line
     assert not (tmp_path / "m").exists()
-
-    out, told = run(tmp_path, "benchmark", "--models", f"betanet2,{SMALL}", *where, "--json")
-    assert [row["pretrained"] for row in json.loads(out)["rows"]] == [False, False]
-    assert f"{SMALL} is trained from scratch: --pretrained: {SMALL} must have its weights" in told
 
     theirs = write_weights(SMALL, home)
     out, _ = run(tmp_path, *one, "--set", "recipe.learning_rate=1e-12")
