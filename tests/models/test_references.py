@@ -206,8 +206,8 @@ def test_a_benchmark_says_which_begin_from_scratch(home: Path) -> None:
 
 @pytest.mark.slow
 def test_a_training_begins_with_the_weights_or_says_why_not(tmp_path: Path, home: Path) -> None:
-    where = ("--dataset", "digits", "--resolution", "32", "--epochs", "1", "--pretrained")
-    one = ("train", "--model", SMALL, *where, "--output", "m", "--json")
+    where = ("--dataset", "digits", "--resolution", "32", "--set", "budget.steps=6")
+    one = ("train", "--model", SMALL, *where, "--pretrained", "--output", "m", "--json")
     _, told = run(tmp_path, *one, code=2)
     (line,) = [line for line in told.splitlines() if "--pretrained" in line]
     assert f"{SMALL} must have its weights IMAGENET1K_V1" in line
