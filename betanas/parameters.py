@@ -80,6 +80,9 @@ class Real(Parameter):
             is left out.
         meaning: What it shapes, for people.
         log: Whether its logarithm is searched evenly.
+        prior: Mean and standard deviation of a normal distribution, cut off at the range's ends, by
+            which a search's first phase draws; None for evenly. On a log scale it is the logarithm
+            that is normal: the mean is its exponential, the deviation one of natural logarithms.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Real(Parameter):
     meaning: str = ""
     _: KW_ONLY
     log: bool = False
+    prior: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         least, most = self.widest
@@ -100,6 +104,12 @@ class Real(Parameter):
         if self.log and self.low <= 0:
             raise InputError(
                 f"parameter {self.name}: low must be > 0 on a log scale, but got {self.low:g}"
+            )
+        mean, std = self.prior or (self.low, 1.0)
+        if not (self.low <= mean <= self.high and 0 < std < math.inf):
+            raise InputError(
+                f"parameter {self.name}: a prior's mean must lie in [{self.low:g}, "
+                f"{self.high:g}] and its std be > 0, but got (mean={mean:g}, std={std:g})"
             )
 
     @property

@@ -127,6 +127,7 @@ class TrialTask:
         latency: How to measure the latency once the training is done; None does not.
         latency_limit_ms: Measure it before, and do not train a network that is slower.
         supernet: To train in place of the architecture, which is its largest network.
+        pretrained: Whether a network of torchvision's begins with its published weights.
     """
 
     number: int
@@ -147,6 +148,7 @@ class TrialTask:
     latency: LatencyConfig | None = None
     latency_limit_ms: float | None = None
     supernet: SupernetTask | None = None
+    pretrained: bool = False
 
     @property
     def is_stopped(self) -> bool:

@@ -16,7 +16,7 @@ from command import ask, descendants, run, start, wait_for, write_study
 from faults import PostgresServer, find_postgres
 from torchvision.datasets.utils import extract_archive
 
-from betanas.data.published import _downloading
+from betanas.data.published import downloading
 from betanas.errors import without_password
 from betanas.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
 
@@ -145,7 +145,7 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
             member.size = 4
             tar.addfile(member, io.BytesIO(b"evil"))
     (tmp_path / "root").mkdir()
-    with _downloading(), pytest.raises(tarfile.OutsideDestinationError):
+    with downloading(), pytest.raises(tarfile.OutsideDestinationError):
         extract_archive(str(archive), str(tmp_path / "root"))
     assert not (tmp_path / "outside").exists()
     assert not (tmp_path / "absolute").exists()

@@ -9,6 +9,7 @@ from betanas.architecture.layers import Architecture
 from betanas.architecture.nasnet_cells import SumCellNetwork
 
 TIMM = "timm:"  # how the names of timm's networks begin
+SMALL_STEM = "+3x3"  # behind a name of torchvision's: a first convolution for small pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class ReferenceModel:
     """A network that torchvision or timm has under a name, as frozen data.
 
     Attributes:
-        name: torchvision's name, such as ``mobilenet_v2``; or timm's, as ``timm:resnet10t``.
+        name: torchvision's name, such as ``mobilenet_v2`` or, for small pictures, ``resnet18+3x3``;
+            or timm's, as ``timm:resnet10t``.
         resolution: Input side in pixels; images have three channels.
         num_classes: Outputs of the last linear layer.
     """

@@ -46,6 +46,9 @@ def describe(
         bool, typer.Option("--published", help="The family's published kernel.")
     ] = False,
     study: Annotated[str | None, typer.Option(help="Take the kernel from this study.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Any model that betanas train takes, such as resnet50.")
+    ] = None,
     trial: Annotated[int | None, typer.Option(help="The study's trial of this number.")] = None,
     best: Annotated[bool, typer.Option("--best", help="The study's observed best trial.")] = False,
     batch_size: Annotated[
@@ -62,8 +65,11 @@ def describe(
     from betanas.cli.tables import architecture_json, print_architecture
 
     speed = None
-    if (family is None) == (study is None):
-        raise InputError("describe takes either --family or --study")
+    if sum(given is not None for given in (family, study, model)) != 1:
+        raise InputError("describe takes either --family or --study or --model")
+    if model is not None:
+        _describe_model(model, resolution, classes, batch_size or 100, storage, as_json)
+        return
     if family is not None:
         chosen = find_family(family)
         if (parameters is None) == (not published):
@@ -98,6 +104,43 @@ def describe(
         print_architecture(out, architecture, complexity, images)
         if speed:
             say(f"predicted where the study runs: {speed}")
+
+
+def _describe_model(
+    model: str,
+    resolution: int | None,
+    classes: int | None,
+    images: int,
+    storage: str | None,
+    as_json: bool,
+) -> None:
+    """Shows a network by its name; of others' networks the counts alone."""
+    from betanas.architecture.complexity import count
+    from betanas.architecture.reference import ReferenceModel
+    from betanas.cli.tables import architecture_json, print_architecture
+    from betanas.jobs.costs import counts_of
+    from betanas.jobs.model_names import find_model, meant_for
+
+    if resolution is None or classes is None:
+        own = meant_for(model)
+        resolution, classes = resolution or own[0], classes or own[1]
+    network = find_model(model, resolution, classes, storage).network
+    if not isinstance(network, ReferenceModel):
+        complexity = count(network, images)
+        if as_json:
+            print_json(architecture_json(network, complexity))
+        else:
+            print_architecture(out, network, complexity, images)
+        return
+    num_params, macs = counts_of(network)
+    if as_json:
+        told = {"resolution": network.resolution, "num_classes": network.num_classes, "layers": []}
+        print_json(told | {"num_params": num_params, "macs": macs})
+    else:
+        say(
+            f"{network.name} at R={network.resolution}, {network.num_classes} classes: "
+            f"{num_params:,} parameters, {macs:,} multiply-adds"
+        )
 
 
 @app.command(epilog=example("betanas check studies/mine.toml"))

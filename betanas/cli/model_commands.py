@@ -33,7 +33,8 @@ MODEL_HELP = (
     "STUDY:best, STUDY:recommended, STUDY:final (the winner of its finals), STUDY:NUMBER, "
     "STUDY:front:PLACE on the Pareto front of several objectives, or STUDY:published, its "
     "family's; betanet2, betanet3 or nasnet_mobile, the published kernels; a name of "
-    "torchvision's, such as mobilenet_v2; or timm:NAME of timm's. @R behind it gives a resolution."
+    "torchvision's, such as mobilenet_v2, or mobilenet_v2+3x3 with a first convolution for small "
+    "pictures, of stride 1; or timm:NAME of timm's. @R behind it gives a resolution."
 )
 
 DatasetOption = Annotated[
@@ -50,6 +51,11 @@ EpochsOption = Annotated[
     int | None, typer.Option(help="Passes over the training images; else 100, or --set budget.*.")
 ]
 
+PretrainedOption = Annotated[
+    bool,
+    typer.Option("--pretrained", help="Begin with torchvision's weights, but for the last layer."),
+]
+
 
 @app.command(epilog=example("betanas train --model digits:best --epochs 60"))
 @ends_well
@@ -63,6 +69,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="Folder for model.pt; else storage/models/MODEL.")
     ] = None,
+    pretrained: PretrainedOption = False,
     nproc_per_node: RanksOption = "auto",
     device: DeviceOption = "auto",
     storage: StorageOption = None,
@@ -78,6 +85,7 @@ def train(
         Machine,
         TrainOptions,
         folder_name,
+        from_weights,
     )
     from betanas.jobs.train import train as run
 
@@ -85,6 +93,8 @@ def train(
     machine = Machine(device, parse_ranks(nproc_per_node), CACHE)
     say("loading ...", err, "dim")
     plan = plan_training(model, options)
+    if pretrained:
+        plan = from_weights(plan)
     folder = output or MODELS / folder_name(plan)
     say(f"trains {plan.title} at R={plan.network.resolution} into {folder}", err)
     found = run(plan, folder, machine, EvaluationLines(lambda text: say(text, err)))
@@ -119,6 +129,7 @@ def benchmark(
     output: Annotated[
         Path, typer.Option(help="Folder for the models, the table and its figures.")
     ] = Path("storage/benchmark"),
+    pretrained: PretrainedOption = False,
     nproc_per_node: RanksOption = "auto",
     device: DeviceOption = "auto",
     storage: StorageOption = None,
@@ -142,7 +153,7 @@ def benchmark(
     say("loading ...", err, "dim")
     names = [name.strip() for name in models.split(",")]
     lines = EvaluationLines(tell_line)
-    rows = compare(names, options, seeds, output, machine, tell_line, lines)
+    rows = compare(names, options, seeds, output, machine, tell_line, lines, pretrained=pretrained)
     if as_json:
         print_json({"rows": rows, "files": [str(output / name) for name in FILES]})
         return

@@ -163,7 +163,7 @@ def _download(root: Path, published: Published) -> None:
 
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with exclusive(root / f".{published.torchvision}.lock"), _downloading():
+        with exclusive(root / f".{published.torchvision}.lock"), downloading():
             getattr(torchvision.datasets, published.torchvision)(root, download=True)
     # Among them URLError, timeouts, tar and gzip errors, and torchvision's RuntimeError where
     # a checksum differs.
@@ -176,7 +176,7 @@ def _download(root: Path, published: Published) -> None:
 
 
 @contextmanager
-def _downloading() -> Iterator[None]:
+def downloading() -> Iterator[None]:
     """Keeps stdout for data, gives up on a server that falls silent, and unpacks with care.
 
     torchvision leaves it to Python what an archive's members may do; before 3.14, that is anything.

@@ -10,12 +10,13 @@ from typing import Any
 
 from betanas.analysis.figures.compared import draw_accuracy_over_time, draw_costs
 from betanas.analysis.figures.style import to_svg
+from betanas.architecture.reference import ReferenceModel
 from betanas.devices.find import find_devices
 from betanas.errors import InputError
 from betanas.files import read_json, whole_file, write_json
 from betanas.jobs.costs import costs_of
 from betanas.jobs.model_names import plan_alike, plan_training
-from betanas.jobs.train import Machine, Plan, TrainOptions, folder_name, train
+from betanas.jobs.train import Machine, Plan, TrainOptions, folder_name, from_weights, train
 from betanas.trial import RESULT_FILE
 
 TABLE_FILE = "benchmark.json"
@@ -35,6 +36,8 @@ def compare(
     machine: Machine,
     say: Callable[[str], None],
     tell: Callable[[dict[str, Any]], None],
+    *,
+    pretrained: bool = False,
 ) -> list[dict[str, Any]]:
     """Trains each model with each seed; what was trained by the same call before is taken over.
 
@@ -46,6 +49,7 @@ def compare(
         machine: Where to train.
         say: Told what begins, a line each.
         tell: Told of each training's news.
+        pretrained: Whether torchvision's begin with their weights, where these can be had.
 
     Returns:
         A row a model: means over the seeds, what the network costs, with ``runs``, what each
@@ -61,8 +65,15 @@ def compare(
     side = first.network.resolution if options.resolution is None else options.resolution
     others = [plan_alike(name, first, side, options.storage) for name in names[1:]]
     kind = find_devices(machine.device, machine.nproc_per_node, claim=False).kind
-    rows = []
-    for plan in (first, *others):
+    plans, rows = [first, *others], []
+    if pretrained:
+        if not any(isinstance(plan.network, ReferenceModel) for plan in plans):
+            raise InputError(
+                "--pretrained starts torchvision's classifiers from their weights, but "
+                f"--models has none of them: {','.join(names)}; leave it out"
+            )
+        plans = [begun_with_weights(plan, say) for plan in plans]
+    for plan in plans:
         runs, histories = [], []
         for seed in range(seeds):
             one = replace(plan, seed=seed)
@@ -78,10 +89,21 @@ def compare(
     return rows
 
 
+def begun_with_weights(plan: Plan, say: Callable[[str], None]) -> Plan:
+    """The plan of a network of torchvision's with its weights, where they can be had."""
+    if not isinstance(plan.network, ReferenceModel):
+        return plan
+    try:
+        return from_weights(plan)
+    except InputError as error:
+        say(f"{plan.title} is trained from scratch: {error}")
+        return plan
+
+
 def _row(plan: Plan, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over a model's trainings; what does not depend on the seed as it is."""
     row: dict[str, Any] = {"model": plan.title, "name": plan.name}
-    row |= {key: runs[0][key] for key in ("resolution", "num_params", "macs", "part")}
+    row |= {key: runs[0][key] for key in ("resolution", "num_params", "macs", "part", "pretrained")}
     for key in ("top1", "top5", "validation_top1", "train_seconds", "epochs", "images_per_second"):
         row[key] = statistics.fmean(run[key] for run in runs)
     for key in ("top1", "top5"):

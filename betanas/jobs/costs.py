@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from betanas.architecture.complexity import FLOAT_BYTES, count
 from betanas.architecture.layers import IMAGE_CHANNELS, Architecture
-from betanas.architecture.reference import Network
+from betanas.architecture.reference import TIMM, Network, ReferenceModel
 from betanas.files import read_json, write_json
 from betanas.models.latency import device_title, measure_latency
-from betanas.models.network import build_network
+from betanas.models.network import build_network, count_macs
 
 COSTS_FILE = "costs.json"
 ANSWERED = (1, 64)  # images of an answer
@@ -45,6 +45,14 @@ def costs_of(network: Network, batch_size: int, device: str, folder: Path) -> di
     found["latency_device"] = asked["on"]
     write_json(folder / COSTS_FILE, {"asked": asked, "costs": found})
     return found
+
+
+def counts_of(network: ReferenceModel) -> tuple[int, int]:
+    """Weights, and multiply-adds of one image; torchvision's networks take no memory for it."""
+    with torch.device("cpu" if network.name.startswith(TIMM) else "meta"):
+        model = build_network(network)
+        macs = count_macs(model, network.resolution)
+    return sum(p.numel() for p in model.parameters()), macs
 
 
 def _activation_bytes(network: Network, batch_size: int) -> int:

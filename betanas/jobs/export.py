@@ -25,7 +25,7 @@ from betanas.formats.graphs import (
 )
 from betanas.formats.source import SOURCE_FILE, is_uniform, load_source, write_source
 from betanas.formats.weights import WEIGHTS_FILE, load_safetensors, write_safetensors
-from betanas.models.network import check_reference, reference_names
+from betanas.models.network import check_reference
 from betanas.models.trained import TrainedModel, read_trained
 
 
@@ -172,9 +172,13 @@ def load_classifier(checkpoint: Path) -> tuple[TrainedModel, PixelClassifier]:
 
 def _check_known(network: ReferenceModel) -> None:
     """Raises ValueError for torchvision's that are not there, InputError for timm's."""
-    if not network.name.startswith(TIMM) and network.name not in reference_names():
-        raise ValueError(f"torchvision has no classifier {network.name!r}")
-    check_reference(network.name)
+    if network.name.startswith(TIMM):
+        check_reference(network.name)
+        return
+    try:
+        check_reference(network.name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 @contextmanager

@@ -11,19 +11,20 @@ from betanas.analysis.finals import Finals, finals_of
 from betanas.analysis.status import observed_best
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import family_names, published_members
-from betanas.architecture.reference import TIMM, Network, ReferenceModel
+from betanas.architecture.reference import SMALL_STEM, TIMM, Network, ReferenceModel
 from betanas.data import describe_dataset
 from betanas.errors import InputError
 from betanas.jobs.front import front_of
 from betanas.jobs.load import LoadedStudy, load_study
 from betanas.jobs.train import Plan, TrainOptions, training_recipe
-from betanas.models.network import check_reference, reference_names
+from betanas.models.network import check_reference
+from betanas.models.references import reference_names
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import check_study, load_definition
 from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord
 
-_RESOLUTION = 224
+_RESOLUTION, _IMAGENET_CLASSES = 224, 1000
 _FRONT, _FINAL, _PUBLISHED = "front:", "final", "published"
 _SPEC = re.compile(r"(?P<name>.+?)(?::(?P<which>(?:front:)?[^:@/]+))?(?:@(?P<resolution>\d+))?")
 _TIMM_SPEC = re.compile(rf"(?P<name>{TIMM}[^@]+)(?:@(?P<resolution>\d+))?")
@@ -53,8 +54,8 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
             family; the study need not have begun), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
             place on its Pareto front, from 0, by falling accuracy) with a study's name or file,
             which then gives data set, recipe and resolution; the name of a family's published
-            kernel; a name of torchvision's; or ``timm:NAME`` of timm's. ``@R`` behind it is a
-            resolution.
+            kernel; a name of torchvision's, with ``+3x3`` behind it for small pictures; or
+            ``timm:NAME`` of timm's. ``@R`` behind it is a resolution.
         options: What else was asked for; it goes before what the study says.
 
     Raises:
@@ -123,8 +124,9 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         network = decode(published[name], published[name].members[name], resolution, classes)
         return FoundModel(f"{name} published", network)
     names = reference_names()
-    if name not in names:
-        close = difflib.get_close_matches(name, [*published, *names], n=3)
+    plain = name.removesuffix(SMALL_STEM)
+    if plain not in names:
+        close = difflib.get_close_matches(plain, [*published, *names], n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise InputError(
             "a model must be STUDY:best, STUDY:recommended, STUDY:final, STUDY:published, "
@@ -133,7 +135,25 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
             "or timm:NAME of timm's, "
             f"but got {model!r}{hint}"
         )
+    check_reference(name)
     return FoundModel(name, ReferenceModel(name, resolution, classes))
+
+
+def meant_for(model: str) -> tuple[int, int]:
+    """Resolution and classes of a model where nothing else says them.
+
+    Those of its study; of a published kernel those it was published for, if they are known; else
+    224 and 1,000, as of others' networks.
+
+    Raises:
+        InputError: If there is no such study, or its data set is not there.
+    """
+    name, which, _ = _parse(model)
+    if which:
+        definition = load_definition(name)
+        return definition.resolution, describe_dataset(definition.dataset).num_classes
+    family = published_members().get(name)
+    return (family and family.published_for) or (_RESOLUTION, _IMAGENET_CLASSES)
 
 
 def _parse(model: str) -> tuple[str, str | None, int | None]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from betanas.architecture.complexity import count
 from betanas.architecture.operators import OperatorTable
 from betanas.architecture.supernet import SupernetPlan, network_text, plan_supernet
 from betanas.database.settings import Settings
@@ -63,12 +64,13 @@ def choose_network(
     """
     plan, config = study_supernet(definition, settings), definition.oneshot
     architecture = plan.largest(definition.resolution, len(settings.classes))
+    budget = config.budget or definition.budget
     seed = trial_seed(definition.search.seed, claimed.number)
     task = runner.task(claimed.number, seed, architecture, {})
     task = replace(
         task,
         folder=task.folder + _SUFFIX,
-        budget=config.budget or definition.budget,
+        budget=budget.of_network(count(architecture, batch_size=1).macs),
         latency=None,
         supernet=SupernetTask(plan, config),
     )

@@ -15,17 +15,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
 from betanas.architecture.layers import Architecture
-from betanas.architecture.reference import Network
+from betanas.architecture.reference import TIMM, Network, ReferenceModel
 from betanas.data import describe_dataset, load_images
 from betanas.devices.find import Devices, find_devices
 from betanas.devices.ranks import Ranks
 from betanas.errors import InputError, RunError
 from betanas.images.batches import HeldOut
 from betanas.images.placement import TrainingImages
+from betanas.jobs.costs import counts_of
 from betanas.launcher.client import TrainerServer
-from betanas.models.network import count_macs
+from betanas.models.network import build_network, count_macs
+from betanas.models.references import load_pretrained
 from betanas.models.trained import TrainedModel, read_trained, write_trained
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import Overrides, changed_definition, override_lines
@@ -56,6 +59,7 @@ class Plan:
         recipe: How.
         budget: How long at most; ``recipe.stop_patience_epochs`` may end it before.
         seed: Of weights, order and augmentation.
+        pretrained: Whether a network of torchvision's begins with its published weights.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Plan:
     recipe: Recipe
     budget: Budget
     seed: int
+    pretrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,8 +163,25 @@ def training_recipe(definition: StudyDefinition, parameters: Mapping[str, Any]) 
 def folder_name(plan: Plan) -> str:
     """Where one training of a model goes: its name, side and seed."""
     name, _, _ = plan.name.partition("@")
-    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    # A plus stays: betamix has a member resnet18-3x3.
+    plain = re.sub(r"[^\w.+-]+", "-", name).strip("-.") + "-pretrained" * plan.pretrained
     return f"{plain}-{plan.network.resolution}-{plan.seed}"
+
+
+def from_weights(plan: Plan) -> Plan:
+    """The same training, but of a network that begins with torchvision's weights.
+
+    Raises:
+        InputError: If it is none of torchvision's, or its weights cannot be had.
+    """
+    network = plan.network
+    if not isinstance(network, ReferenceModel) or network.name.startswith(TIMM):
+        raise InputError(
+            f"--pretrained starts torchvision's classifiers from their weights, but {plan.name} is "
+            "none of them; leave it out"
+        )
+    load_pretrained(build_network(network), network)
+    return replace(plan, title=f"{plan.title} pretrained", pretrained=True)
 
 
 class EvaluationLines:
@@ -230,13 +252,21 @@ def _task(plan: Plan, folder: Path, cache: Path, devices: Devices) -> TrialTask:
         architecture=plan.network,
         dataset=plan.dataset,
         recipe=plan.recipe,
-        budget=plan.budget,
+        budget=plan.budget if plan.budget.macs is None else plan.budget.of_network(_macs(plan)),
         nproc_per_node=devices.nproc_per_node,
         device=devices.kind,
         folder=str((folder / "training").absolute()),
         cache=str(cache.absolute()),
         keep_best=True,
+        pretrained=plan.pretrained,
     )
+
+
+def _macs(plan: Plan) -> int:
+    """Multiply-adds of one image."""
+    if isinstance(plan.network, Architecture):
+        return count(plan.network, batch_size=1).macs
+    return counts_of(plan.network)[1]
 
 
 def _digest(task: TrialTask) -> str:
@@ -288,6 +318,7 @@ def _trained(plan: Plan, task: TrialTask, result: TrainingResult, kind: str) -> 
     top1, top5 = _test(model.to(kind), plan, task, images, bool(facts.num_test))
     told = {
         "model": plan.title,
+        "pretrained": plan.pretrained,
         "resolution": resolution,
         "dataset": plan.dataset.name,
         "top1": top1,

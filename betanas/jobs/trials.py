@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from betanas.architecture.complexity import Complexity
+from betanas.architecture.complexity import Complexity, count
 from betanas.architecture.layers import Architecture
 from betanas.architecture.limits import Rejection
 from betanas.database.folders import cache_folder
@@ -202,7 +202,7 @@ class TrialRunner:
             recipe=self._stored.settings.trained(
                 self._definition.recipe_of(parameters), self._devices.kind
             ),
-            budget=self._definition.budget,
+            budget=self._definition.budget.of_network(count(architecture, batch_size=1).macs),
             nproc_per_node=self._devices.nproc_per_node,
             nnodes=self._devices.nnodes,
             device=self._devices.kind,

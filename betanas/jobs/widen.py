@@ -96,8 +96,12 @@ def _widened(
     overrides: dict[str, Any] = {"search.trials": target}
     for name, (low, high) in wider_ranges(advice).items():
         if name.startswith(RECIPE_PREFIX):
-            is_log = definition.recipe_ranges[name.removeprefix(RECIPE_PREFIX)].log
-            overrides[name] = {"low": float(low), "high": float(high), "log": is_log}
+            was = definition.recipe_ranges[name.removeprefix(RECIPE_PREFIX)]
+            kept = was.model_dump(include={"log", "prior"}, exclude_none=True)
+            overrides[name] = {"low": float(low), "high": float(high)} | kept
+        elif (prior := definition.priors.get(name)) is not None:
+            wider = {"low": low, "high": high, "prior": prior.model_dump()}
+            overrides[f"parameters.{name}"] = wider
         else:
             overrides[f"parameters.{name}"] = [low, high]
     changed = changed_definition(definition, overrides, None)

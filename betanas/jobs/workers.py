@@ -7,6 +7,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
+from betanas.architecture.complexity import count
 from betanas.architecture.layers import Architecture
 from betanas.cores import available_cores, core_shares
 from betanas.database.folders import cache_folder, trials_folder
@@ -167,13 +168,14 @@ def _typical_task(ready: Prepared, url: str) -> TrialTask:
     definition = ready.definition
     settings = ready.stored.settings if ready.stored else ready.settings
     folder = trials_folder(url, definition.name)
+    architecture = _typical(study_problem(definition, settings))
     return TrialTask(
         number=0,
         seed=0,
-        architecture=_typical(study_problem(definition, settings)),
+        architecture=architecture,
         dataset=definition.dataset,
         recipe=settings.trained(definition.recipe, "cpu"),
-        budget=definition.budget,
+        budget=definition.budget.of_network(count(architecture, batch_size=1).macs),
         nproc_per_node=1,
         device="cpu",
         folder=str(folder),

@@ -23,6 +23,22 @@ class _Branch(nn.Module):
         return x * self.scale.to(x.dtype) if self.training else x
 
 
+def set_stochastic_depth(model: nn.Module, last: float, power: float = 1.0) -> None:
+    """Drops the l-th of L residual branches with probability ``last * (l / L)**power``.
+
+    With power 1 that is the paper's rule (equation 4), with 0 all are dropped alike. Networks of
+    others whose residual branches have no ``StochasticDepth`` stay as they are.
+
+    Args:
+        model: Changed in place.
+        last: Probability of the last branch, in [0, 1).
+        power: At least 0.
+    """
+    branches = [module for module in model.modules() if isinstance(module, StochasticDepth)]
+    for number, branch in enumerate(branches, start=1):
+        branch.p = last * (number / len(branches)) ** power
+
+
 class DepthNoise:
     """The noise of all residual branches of a model, drawn for whole steps.
 

@@ -9,7 +9,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import models
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 from torchvision.ops.stochastic_depth import StochasticDepth
 
@@ -17,9 +16,9 @@ from betanas.architecture.cells import CellNetwork
 from betanas.architecture.layers import IMAGE_CHANNELS, Activation, Architecture, Block, Layer
 from betanas.architecture.nasnet_cells import SumCellNetwork
 from betanas.architecture.reference import TIMM, Network, ReferenceModel
-from betanas.errors import InputError
 from betanas.models.cellnet import CellNet
 from betanas.models.nasnet import NASNetModule
+from betanas.models.references import build_torchvision, check_torchvision
 from betanas.models.timm_models import build_timm, check_timm
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
@@ -198,22 +197,12 @@ def initialize(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-# They answer with more than logits, or want one input side only.
-_OTHER_KINDS = ("googlenet", "inception", "vit", "maxvit", "quantized")
-
-
-def reference_names() -> list[str]:
-    """The names of torchvision's classifiers that can take the place of ours."""
-    names = models.list_models(module=models)
-    return [name for name in names if not name.startswith(_OTHER_KINDS)]
-
-
 def check_reference(name: str) -> None:
     """Raises InputError if neither torchvision nor timm has a classifier of that name."""
     if name.startswith(TIMM):
         check_timm(name)
-    elif name not in reference_names():
-        raise InputError(f"torchvision has no classifier {name!r}")
+    else:
+        check_torchvision(name)
 
 
 def build_network(network: Network, *, auxiliary: bool = False) -> nn.Module:
@@ -226,10 +215,7 @@ def build_network(network: Network, *, auxiliary: bool = False) -> nn.Module:
     if isinstance(network, ReferenceModel):
         if network.name.startswith(TIMM):
             return build_timm(network)
-        built: nn.Module = models.get_model(
-            network.name, weights=None, num_classes=network.num_classes
-        )
-        return built
+        return build_torchvision(network)
     return build_model(network, auxiliary=auxiliary)
 
 

@@ -9,6 +9,7 @@ from scipy.stats import qmc
 
 from betanas.arrays import BoolArray, FloatArray, IntArray
 from betanas.errors import InputError
+from betanas.parameters import Real
 from betanas.search.rules import Rules
 from betanas.search.space import Space
 
@@ -37,7 +38,8 @@ class Source:
 class Problem(Generic[R_co]):
     """Space, exact rules, seed, and how a search opens: all that strategies share.
 
-    It opens with kernels that are named, then a first phase of Sobol points. Trial number i gets
+    It opens with kernels that are named, then a first phase of Sobol points, drawn by the priors of
+    parameters that have one (shares of the space are counted without them). Trial number i gets
     the i-th of them, so it does not matter which worker takes it, nor how often a worker is killed.
     How long the phase lasts needs no trial either: the rules are exact.
 
@@ -75,7 +77,8 @@ class Problem(Generic[R_co]):
             sequence.fast_forward(first)
         # One at a time to spare a warning about balance that does not apply to a running sequence.
         points = [sequence.random(1) for _ in range(number)]
-        return self.space.kernels(np.concatenate([np.zeros((0, len(self.space.names))), *points]))
+        unit = np.concatenate([np.zeros((0, len(self.space.names))), *points])
+        return self.space.kernels(self.space.by_prior(unit))
 
     def opening_points(self, first: int, number: int) -> FloatArray:
         """Kernels of trials ``first`` to ``first + number - 1`` of the opening, ``number x d``."""
@@ -114,7 +117,8 @@ class Problem(Generic[R_co]):
         sequence = self._sequence()
         seen = np.zeros(0, dtype=bool)
         while len(seen) < MAX_SOBOL_TRIALS:
-            seen = np.concatenate([seen, self._feasible(sequence.random(1024))])
+            drawn = self.space.by_prior(sequence.random(1024))
+            seen = np.concatenate([seen, self._feasible(drawn)])
             found = int(seen[:end].sum())
             if found >= self.min_feasible:
                 return end, np.flatnonzero(seen[:end])
@@ -158,8 +162,13 @@ class Problem(Generic[R_co]):
         )
         return (
             f"of {_PROBE:,} kernels {feasible:,} satisfy the limits ({shares}); "
-            "raise [limits] or change the ranges in [parameters]"
+            "raise [limits] or change the ranges"
+            f"{' or priors' * self._has_priors} in [parameters]"
         )
+
+    @property
+    def _has_priors(self) -> bool:
+        return any(isinstance(p, Real) and p.prior is not None for p in self.space.parameters)
 
     def _sequence(self) -> qmc.Sobol:
         return qmc.Sobol(len(self.space.names), scramble=True, rng=self.seed)

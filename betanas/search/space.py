@@ -1,5 +1,6 @@
 """A search space as a unit cube: real numbers, whole numbers and choices."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from scipy.special import ndtr, ndtri
 
 from betanas.arrays import BoolArray, FloatArray
 from betanas.parameters import Choice, Integer, Parameter, Real, Value
@@ -72,6 +74,20 @@ class Space:
         # Optuna's samplers cut off a range's last float; a limit might lie exactly there.
         last = np.where(self._discrete, self._top, np.nextafter(self._top, self._bottom))
         return self._coded(np.clip(values, self._bottom, last))
+
+    def by_prior(self, unit: FloatArray) -> FloatArray:
+        """Moves points spread evenly in the unit cube, ``n x d``, to where the priors expect more.
+
+        Each value becomes that quantile of its prior, a normal distribution between the ends.
+        """
+        moved, (low, high) = unit.copy(), self._even
+        for i, p in enumerate(self.parameters):
+            if isinstance(p, Real) and p.prior is not None and i in self.free:
+                mean, std = (math.log(p.prior[0]) if p.log else p.prior[0]), p.prior[1]
+                first, last = ndtr((low[i] - mean) / std), ndtr((high[i] - mean) / std)
+                values = mean + std * ndtri(first + (last - first) * unit[:, i])
+                moved[:, i] = np.clip((values - low[i]) / (high[i] - low[i]), 0.0, 1.0)
+        return moved
 
     def unit(self, kernels: FloatArray) -> FloatArray:
         """Maps kernels, ``n x d``, to the unit cube; fixed parameters become 0."""

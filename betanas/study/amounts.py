@@ -9,9 +9,12 @@ _TIMES = {
     "m": 60, "min": 60, "minute": 60, "minutes": 60,
     "h": 3600, "hour": 3600, "hours": 3600,
 }  # fmt: skip
-_COUNTS: dict[str, BudgetUnit] = {
-    name: unit for unit in ("steps", "epochs", "images") for name in (unit, unit.removesuffix("s"))
-}
+_GIGA, _TERA = 1e9, 1e12
+_COUNTS: dict[str, tuple[BudgetUnit, float]] = {
+    "step": ("steps", 1), "steps": ("steps", 1), "epoch": ("epochs", 1), "epochs": ("epochs", 1),
+    "image": ("images", 1), "images": ("images", 1),
+    "macs": ("macs", 1), "gmacs": ("macs", _GIGA), "tmacs": ("macs", _TERA),
+}  # fmt: skip
 _AMOUNT = re.compile(r"\s*(\d+(?:_\d+)*(?:\.\d+)?)\s*([a-z]*)\s*")
 
 
@@ -19,8 +22,8 @@ def parse_amount(said: str | float, unit: BudgetUnit) -> Budget:
     """Reads how long a training is to be.
 
     Args:
-        said: A number with a unit, ``s``, ``m`` or ``h``, ``steps``, ``epochs`` or ``images``; a
-            number alone is one of ``unit``.
+        said: A number with a unit, ``s``, ``m`` or ``h``, ``steps``, ``epochs``, ``images``,
+            ``macs``, ``Gmacs`` or ``Tmacs``; a number alone is one of ``unit``.
         unit: What a number alone counts.
 
     Raises:
@@ -31,13 +34,15 @@ def parse_amount(said: str | float, unit: BudgetUnit) -> Budget:
     number = float(parts[1]) if parts else 0.0
     if parts is None or not named or number <= 0:
         raise ValueError(
-            "must be a time such as 15m, 240s or 1h, or a number of steps, epochs or images such "
-            f"as 20epochs, but got {said!r}"
+            "must be a time such as 15m, 240s or 1h, or a number of steps, epochs, images or "
+            f"macs (Gmacs, Tmacs) such as 20epochs, but got {said!r}"
         )
     seconds = _TIMES.get(parts[2])
     if seconds is not None:
         return Budget(seconds=seconds * number)
-    unit = _COUNTS.get(parts[2], unit)
+    unit, scale = _COUNTS.get(parts[2], (unit, 1))
+    if scale > 1:
+        number = round(number * scale)  # 2.3 times 1e9 is no whole number
     if unit != "seconds" and number != int(number):
         raise ValueError(f"must be a whole number of {unit}, but got {said!r}")
     return Budget.model_validate({unit: number if unit == "seconds" else int(number)})
@@ -63,7 +68,9 @@ def longer_budget(said: str | float, than: Budget) -> Budget:
 
 
 def amount_text(unit: BudgetUnit, amount: float) -> str:
-    """An amount as people read it: ``4 min``, ``26.7 s``, ``2,000 images``."""
+    """An amount as people read it: ``4 min``, ``26.7 s``, ``2,000 images``, ``1.5 Tmacs``."""
+    if unit == "macs":
+        return f"{amount / _TERA:.3g} Tmacs" if amount >= _TERA else f"{amount / _GIGA:.3g} Gmacs"
     if unit != "seconds":
         return f"{amount:,.0f} {unit if amount != 1 else unit.removesuffix('s')}"
     if amount < 120:

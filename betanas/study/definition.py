@@ -21,6 +21,7 @@ from betanas.architecture.supernet import fixed_shape, gate_states
 from betanas.errors import InputError
 from betanas.parameters import Parameter
 from betanas.study.amounts import longer_budget
+from betanas.study.ranges import check_priors, take_apart, with_prior
 from betanas.study.recipe import (
     BATCH_SIZE,
     RECIPE_PREFIX,
@@ -28,6 +29,7 @@ from betanas.study.recipe import (
     Budget,
     DatasetConfig,
     LatencyConfig,
+    PriorConfig,
     Recipe,
     RecipeRange,
     Section,
@@ -67,6 +69,7 @@ class StudyDefinition(Section):
             fall.
         parameters: ``name -> (low, high)``, or options, in the family's order; low = high, or one
             option, fixes a parameter.
+        priors: ``name -> mean and std`` of those that the first phase does not draw evenly.
         dataset: Section ``[dataset]``.
         recipe: Section ``[recipe]``; a value that is searched has its default here.
         recipe_ranges: ``key -> range`` of the recipe values that are searched.
@@ -85,6 +88,7 @@ class StudyDefinition(Section):
     resolution: Annotated[int, Field(ge=16, le=4096)]
     objectives: Annotated[tuple[ObjectiveName, ...], Field(strict=False)] = (ACCURACY,)
     parameters: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    priors: dict[str, PriorConfig] = Field(default_factory=dict)
     dataset: DatasetConfig
     recipe: Recipe = Recipe()
     recipe_ranges: dict[str, RecipeRange] = Field(default_factory=dict)
@@ -99,16 +103,13 @@ class StudyDefinition(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_ranges(cls, given: Any) -> Any:
-        """Tells the recipe's ranges from its values."""
-        recipe = given.get("recipe") if isinstance(given, dict) else None
-        if not isinstance(recipe, dict):
-            return given
-        if "recipe_ranges" in given:
-            raise ValueError("recipe_ranges is no key; give ranges in recipe")
-        ranges = {key: value for key, value in recipe.items() if isinstance(value, dict)}
-        fixed = {key: value for key, value in recipe.items() if key not in ranges}
-        return {**given, "recipe": fixed, "recipe_ranges": ranges}
+    def _take_apart(cls, given: Any) -> Any:
+        return take_apart(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _check_priors(self) -> Self:
+        check_priors(self.priors, self.search_family, self.parameters)
+        return self
 
     @model_validator(mode="after")
     def _check_recipe_ranges(self) -> Self:
@@ -129,6 +130,23 @@ class StudyDefinition(Section):
                 f"search.pruner = {self.search.pruner} compares trials at equal shares of their "
                 f"budget: recipe.evaluations must be >= {MIN_EVALUATIONS}, but got "
                 f"{self.recipe.evaluations}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_stochastic_depth(self) -> Self:
+        searched, recipe = self.recipe_ranges, self.recipe
+        given = "stochastic_depth" in searched or recipe.stochastic_depth is not None
+        if given and not self.search_family.has_layers:
+            raise ValueError(
+                "recipe.stochastic_depth drops residual branches of layers, but family "
+                f"{self.family} has none; leave it out"
+            )
+        shaped = "stochastic_depth_power" in searched or recipe.stochastic_depth_power != 1
+        if shaped and not given:
+            raise ValueError(
+                "recipe.stochastic_depth_power shapes recipe.stochastic_depth, which is not given; "
+                "give that, too"
             )
         return self
 
@@ -339,7 +357,10 @@ class StudyDefinition(Section):
     @property
     def searched(self) -> tuple[Parameter, ...]:
         """All that is searched: the kernel's parameters, then those beside it, ``recipe.KEY``."""
-        kernel = [_narrowed(p, self.parameters) for p in self.search_family.parameters]
+        kernel = [
+            with_prior(_narrowed(p, self.parameters), self.priors.get(p.name))
+            for p in self.search_family.parameters
+        ]
         beside = [searched_value(key, r) for key, r in self.recipe_ranges.items()]
         return (*kernel, *beside)
 

@@ -16,7 +16,8 @@ from pydantic_core import ErrorDetails
 
 from betanas.errors import InputError, StudyFileError
 from betanas.study.definition import StudyDefinition
-from betanas.study.recipe import Budget, Recipe, RecipeRange
+from betanas.study.ranges import put_together
+from betanas.study.recipe import Budget, PriorConfig, Recipe, RecipeRange
 
 _BARE_WORD = re.compile(r"[A-Za-z~./][\w~./:@+-]*")
 
@@ -87,9 +88,7 @@ def changed_definition(
     definition: StudyDefinition, overrides: Overrides, data: str | Path | None
 ) -> StudyDefinition:
     """Applies further overrides to what has been checked; arguments as for ``load_definition``."""
-    tree = definition.model_dump(exclude_unset=True)
-    ranges = tree.pop("recipe_ranges", {})
-    tree["recipe"] = {**tree.get("recipe", {}), **ranges}
+    tree = put_together(definition.model_dump(exclude_unset=True))
     return check_study(tree, definition.name, overrides, data, shown=definition.name)
 
 
@@ -229,6 +228,8 @@ def _sentence(error: ErrorDetails) -> str:
     """One rule broken: its place, the rule, the value."""
     steps = [str(step) for step in error["loc"] if not _is_union_branch(step)]
     steps = ["recipe" if step == "recipe_ranges" else step for step in steps]
+    if steps[:1] == ["priors"]:
+        steps = ["parameters", *steps[1:2], "prior", *steps[2:]]
     place, kind, value = ".".join(steps), error["type"], error["input"]
     if kind == "missing" and isinstance(error["loc"][-1], int):
         place, kind = ".".join(steps[:-1]), "tuple_type"  # a list too short
@@ -252,6 +253,9 @@ def _is_union_branch(step: int | str) -> bool:
 def _suggestion(steps: list[str]) -> str:
     model: type[BaseModel] = StudyDefinition
     for step in steps[:-1]:
+        if "prior" in steps[:-1]:
+            model = PriorConfig
+            break
         if model is Recipe:  # only a range has keys of its own there
             model = RecipeRange
             break

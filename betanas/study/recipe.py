@@ -1,7 +1,8 @@
 """The sections of a study file that a training carries: images, recipe, budget."""
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -90,6 +91,8 @@ class Recipe(Section):
     clip_gradient_norm: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    stochastic_depth: Annotated[float, Field(ge=0, lt=1)] | None = None
+    stochastic_depth_power: Annotated[float, Field(ge=0)] = 1.0
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["constant", "plateau", "cosine", "one-cycle", "exponential"] = "plateau"
     warm_up: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -167,11 +170,19 @@ SEARCHABLE = {
     "learning_rate": (1e-6, 10.0), "muon_learning_rate": (1e-6, 10.0), "momentum": (0.0, 1.0),
     "weight_decay": (0.0, 1.0),
     "clip_gradient_norm": (0.0, 100.0), "label_smoothing": (0.0, 0.9), "dropout": (0.0, 0.9),
+    "stochastic_depth": (0.0, 0.9), "stochastic_depth_power": (0.0, 10.0),
     "rmsprop_decay": (0.0, 0.999), "auxiliary_weight": (0.0, 1.0), "warm_up": (0.0, 0.9),
     "plateau_factor": (0.01, 0.99), "decay_factor": (0.1, 1.0), "mixup": (0.0, 10.0),
     "cutmix": (0.0, 10.0),
 }  # fmt: skip
 RECIPE_PREFIX = "recipe."  # of the names of searched recipe values beside the kernel's parameters
+
+
+class PriorConfig(Section):
+    """Where the first phase draws a value from: a normal distribution, cut off at its range."""
+
+    mean: float
+    std: Positive
 
 
 class RecipeRange(Section):
@@ -180,6 +191,7 @@ class RecipeRange(Section):
     low: float
     high: float
     log: bool = False
+    prior: PriorConfig | None = None
 
     @model_validator(mode="after")
     def _low_to_high(self) -> Self:
@@ -189,7 +201,14 @@ class RecipeRange(Section):
             )
         if self.log and self.low <= 0:
             raise ValueError(f"low must be > 0 on a log scale, but got {self.low:g}")
+        check_prior(self.prior, self.low, self.high)
         return self
+
+
+def check_prior(prior: PriorConfig | None, low: float, high: float) -> None:
+    """Raises ValueError for a prior whose mean lies outside of the range."""
+    if prior is not None and not low <= prior.mean <= high:
+        raise ValueError(f"prior.mean must be in [{low:g}, {high:g}], but got {prior.mean:g}")
 
 
 def recipe_value(key: str, value: float) -> float | int:
@@ -203,7 +222,8 @@ def searched_value(key: str, found: RecipeRange) -> Parameter:
     low, high = (recipe_value(key, end) for end in (found.low, found.high))
     widest = min(low, SEARCHABLE[key][0]), max(high, SEARCHABLE[key][1])
     kind = Integer if key == BATCH_SIZE else Real
-    return kind(RECIPE_PREFIX + key, low, high, widest, log=found.log)
+    prior = None if found.prior is None else (found.prior.mean, found.prior.std)
+    return kind(RECIPE_PREFIX + key, low, high, widest, log=found.log, prior=prior)
 
 
 def kernel_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,17 +243,18 @@ class LatencyConfig(Section):
     threads: Annotated[int, Field(gt=0)] = 1
 
 
-BudgetUnit = Literal["seconds", "steps", "epochs", "images"]
-_BUDGET_UNITS: tuple[BudgetUnit, ...] = ("seconds", "steps", "epochs", "images")
+BudgetUnit = Literal["seconds", "steps", "epochs", "images", "macs"]
+_BUDGET_UNITS: tuple[BudgetUnit, ...] = get_args(BudgetUnit)
 
 
 class Budget(Section):
-    """What a trial may spend on training steps: exactly one of the four."""
+    """What a trial may spend on training steps: exactly one of the five."""
 
     seconds: Positive | None = None
     steps: Annotated[int, Field(gt=0)] | None = None
     epochs: Annotated[int, Field(gt=0)] | None = None
     images: Annotated[int, Field(gt=0)] | None = None
+    macs: Positive | None = None  # 1e13 is a float in TOML
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -254,3 +275,16 @@ class Budget(Section):
     def amount(self) -> float:
         """How much of ``unit`` a trial may spend."""
         return float(getattr(self, self.unit))
+
+    def of_network(self, macs: int) -> Self:
+        """The budget of one network: where it is multiply-adds, the images that these pay for.
+
+        Every network then has the same total, in forward passes over training images: those of
+        backward passes, about twice as many again, are as good as proportional and not counted.
+
+        Args:
+            macs: Multiply-adds of one image.
+        """
+        if self.macs is None:
+            return self
+        return type(self)(images=max(1, math.ceil(self.macs / macs)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import toml_value
+from betanas.study.ranges import put_together
 
 _BARE_KEY = re.compile(r"[\w-]+", re.ASCII)
 
@@ -18,10 +19,8 @@ def study_file(definition: StudyDefinition, comment: str) -> str:
         definition: What the file is to say; its name is the file's, and stands in no key.
         comment: What the file begins with, a line or several.
     """
-    tree = definition.model_dump(exclude_unset=True, exclude_none=True, exclude={"name"})
-    ranges = tree.pop("recipe_ranges", {})
-    if ranges:
-        tree["recipe"] = tree.get("recipe", {}) | ranges
+    given = definition.model_dump(exclude_unset=True, exclude_none=True, exclude={"name"})
+    tree = put_together(given)
     lines = [f"# {line}" for line in comment.splitlines()]
     lines += _lines({k: v for k, v in tree.items() if not isinstance(v, Mapping)})
     for section, table in tree.items():

@@ -14,16 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from betanas.architecture.reference import ReferenceModel
 from betanas.devices.ranks import Ranks, Wishes
 from betanas.devices.work import LossWatch, WorkTimer
 from betanas.files import whole_file
 from betanas.images.batches import Batches, HeldOut
 from betanas.images.placement import TrainingImages
-from betanas.models.depth import DepthNoise
+from betanas.models.depth import DepthNoise, set_stochastic_depth
 from betanas.models.depthwise import fast_gradients
 from betanas.models.heads import set_dropout, weights_in_use
 from betanas.models.network import build_network
 from betanas.models.norms import synchronize_norms
+from betanas.models.references import load_pretrained
 from betanas.training.average import WeightAverage
 from betanas.training.budget import TrainingClock
 from betanas.training.checkpoint import (
@@ -89,9 +91,14 @@ class Training:
         self._batches = batches = Batches(placed, task, ranks, self._precision.dtype)
         torch.manual_seed(task.seed)
         auxiliary = recipe.auxiliary_weight > 0
-        model = (model or build_network(task.architecture, auxiliary=auxiliary)).to(ranks.device)
+        model = model or build_network(task.architecture, auxiliary=auxiliary)
+        if task.pretrained and isinstance(task.architecture, ReferenceModel):
+            load_pretrained(model, task.architecture)
+        model.to(ranks.device)
         if recipe.dropout is not None:
             set_dropout(model, recipe.dropout)
+        if recipe.stochastic_depth is not None:
+            set_stochastic_depth(model, recipe.stochastic_depth, recipe.stochastic_depth_power)
         fast_gradients(model).to(memory_format=torch.channels_last)
         self._noise = DepthNoise(
             model, task.seed, batches.per_step, batches.mine, batches.steps_drawn_at_once

@@ -111,7 +111,10 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
         (*DESCRIBE[:4], "8", *DESCRIBE[5:], "--published"),
         r"resolution must be in \[16, 4096\], but got 8",
     ),
-    "neither family nor study": (("describe",), r"describe takes either --family or --study"),
+    "neither family nor study": (
+        ("describe",),
+        r"describe takes either --family or --study or --model",
+    ),
     "ranks below 1": (
         ("optimize", "--study", "digits", "--nproc-per-node", "0"),
         r"--nproc-per-node must be auto or >= 1, but got '0'",

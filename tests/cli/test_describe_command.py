@@ -41,6 +41,31 @@ def test_describe_parameters() -> None:
     assert given == published
 
 
+@pytest.mark.parametrize(
+    ("asked", "num_params", "macs"),
+    [
+        ("resnet18", 11_689_512, 1_814_073_344),
+        ("efficientnet_b0", 5_288_548, None),
+        ("nasnet_mobile", 5_289_978, 563_638_816),
+        ("efficientnet-b0", 5_288_548, None),
+        ("mobilenet_v2+3x3@32 --classes 100", 2_351_972, None),
+        ("betanet2 --classes 100", 8_859_193, None),
+    ],
+)
+def test_describe_any_model(asked: str, num_params: int, macs: int | None) -> None:
+    found = invoke_json("describe", "--model", *asked.split())
+    assert found["num_params"] == num_params
+    assert found["macs"] == (macs or found["macs"]) > 0
+    assert found["num_classes"] == (100 if "100" in asked else 1000)
+    assert found["resolution"] == (32 if "@32" in asked else 224)
+
+
+def test_a_studys_kernel_is_described_as_the_study_has_it() -> None:
+    found = invoke_json("describe", "--model", "digits:published")
+    assert (found["resolution"], found["num_classes"]) == (16, 10)
+    assert invoke_json("describe", "--model", "digits:published@32")["resolution"] == 32
+
+
 def test_describe_for_people() -> None:
     ended = invoke(*PUBLISHED, "--published")
     assert (ended.code, ended.err) == (0, "")

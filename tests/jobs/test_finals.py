@@ -65,6 +65,8 @@ def test_rounds_cost_no_more_than_they_may_and_end_at_the_users_time() -> None:
         (90, "seconds", 90, "90 s"),
         ("2_000 images", "images", 2000, "2,000 images"),
         ("1epoch", "epochs", 1, "1 epoch"),
+        ("2_500 Gmacs", "macs", 2.5e12, "2.5 Tmacs"),
+        ("0.5Tmacs", "macs", 5e11, "500 Gmacs"),
     ],
 )
 def test_amounts_are_read_and_shown(said: str | int, unit: str, amount: float, shown: str) -> None:

@@ -80,6 +80,16 @@ def test_no_proposal_after_the_sobol_phase_is_rejected(finished: Path) -> None:
     assert all(row["state"] == "complete" for row in proposed)
 
 
+def test_every_network_may_spend_the_same_multiply_adds(tmp_path: Path) -> None:
+    write_study(tmp_path, text=TINY.replace("steps = 4", "macs = 5e7"))
+    run(tmp_path, "optimize", "--study", "tiny.toml", "--trials", "4")
+    complete = [row for row in trials(tmp_path) if row["state"] == "complete"]
+    assert len({row["macs"] for row in complete}) > 1
+    for row in complete:
+        spent, step = row["audit"]["images"] * row["macs"], 32 * row["macs"]
+        assert 5e7 <= spent < 5e7 + step  # a step that has begun is finished
+
+
 def test_a_finished_study_stays_as_it_is(finished: Path) -> None:
     before = trials(finished)
     run(finished, "optimize", "--study", "tiny.toml")

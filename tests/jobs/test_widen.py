@@ -17,6 +17,7 @@ from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, StorageError
 from betanas.jobs.optimize import optimize
 from betanas.jobs.widen import _file, begin_wider
+from betanas.parameters import Real
 from betanas.search.plan import study_problem
 from betanas.search.sampler import FALLBACK
 from betanas.study.definition import StudyDefinition
@@ -198,13 +199,13 @@ def test_a_written_study_file_reads_as_the_same_study(tmp_path: Path) -> None:
     [parameters]
     late = ["conv", "fused"]
     stem = 2
-    G0 = [0.5, 12]
+    G0 = {low = 0.5, high = 12, prior = {mean = 2, std = 0.5}}
     [dataset]
     name = "imagefolder"
     root = 'a "quoted" \\ folder'
     [recipe]
     preset = "fast"
-    learning_rate = {low = 1e-4, high = 1e-2, log = true}
+    learning_rate = {low = 1e-4, high = 1e-2, log = true, prior = {mean = 1e-3, std = 1}}
     crop_scale = [0.5, 1.0]
     [budget]
     seconds = 2.5
@@ -223,10 +224,15 @@ def test_a_written_study_file_reads_as_the_same_study(tmp_path: Path) -> None:
     assert load_definition(tmp_path / "b" / "a.toml") == given
 
 
-def test_a_searched_recipe_value_is_widened_too(nowhere: Path) -> None:
-    rate = "learning_rate = {low = 1e-4, high = 1e-2, log = true}"
-    write_begun(nowhere, text=TINY.replace("batch_size = 32", f"batch_size = 32\n{rate}"))
+def test_a_searched_recipe_value_is_widened_too_and_priors_stay(nowhere: Path) -> None:
+    rate = "learning_rate = {low = 1e-4, high = 1e-2, log = true, prior = {mean = 1e-3, std = 1}}"
+    text = TINY.replace("batch_size = 32", f"batch_size = 32\n{rate}")
+    k = "K = {low = 1, high = 3, prior = {mean = 2, std = 1}}"
+    write_begun(nowhere, text=text.replace("K = [1, 3]", k))
     wide, stored = begin(nowhere)
+    priors = {p.name: p.prior for p in wide.searched if isinstance(p, Real) and p.prior}
+    assert priors == {"K": (2, 1), "recipe.learning_rate": (1e-3, 1)}
+    assert begin(nowhere)[0] == wide
     assert wide.ranges["K"] == (1, 4)
     assert wide.ranges["recipe.learning_rate"] == (1e-4, 0.1)
     assert stored.study.trials[0].distributions["recipe.learning_rate"].high == 0.1

@@ -12,6 +12,7 @@ from torchvision.ops.stochastic_depth import StochasticDepth
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture, Block, Layer
+from betanas.models.depth import set_stochastic_depth
 from betanas.models.network import BetaNet, ResidualBlock, build_model
 
 
@@ -128,6 +129,17 @@ def test_stochastic_depth_on_residual_layers_only(architecture: Architecture) ->
             assert drops[0].mode == "row"
     assert residuals > 0
     assert depth - residuals > 1
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_a_recipes_rates_rise_along_the_residual_branches(power: float) -> None:
+    model = build_model(BOTH[0])
+    set_stochastic_depth(model, 0.4, power)
+    rates = [m.p for m in model.modules() if isinstance(m, StochasticDepth)]
+    assert len(rates) > 2
+    assert rates[-1] == 0.4
+    along = np.arange(1, len(rates) + 1) / len(rates)
+    np.testing.assert_allclose(rates, 0.4 * along**power)
 
 
 def test_residual_branch_is_added_and_dropped() -> None:

@@ -207,10 +207,18 @@ def test_frozen(section: str) -> None:
 # -- small parts --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("unit", ["seconds", "steps", "epochs", "images"])
+@pytest.mark.parametrize("unit", ["seconds", "steps", "epochs", "images", "macs"])
 def test_budget_units(unit: str) -> None:
     budget = Budget.model_validate({unit: 12})
     assert (budget.unit, budget.amount) == (unit, 12.0)
+
+
+def test_multiply_adds_pay_for_fewer_images_of_a_larger_network() -> None:
+    budget = Budget(macs=3e9)
+    assert budget.of_network(1_000_000) == Budget(images=3000)
+    assert budget.of_network(7_000_000) == Budget(images=429)  # what is begun is finished
+    assert budget.of_network(10**12) == Budget(images=1)
+    assert Budget(seconds=4).of_network(7) == Budget(seconds=4)
 
 
 def test_fractional_seconds() -> None:

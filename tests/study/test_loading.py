@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from betanas.errors import InputError, StudyFileError
-from betanas.parameters import Integer
+from betanas.parameters import Integer, Real
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import study_feasibility
 from betanas.study.loading import built_in_studies, find_study, load_definition
@@ -124,7 +124,7 @@ def test_later_override_wins(tmp_path: Path) -> None:
     assert loaded(tmp_path, "search.seed=1", "search.seed=2").search.seed == 2
 
 
-@pytest.mark.parametrize("unit", ["seconds", "steps", "epochs", "images"])
+@pytest.mark.parametrize("unit", ["seconds", "steps", "epochs", "images", "macs"])
 def test_budget_override_replaces_the_files_unit(tmp_path: Path, unit: str) -> None:
     budget = loaded(tmp_path, f"budget.{unit}=7").budget
     assert (budget.unit, budget.amount) == (unit, 7.0)
@@ -284,14 +284,24 @@ WRONG = [
         "recipe.crop_scale: 0 < low <= high must hold, but got (low=0, high=0.5)",
     ),
     (GOOD + "[recipe]\nbetas = [0.9, 1.5]\n", "recipe.betas.1 must be <= 1, but got 1.5"),
+    (
+        GOOD + "[recipe]\nstochastic_depth_power = 2\n",
+        "recipe.stochastic_depth_power shapes recipe.stochastic_depth, which is not given; give",
+    ),
+    (
+        (GOOD + "[recipe]\nstochastic_depth = {low = 0.0, high = 0.3}\n").replace(
+            '"betanet2"', '"nasbench201"'
+        ),
+        "recipe.stochastic_depth drops residual branches of layers, but family nasbench201 has",
+    ),
     # budgets
     (
         TOP + DATASET + "[budget]\nsteps = 5\nseconds = 3\n",
-        "budget: exactly one of seconds, steps, epochs, images must be given, but got seconds, st",
+        "budget: exactly one of seconds, steps, epochs, images, macs must be given, but got seco",
     ),
     (
         TOP + DATASET + "[budget]\n",
-        "budget: exactly one of seconds, steps, epochs, images must be given, but got none",
+        "budget: exactly one of seconds, steps, epochs, images, macs must be given, but got none",
     ),
     (TOP + DATASET + "[budget]\nseconds = -5\n", "budget.seconds must be > 0, but got -5"),
     (TOP + DATASET + "[budget]\nseconds = inf\n", "budget.seconds must be a finite number"),
@@ -422,6 +432,62 @@ def test_a_batch_size_that_is_searched_is_a_whole_number_and_the_largest_must_fi
     again = tmp_path / "again.toml"
     again.write_text(study_file(found, "as it is"))
     assert load_definition(again).searched[-1] == parameter
+
+
+def test_a_parameter_may_have_a_prior_in_the_familys_range_or_its_own(tmp_path: Path) -> None:
+    prior = "{mean = 3, std = 0.5}"
+    plain, found = (
+        loaded(tmp_path),
+        loaded(
+            tmp_path, f"parameters.k={{low = 2, high = 5, prior = {prior}}}",
+            f"parameters.G0.prior={prior}", f"recipe.mixup={{low = 0, high = 4, prior = {prior}}}",
+        ),
+    )  # fmt: skip
+    assert found.ranges == plain.ranges | {"k": (2, 5), "recipe.mixup": (0, 4)}
+    priors = {p.name: p.prior for p in found.searched if isinstance(p, Real) and p.prior}
+    assert priors == dict.fromkeys(("k", "G0", "recipe.mixup"), (3, 0.5))
+    told = {key: value for key, value in found.meaning().items() if key.startswith("priors")}
+    assert told == {"priors.k.mean": 3, "priors.k.std": 0.5, "priors.G0.mean": 3} | {
+        "priors.G0.std": 0.5
+    }
+    assert not any(key.startswith("priors") for key in plain.meaning())
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("parameters.k={low = 2}", "parameters.k must be [low, high], or a table of low, high and"),
+        ("parameters.k={low = 2, high = 5, log = true}", "parameters.k must be [low, high], or a"),
+        ("parameters.k.prior={mean = 40, std = 1}", "parameters.k.prior.mean must be in [2, 10],"),
+        ("parameters.k.prior={mean = 4, std = 0}", "parameters.k.prior.std must be > 0, but got 0"),
+        ("parameters.k.prior={mean = 4}", "parameters.k.prior.std is required, but is not given"),
+        (
+            "parameters.k.prior={mean = 4, std = 1, sd = 1}",
+            "parameters.k.prior.sd is not a key that studies",
+        ),
+        ("parameters.k.prior=3", "parameters.k.prior must be a table, but got 3"),
+        ("parameters.none.prior={mean = 4, std = 1}", "parameters.none has a prior, but is no num"),
+        (
+            "recipe.mixup={low = 0, high = 4, prior = {mean = 5, std = 1}}",
+            "recipe.mixup: prior.mean must be in [0, 4], but got 5",
+        ),
+    ],
+)
+def test_a_wrong_prior_is_told(tmp_path: Path, override: str, told: str) -> None:
+    with pytest.raises(StudyFileError) as caught:
+        loaded(tmp_path, override)
+    assert told in str(caught.value)
+
+
+def test_rates_of_stochastic_depth_may_be_searched(tmp_path: Path) -> None:
+    last = "recipe.stochastic_depth={low = 0.0, high = 0.4}"
+    power = "recipe.stochastic_depth_power={low = 0.0, high = 2.0}"
+    found = loaded(tmp_path, last, power)
+    names = ["recipe.stochastic_depth", "recipe.stochastic_depth_power"]
+    assert list(found.ranges)[-2:] == names
+    assert not set(names) & set(loaded(tmp_path).ranges)  # only where a file asks for it
+    recipe = found.recipe_of({names[0]: 0.3, names[1]: 0.5})
+    assert (recipe.stochastic_depth, recipe.stochastic_depth_power) == (0.3, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def sections(
     rows: dict[str, FieldInfo] = {}
     found = {f"[{place}]" if place else "Top level": rows}
     for name, field in model.model_fields.items():
-        if name == "recipe_ranges":  # written as values of [recipe]
+        if name in ("recipe_ranges", "priors"):  # written as values of [recipe] and [parameters]
             continue
         inner = section_of(field.annotation)
         if inner is not None:

@@ -32,6 +32,21 @@ def test_budget_ends_with_the_step_that_spends_it(
     assert result.history[-1].steps == steps
 
 
+def test_stochastic_depth_is_the_recipes_where_it_says_one(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    budget = {"steps": 2}
+    own, none, most = (
+        server.run(make_task(name, budget=budget, recipe=recipe)).history[-1].train_loss
+        for name, recipe in (
+            ("own", {}),
+            ("none", {"stochastic_depth": 0.0}),
+            ("most", {"stochastic_depth": 0.9}),
+        )
+    )
+    assert len({own, none, most}) == 3
+
+
 def test_seconds_are_counted_by_the_training_clock(
     server: TrainerServer, make_task: TaskMaker
 ) -> None:
