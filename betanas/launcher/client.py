@@ -29,6 +29,7 @@ from betanas.trial import (
     Failure,
     TrainingResult,
     TrialTask,
+    training_of,
 )
 
 _POLL_SECONDS = 0.1
@@ -239,7 +240,8 @@ def _written(folder: Path) -> TrainingResult | None:
 
 def _clear(folder: Path, task: TrialTask) -> None:
     """Empties a trial's folder of all but the same task's checkpoints and log."""
-    if read_json(folder / TASK_FILE) != json.loads(json.dumps(task.to_json())):
+    told = read_json(folder / TASK_FILE)
+    if told is None or training_of(told) != json.loads(json.dumps(task.identity)):
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in ("*.json", "*.jsonl", "*.beat", "*.tmp", "*.pid", STOP_FILE):

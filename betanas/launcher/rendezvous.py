@@ -87,12 +87,14 @@ class Rendezvous:
         endpoint: ``HOST:PORT`` of node 0; port 0 takes any that is free.
         address: Where the other nodes reach this one.
         run_id: The training's own, the same on all nodes.
+        nnodes: How many nodes an elastic training may have, at least and at most.
     """
 
     node_rank: int = 0
     endpoint: str = "127.0.0.1:0"
     address: str = "127.0.0.1"
     run_id: str = "trial"
+    nnodes: tuple[int, int] = (1, 1)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``from_json`` gives back an equal rendezvous."""
@@ -101,4 +103,4 @@ class Rendezvous:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuilds what ``to_json`` wrote."""
-        return cls(**data)
+        return cls(**{**data, "nnodes": tuple(data["nnodes"])})

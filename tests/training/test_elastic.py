@@ -1,0 +1,142 @@
+"""Ranks that come and go: which images they learn, at which rate, and to the same end."""
+
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trainings import DIGITS, TaskMaker, ranks_of
+
+from betanas.devices.ranks import Ranks
+from betanas.errors import InputError
+from betanas.images.batches import Batches, share_of
+from betanas.images.placement import TrainingImages
+from betanas.launcher.client import TrainerServer
+from betanas.training.checkpoint import read_checkpoint
+from betanas.training.elastic import Change, rate_scale, with_change
+from betanas.trial import TrialTask
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> TrainingImages:
+    loaded = TrainingImages.load(DIGITS, 16, tmp_path_factory.mktemp("cache"))
+    return loaded.place(CPU, "host")
+
+
+@pytest.mark.parametrize("batch", [16, 17, 100, 101])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_shares_are_a_whole_batch_in_pairs(batch: int, ranks: int) -> None:
+    shares = [share_of(batch, rank, ranks) for rank in range(ranks)]
+    assert [i for s in shares for i in range(batch)[s]] == list(range(batch))
+    assert all(s.start % 2 == 0 for s in shares)
+    lengths = [s.stop - s.start for s in shares]
+    assert max(lengths) - min(lengths) <= 3
+    assert min(lengths) >= 2
+
+
+def test_a_batch_too_small_for_its_ranks_says_so() -> None:
+    with pytest.raises(InputError, match="batch_size 8 for 5 ranks"):
+        share_of(8, 0, 5)
+
+
+def test_rates_move_in_a_line_after_each_change() -> None:
+    changes = [Change(0, 0, 1)]
+    assert rate_scale(changes, 7, 4) == 1
+    changes = with_change(changes, 10, 640, 3)
+    assert [rate_scale(changes, s, 4) for s in range(10, 16)] == [1, 1.5, 2, 2.5, 3, 3]
+    # A change in mid-way begins where the line has come to.
+    changes = with_change(changes, 12, 1024, 1)
+    assert [rate_scale(changes, s, 4) for s in range(12, 18)] == [2, 1.75, 1.5, 1.25, 1, 1]
+    assert with_change(changes, 20, 2000, 1) == changes
+    assert [rate_scale(changes[:2], s, 0) for s in (10, 11)] == [3, 3]
+
+
+def test_dynamic_batches_hold_every_image_once_an_epoch_across_changes(
+    make_task: TaskMaker, images: TrainingImages
+) -> None:
+    task = make_task(recipe={"elastic": "dynamic", "autoaugment": True, "mixup": 0.2})
+    alone, learnt, step, seen = Batches(images, task, Ranks(0, 1, CPU)), [], 0, 0
+    for size, steps in ((1, 5), (3, 9), (2, 14), (3, 3)):
+        crew = [Batches(images, task, Ranks(rank, size, CPU)) for rank in range(size)]
+        for batches in crew:
+            batches.begin(step, seen)
+            assert batches.per_step == 64 * size
+        for at in range(step, step + steps):
+            for batches in crew:
+                learnt.append(batches.indices(at))
+                inputs, targets = batches[at]
+                # What one rank alone learns as its n-th batch, augmentation and all.
+                expected, labels = alone[len(learnt) - 1]
+                assert torch.equal(targets.labels, labels.labels)
+                assert torch.allclose(inputs, expected, atol=1e-5)
+        step, seen = step + steps, seen + steps * 64 * size
+    row, number = torch.cat(learnt), len(images.train)
+    assert len(row) == seen > 3 * number
+    for epoch in range(len(row) // number):
+        once = row[epoch * number : (epoch + 1) * number]
+        assert torch.equal(once.sort().values, images.train.sort().values)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_fixed_batch_is_the_same_for_any_number_of_ranks(
+    make_task: TaskMaker, images: TrainingImages, size: int
+) -> None:
+    task = make_task(recipe={"elastic": "fixed-batch", "batch_size": 50, "mixup": 0.2})
+    whole = Batches(images, task, Ranks(0, 1, CPU))
+    crew = [Batches(images, task, Ranks(rank, size, CPU)) for rank in range(size)]
+    assert sum(b.weight for b in crew) == pytest.approx(size)
+    for step in (0, 3, 40):
+        inputs, targets = whole[step]
+        parts = [batches[step] for batches in crew]
+        assert torch.allclose(torch.cat([p for p, _ in parts]), inputs, atol=1e-5)
+        assert torch.equal(torch.cat([t.labels for _, t in parts]), targets.labels)
+
+
+def elastic_task(make_task: TaskMaker, name: str, ranks: int, **changes: Any) -> TrialTask:
+    recipe = {
+        "elastic": "fixed-batch",
+        "batch_size": 50,
+        "optimizer": "sgd",
+        "learning_rate": 0.05,
+        "schedule": "cosine",
+        "sync_batch_norm": True,
+        "precision": "float32",
+        "evaluations": 1,
+        "label_smoothing": 0.1,
+        "mixup": 0.2,
+    }
+    shared = {"checkpoint_seconds": 0.02, "keep_checkpoint": True, "budget": {"steps": 50}}
+    return make_task(name, ranks=ranks, **{"recipe": recipe, **shared, **changes})
+
+
+def end_after(task: TrialTask, steps: int) -> Any:
+    """Ends a training once it has saved so many steps."""
+
+    def trouble() -> str | None:
+        saved = read_checkpoint(Path(task.folder))
+        return "enough" if saved is not None and saved["steps"] >= steps else None
+
+    return trouble
+
+
+def test_one_two_one_ranks_end_in_the_weights_of_one(
+    server: TrainerServer, make_task: TaskMaker
+) -> None:
+    steady = elastic_task(make_task, "steady", 1)
+    expected = server.run(steady)
+    assert expected.failure is None, expected.message
+    for ranks, steps in ((1, 8), (2, 24)):
+        task = elastic_task(make_task, "changing", ranks)
+        server.run(task, trouble=end_after(task, steps))
+    result = server.run(elastic_task(make_task, "changing", 1))
+    assert result.failure is None, result.message
+    assert [ranks for _, _, ranks in result.changes] == [2, 1]
+    assert (result.steps, result.images) == (50, 2500)
+    states = [read_checkpoint(Path(t.folder)) for t in (steady, task)]
+    ours, theirs = (torch.cat([w.flatten().double() for w in s["model"].values()]) for s in states)
+    assert (ours - theirs).abs().max() < 1e-5
