@@ -133,6 +133,8 @@ class Training:
         if self._news is not None:
             self._news.tell(placement=self._placement)
         self._restore()
+        if self._news is not None and self._task.is_elastic:
+            self._news.tell(ranks=self._ranks.size, images=self._clock.images)
         if (limit := self._task.latency_limit_ms) is not None and not self._clock.steps:
             answered = TrainingResult(None, latency=self._latency())
             if answered.exceeds(limit):
