@@ -148,7 +148,7 @@ class Batches:
             self._first_step, self._first_batch = step, images // self.per_batch
 
     def number(self, step: int) -> int:
-        """Which batch this rank learns from in a step; before a change of ranks, one about there."""
+        """Which batch this rank learns from in a step; before a change, one from about there."""
         if not self._dynamic:
             return step
         ahead = (step - self._first_step) * self._ranks.size + self._ranks.rank

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ class Machine:
     device: str
     nproc_per_node: int | None
     cache: Path
-    meeting: Rendezvous = Rendezvous()
+    meeting: Rendezvous = field(default_factory=Rendezvous)
 
 
 @dataclass(frozen=True)

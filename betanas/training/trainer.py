@@ -25,13 +25,7 @@ from betanas.models.network import build_network
 from betanas.models.norms import synchronize_norms
 from betanas.training.average import WeightAverage
 from betanas.training.budget import TrainingClock
-from betanas.training.checkpoint import (
-    BEST_FILE,
-    pack,
-    read_checkpoint,
-    unpack,
-    write_checkpoint,
-)
+from betanas.training.checkpoint import BEST_FILE, shared_checkpoint, write_checkpoint
 from betanas.training.elastic import Change, rate_scale, with_change
 from betanas.training.engine import Engine, prepare_engine
 from betanas.training.evaluation import Validation
@@ -133,8 +127,6 @@ class Training:
         if self._news is not None:
             self._news.tell(placement=self._placement)
         self._restore()
-        if self._news is not None and self._task.is_elastic:
-            self._news.tell(ranks=self._ranks.size, images=self._clock.images)
         if (limit := self._task.latency_limit_ms) is not None and not self._clock.steps:
             answered = TrainingResult(None, latency=self._latency())
             if answered.exceeds(limit):
@@ -233,11 +225,11 @@ class Training:
     def _evaluation_is_due(self, progress: float) -> bool:
         """When the next share of the budget is spent, and at ends of epochs where asked for."""
         every, clock = self._task.recipe.evaluate_every_epochs, self._clock
-        done, epoch = (self._history[-1].steps, self._history[-1].epoch) if self._history else (0, 0)
+        last = self._history[-1] if self._history else Evaluation(0.0, 0, 0.0, 0.0, 0.0)
         share = self._shares(progress)
         share_is_spent, self._share = share > self._share, share
-        epoch_ends = every > 0 and int(clock.epochs / every) > int(epoch / every)
-        return clock.steps != done and (epoch_ends or share_is_spent)
+        epoch_ends = every > 0 and int(clock.epochs / every) > int(last.epoch / every)
+        return clock.steps != last.steps and (epoch_ends or share_is_spent)
 
     def _shares(self, progress: float) -> int:
         """How many of the recipe's equal shares of the budget are spent."""
@@ -332,9 +324,13 @@ class Training:
 
     def _restore(self) -> None:
         """Goes on where an interrupted training of the very same task left its last checkpoint."""
-        saved = self._saved_state()
-        if saved is None:
-            return
+        saved = shared_checkpoint(self._task, self._ranks, writes=self._writes)
+        if saved is not None:
+            self._go_on_from(saved)
+        if self._news is not None and self._task.is_elastic:
+            self._news.tell(ranks=self._ranks.size, images=self._clock.images)
+
+    def _go_on_from(self, saved: dict[str, Any]) -> None:
         self._clock.restore(saved["steps"], saved["images"], saved["seconds"])
         changes, ranks = [Change(*change) for change in saved["changes"]], self._ranks
         self._changes = with_change(changes, saved["steps"], saved["images"], ranks.size)
@@ -362,33 +358,6 @@ class Training:
 
     def _restore_more(self, saved: dict[str, Any]) -> None:
         """Takes it back."""
-
-    def _saved_state(self) -> dict[str, Any] | None:
-        """What rank 0 finds in its folder: other nodes have none, or an older one.
-
-        Where ranks come and go, what the machine has that has seen most; the others take it over.
-        """
-        ranks = self._ranks
-        found = read_checkpoint(self._folder) if self._writes else None
-        if found is not None and found["task"] != json.dumps(self._task.identity):
-            found = None
-        if ranks.size == 1:
-            return found
-        source = 0
-        if self._task.is_elastic:
-            seen = ranks.gather(torch.tensor(-1 if found is None else found["images"]))
-            source = int(torch.stack(seen).argmax())
-            self._take_best(source)
-        return unpack(ranks.share(b"" if found is None else pack(found), source))
-
-    def _take_best(self, source: int) -> None:
-        """Takes over the best weights so far from another machine."""
-        path = self._folder / BEST_FILE
-        here = self._ranks.rank == source and path.exists()
-        best = self._ranks.share(path.read_bytes() if here else b"", source)
-        if best and self._writes and self._ranks.rank != source:
-            with whole_file(path) as file:
-                file.write(best)
 
     def _latency(self) -> TrialLatency | None:
         """Of the network, measured once; None if the task does not ask for it."""

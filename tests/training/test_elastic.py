@@ -196,9 +196,7 @@ def test_two_nodes_go_on_when_the_third_is_lost(make_task: TaskMaker, tmp_path: 
     tasks = [elastic_task(make_task, f"node{k}", 1, **ENDLESS, stall_seconds=600) for k in range(3)]
     endpoint = free_endpoint()
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
-        nodes = [
-            stack.enter_context(TrainerServer(DIGITS, 16, tmp_path / "cache")) for _ in tasks
-        ]
+        nodes = [stack.enter_context(TrainerServer(DIGITS, 16, tmp_path / "cache")) for _ in tasks]
         striking = Striking(tasks[:2], nodes[2].close, 3)
 
         def train(rank: int) -> TrainingResult:
