@@ -44,7 +44,6 @@ _EVERY_EPOCH = {"evaluations": 0, "evaluate_every_epochs": 1}
 MODELS, CACHE = Path("storage/models"), Path("storage/cache")  # below the current folder
 # An elastic training loses at most so much with a rank, but for what a checkpoint costs.
 _ELASTIC_CHECKPOINT_SECONDS = 5.0
-_MEETING_SECONDS = 900.0  # silence while a machine waits for others, which torch ends after 600 s
 _FAREWELL_SECONDS = 15.0
 _EVALUATION_BATCH = 200  # images; fewer steps, and still little memory
 
@@ -262,8 +261,7 @@ def _elastic(task: TrialTask, meeting: Rendezvous) -> TrialTask:
         )
     if recipe.elastic == "fixed-batch":
         share_of(recipe.batch_size, 0, task.nproc_per_node * most)
-    waits = {} if most == 1 else {"stall_seconds": _MEETING_SECONDS}
-    return replace(task, checkpoint_seconds=_ELASTIC_CHECKPOINT_SECONDS, **waits)
+    return replace(task, checkpoint_seconds=_ELASTIC_CHECKPOINT_SECONDS)
 
 
 def _digest(task: TrialTask) -> str:

@@ -33,6 +33,9 @@ from betanas.trial import (
 )
 
 _POLL_SECONDS = 0.1
+# A lost rank of an elastic training is silent until another is in its place; on several machines
+# that may take as long as torch lets them wait for each other, 600 s.
+_RESTART_SECONDS, _MEETING_SECONDS = 300.0, 900.0
 _SECRETS = ("BETANAS_STORAGE", "BETANAS_TOKEN")  # the controller's alone
 
 
@@ -127,7 +130,7 @@ class TrainerServer:
         request = {"task": str(folder / TASK_FILE), "launched": launched, "rendezvous": meeting}
         self._send({"do": "train", **request})
         try:
-            hung = HungRank(folder, task.stall_seconds)
+            hung = HungRank(folder, _borne_seconds(task, rendezvous))
             result = self._follow(folder, hung, trouble, on_progress)
         except BaseException:
             self.close()
@@ -230,6 +233,14 @@ class TrainerServer:
             return TrainingResult(
                 None, Failure.CRASHED, f"the launcher ended with {how}: {_tail(folder / LOG_FILE)}"
             )
+
+
+def _borne_seconds(task: TrialTask, rendezvous: Rendezvous | None) -> float:
+    """How long the ranks may be silent."""
+    if not task.is_elastic:
+        return task.stall_seconds
+    several = rendezvous is not None and rendezvous.nnodes[1] > 1
+    return max(task.stall_seconds, _MEETING_SECONDS if several else _RESTART_SECONDS)
 
 
 def _written(folder: Path) -> TrainingResult | None:

@@ -41,11 +41,11 @@ _NUMA_OPTIONS = NumaOptions(affinity_mode=AffinityMode.NODE, should_fall_back_if
 # How often an elastic training may lose a rank.
 _RESTARTS = 100
 # Of its rendezvous, in seconds: nodes that start together begin together, and one that has given no
-# sign of life three times is gone.
+# sign of life five times is gone.
 _ELASTIC: dict[str, Any] = {
     "last_call_timeout": 3,
-    "keep_alive_interval": 1,
-    "keep_alive_max_attempt": 3,
+    "keep_alive_interval": 2,
+    "keep_alive_max_attempt": 5,
 }
 
 
