@@ -382,7 +382,7 @@ class Training:
             other_seconds=max(0.0, time.time() - self._launched - named),
             device=self._ranks.device_name,
             ranks=self._ranks.size,
-            changes=tuple(tuple(change) for change in self._changes[1:]),
+            changes=tuple(self._changes[1:]),
             placement=self._placement,
             engine=self._engine.name,
             precision=self._precision.name,

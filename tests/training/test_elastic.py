@@ -117,14 +117,15 @@ def elastic_task(make_task: TaskMaker, name: str, ranks: int, **changes: Any) ->
     return make_task(name, ranks=ranks, **{"recipe": recipe, **shared, **changes})
 
 
-def end_after(task: TrialTask, steps: int) -> Any:
-    """Ends a training once it has saved so many steps."""
+def stop_after(task: TrialTask, steps: int) -> Any:
+    """Stops a training once it has saved so many steps."""
 
-    def trouble() -> str | None:
+    def look() -> None:
         saved = read_checkpoint(Path(task.folder))
-        return "enough" if saved is not None and saved["steps"] >= steps else None
+        if saved is not None and saved["steps"] >= steps:
+            task.stop()
 
-    return trouble
+    return look
 
 
 def test_one_two_one_ranks_end_in_the_weights_of_one(
@@ -135,7 +136,7 @@ def test_one_two_one_ranks_end_in_the_weights_of_one(
     assert expected.failure is None, expected.message
     for ranks, steps in ((1, 8), (2, 24)):
         task = elastic_task(make_task, "changing", ranks)
-        server.run(task, trouble=end_after(task, steps))
+        server.run(task, trouble=stop_after(task, steps))
     result = server.run(elastic_task(make_task, "changing", 1))
     assert result.failure is None, result.message
     assert [ranks for _, _, ranks in result.changes] == [2, 1]
