@@ -100,6 +100,28 @@ def test_a_fixed_batch_is_the_same_for_any_number_of_ranks(
         assert torch.equal(torch.cat([t.labels for _, t in parts]), targets.labels)
 
 
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (("3:1", "host0:29400", 0), "1 <= MIN <= MAX"),
+        (("two", "host0:29400", 0), "1 <= MIN <= MAX"),
+        (("1:3", None, 0), "needs --rdzv-endpoint"),
+        (("1:3", "127.0.0.1:29400", 3), r"must be in \[0, 2\]"),
+        (("1", "127.0.0.1:29400", None), "needs --nnodes >= 2"),
+    ],
+)
+def test_machines_that_come_and_go_are_told_the_rules(options: Any, rule: str) -> None:
+    with pytest.raises(InputError, match=rule):
+        Rendezvous.elastic(*options)
+
+
+def test_a_machine_knows_how_many_there_may_be_and_its_own_address() -> None:
+    found = Rendezvous.elastic("1:3", "127.0.0.1:29400", 2)
+    assert (found.nnodes, found.node_rank, found.address) == ((1, 3), 2, "127.0.0.1")
+    assert Rendezvous.from_json(found.to_json()) == found
+    assert Rendezvous.elastic("1", None, None) == Rendezvous()
+
+
 def elastic_task(make_task: TaskMaker, name: str, ranks: int, **changes: Any) -> TrialTask:
     recipe = {
         "elastic": "fixed-batch",
