@@ -1,9 +1,11 @@
 """Ranks that come and go: which images they learn, at which rate, and to the same end."""
 
+import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ from trainings import DIGITS, TaskMaker, ranks_of
 
 from betanas.devices.ranks import Ranks
 from betanas.errors import InputError
+from betanas.files import write_json
 from betanas.images.batches import Batches, share_of
 from betanas.images.placement import TrainingImages
 from betanas.launcher.client import TrainerServer
 from betanas.launcher.rendezvous import Rendezvous
-from betanas.training.checkpoint import read_checkpoint
+from betanas.training.checkpoint import read_checkpoint, write_checkpoint
 from betanas.training.elastic import Change, rate_scale, with_change
-from betanas.trial import TrainingResult, TrialTask
+from betanas.trial import TASK_FILE, TrainingResult, TrialTask
 
 CPU = torch.device("cpu")
 
@@ -128,7 +131,7 @@ def elastic_task(make_task: TaskMaker, name: str, ranks: int, **changes: Any) ->
         "batch_size": 50,
         "optimizer": "sgd",
         "learning_rate": 0.05,
-        "schedule": "cosine",
+        "schedule": "constant",
         "sync_batch_norm": True,
         "precision": "float32",
         "evaluations": 1,
@@ -139,29 +142,29 @@ def elastic_task(make_task: TaskMaker, name: str, ranks: int, **changes: Any) ->
     return make_task(name, ranks=ranks, **{"recipe": recipe, **shared, **changes})
 
 
-def stop_after(task: TrialTask, steps: int) -> Any:
-    """Stops a training once it has saved so many steps."""
-
-    def look() -> None:
-        saved = read_checkpoint(Path(task.folder))
-        if saved is not None and saved["steps"] >= steps:
-            task.stop()
-
-    return look
+def hand_over(task: TrialTask, following: TrialTask) -> None:
+    """Has one training go on from another's checkpoint, as if it had been interrupted there."""
+    saved, folder = read_checkpoint(Path(task.folder)), Path(following.folder)
+    assert saved is not None
+    folder.mkdir()
+    write_checkpoint(folder, saved | {"task": json.dumps(following.identity)})
+    write_json(folder / TASK_FILE, replace(following, nproc_per_node=7).to_json())
 
 
 def test_one_two_one_ranks_end_in_the_weights_of_one(
     server: TrainerServer, make_task: TaskMaker
 ) -> None:
     steady = elastic_task(make_task, "steady", 1)
-    expected = server.run(steady)
-    assert expected.failure is None, expected.message
-    for ranks, steps in ((1, 8), (2, 24)):
-        task = elastic_task(make_task, "changing", ranks)
-        server.run(task, trouble=stop_after(task, steps))
-    result = server.run(elastic_task(make_task, "changing", 1))
-    assert result.failure is None, result.message
-    assert [ranks for _, _, ranks in result.changes] == [2, 1]
+    assert server.run(steady).failure is None
+    task = None
+    for ranks, steps in ((1, 17), (2, 34), (1, 50)):
+        following = elastic_task(make_task, f"until-{steps}", ranks, budget={"steps": steps})
+        if task is not None:
+            hand_over(task, following)
+        task = following
+        result = server.run(task)
+        assert result.failure is None, result.message
+    assert result.changes == ((17, 850, 2), (34, 1700, 1))
     assert (result.steps, result.images) == (50, 2500)
     states = [read_checkpoint(Path(t.folder)) for t in (steady, task)]
     ours, theirs = (torch.cat([w.flatten().double() for w in s["model"].values()]) for s in states)
