@@ -40,13 +40,10 @@ from betanas.trial import Failure, TrainingResult, TrialTask
 _NUMA_OPTIONS = NumaOptions(affinity_mode=AffinityMode.NODE, should_fall_back_if_binding_fails=True)
 # How often an elastic training may lose a rank.
 _RESTARTS = 100
-# Of its rendezvous, in seconds: nodes that start together begin together, and one that has given no
-# sign of life five times is gone.
-_ELASTIC: dict[str, Any] = {
-    "last_call_timeout": 3,
-    "keep_alive_interval": 2,
-    "keep_alive_max_attempt": 5,
-}
+# Seconds that its rendezvous waits for more nodes once there are enough: those that start together
+# begin together. Signs of life stay torch's, every 5 s: each is a write that may come before that of
+# a node which joins, and nodes on a busy machine take long for theirs.
+_LAST_CALL_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,10 @@ class Launch:
         # A rank on its own meets nobody: torchrun's c10d would have it wait up to 0.3 s for that.
         alone = self.nproc_per_node == self.nnodes == 1 and not self.elastic
         met: dict[str, Any] = {"rank": 0} if alone else {"is_host": self.meeting.node_rank == 0}
-        least, most = self.meeting.nnodes if self.elastic else (self.nnodes, self.nnodes)
+        least = most = self.nnodes
+        if self.elastic:
+            least, most = self.meeting.nnodes
+            met["last_call_timeout"] = _LAST_CALL_SECONDS
         known = {f.name for f in fields(LaunchConfig)}
         newer: dict[str, Any] = {"shutdown_timeout": 5} if "shutdown_timeout" in known else {}
         return LaunchConfig(
@@ -89,7 +89,7 @@ class Launch:
             run_id=self.meeting.run_id,
             rdzv_backend="static" if alone else "c10d",
             rdzv_endpoint=self.meeting.endpoint,
-            rdzv_configs={**met, **_ELASTIC} if self.elastic else met,
+            rdzv_configs=met,
             local_addr=self.meeting.address,
             max_restarts=_RESTARTS if self.elastic else 0,
             monitor_interval=0.05,
