@@ -41,8 +41,8 @@ _NUMA_OPTIONS = NumaOptions(affinity_mode=AffinityMode.NODE, should_fall_back_if
 # How often an elastic training may lose a rank.
 _RESTARTS = 100
 # Seconds that its rendezvous waits for more nodes once there are enough: those that start together
-# begin together. Signs of life stay torch's, every 5 s: each is a write that may come before that of
-# a node which joins, and nodes on a busy machine take long for theirs.
+# begin together. Signs of life stay torch's, every 5 s: each is a write that may come before that
+# of a node which joins, and on a busy machine that takes seconds.
 _LAST_CALL_SECONDS = 3
 
 

@@ -3,15 +3,13 @@
 import json
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from command import free_endpoint
 from trainings import DIGITS, TaskMaker, ranks_of
 
 from betanas.devices.ranks import Ranks
@@ -23,7 +21,7 @@ from betanas.launcher.client import TrainerServer
 from betanas.launcher.rendezvous import Rendezvous
 from betanas.training.checkpoint import read_checkpoint, write_checkpoint
 from betanas.training.elastic import Change, rate_scale, with_change
-from betanas.trial import TASK_FILE, TrainingResult, TrialTask
+from betanas.trial import TASK_FILE, TrialTask
 
 CPU = torch.device("cpu")
 
@@ -171,70 +169,37 @@ def test_one_two_one_ranks_end_in_the_weights_of_one(
     assert (ours - theirs).abs().max() < 1e-5
 
 
-ENDLESS = {"budget": {"steps": 10**6}, "keep_checkpoint": False}
-
-
 class Striking:
     """Strikes once a training has saved something, and stops it once it goes on after that.
 
     Args:
-        tasks: Of all nodes; the first one's news are heard.
-        strike: What is done to the training.
-        ranks: With how many it begins; on fewer the training only waits for the others.
+        task: What is trained; its news are heard.
+        strike: What is done to it.
     """
 
-    def __init__(self, tasks: list[TrialTask], strike: Any, ranks: int) -> None:
-        self._tasks, self._strike, self._ranks = tasks, strike, ranks
-        self._here, self._struck = 0, False
+    def __init__(self, task: TrialTask, strike: Callable[[], None]) -> None:
+        self._task, self._strike, self._struck = task, strike, False
         self.went_on: list[tuple[int, int]] = []
 
     def __call__(self, news: dict[str, Any]) -> None:
-        if "ranks" in news:
-            self._here = news["ranks"]
-            if self._struck:
-                self.went_on.append((news["ranks"], news["images"]))
-        elif "steps" in news and self._struck and self.went_on:
-            for task in self._tasks:
-                task.stop()
-        elif "steps" in news and not self._struck and self._here == self._ranks:
-            saved = read_checkpoint(Path(self._tasks[0].folder))
-            if saved is not None and len(saved["random_states"]) == self._ranks:
-                self._struck = True
-                self._strike()
+        if "ranks" in news and self._struck:
+            self.went_on.append((news["ranks"], news["images"]))
+        elif "steps" in news and self.went_on:
+            self._task.stop()
+        elif "steps" in news and not self._struck and read_checkpoint(Path(self._task.folder)):
+            self._struck = True
+            self._strike()
 
 
 def test_a_killed_rank_does_not_end_its_training(
     server: TrainerServer, make_task: TaskMaker
 ) -> None:
-    task = elastic_task(make_task, "killed", 3, **ENDLESS)
-    striking = Striking([task], lambda: os.kill(ranks_of(task.folder)[1], signal.SIGKILL), 3)
+    endless = {"budget": {"steps": 10**6}, "keep_checkpoint": False}
+    task = elastic_task(make_task, "killed", 3, **endless)
+    striking = Striking(task, lambda: os.kill(ranks_of(task.folder)[1], signal.SIGKILL))
     result = server.run(task, striking)
     assert result.failure is None, result.message
     ((ranks, images),) = striking.went_on
     assert ranks == 3
     assert 0 < images < result.images == result.steps * 50
     assert result.changes == ()
-
-
-@pytest.mark.slow
-def test_two_nodes_go_on_when_the_third_is_lost(make_task: TaskMaker, tmp_path: Path) -> None:
-    """The first to be heard; each in its own folder, as on its own machine."""
-    tasks = [elastic_task(make_task, f"node{k}", 1, **ENDLESS) for k in range(3)]
-    endpoint = free_endpoint()
-    with ExitStack() as stack, ThreadPoolExecutor() as pool:
-        nodes = [stack.enter_context(TrainerServer(DIGITS, 16, tmp_path / "cache")) for _ in tasks]
-        striking = Striking(tasks[:2], nodes[2].close, 3)
-
-        def train(rank: int) -> TrainingResult:
-            meeting = Rendezvous(rank, endpoint, run_id="elastic", nnodes=(1, 3))
-            return nodes[rank].run(tasks[rank], striking if rank == 0 else lambda _: None, meeting)
-
-        lost = pool.submit(train, 2)
-        other = pool.submit(train, 1)
-        result = train(0)
-        lost.exception()
-        assert other.result().changes == result.changes
-    assert result.failure is None, result.message
-    assert striking.went_on[0][0] == 2
-    assert result.changes[-1] == (result.changes[-1][0], striking.went_on[0][1], 2)
-    assert 0 < striking.went_on[0][1] < result.images == result.steps * 50
