@@ -186,9 +186,11 @@ class Striking:
             self.went_on.append((news["ranks"], news["images"]))
         elif "steps" in news and self.went_on:
             self._task.stop()
-        elif "steps" in news and not self._struck and read_checkpoint(Path(self._task.folder)):
-            self._struck = True
-            self._strike()
+        elif "steps" in news and not self._struck:
+            saved = read_checkpoint(Path(self._task.folder))
+            if saved is not None and saved["steps"] > 0:
+                self._struck = True
+                self._strike()
 
 
 def test_a_killed_rank_does_not_end_its_training(
