@@ -1,4 +1,4 @@
-"""Promises that processes and files keep: no orphans, no torn checkpoint."""
+"""Promises that processes and files keep: no orphans, no torn checkpoint, no lost training."""
 
 import os
 import random
@@ -8,13 +8,18 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import torch
 from command import TINY, descendants, is_alive, start, write_study
 from faults import full_disk, kill, start_process
 from survival_database import Row
+from trainings import ranks_of, small_task
 
+from betanas.launcher.client import TrainerServer
 from betanas.training.checkpoint import read_checkpoint, write_checkpoint
+from betanas.trial import TrialTask
 
 _LONG = TINY.replace("steps = 4", "seconds = 600")
 _VICTIMS = ("controller", "server", "launcher", "rank")
@@ -124,8 +129,57 @@ def _loads(place: Path) -> bool:
     return whole and state["steps"] in (saved, saved + 1)
 
 
+def elastic(folder: Path, number: int) -> Row:
+    """Kill -9 of a random one of three ranks, again and again, half of them at a dynamic batch."""
+    kills, failures, gaps = 0, 0, list[float]()
+    for mode, share in (("fixed-batch", (number + 1) // 2), ("dynamic", number // 2)):
+        steps, images = 20 * share, 48 if mode == "fixed-batch" else 3 * 48
+        task = small_task(
+            folder,
+            mode,
+            budget={"steps": steps},
+            recipe={"elastic": mode, "batch_size": 48},
+            ranks=3,
+            checkpoint_seconds=0.1,
+        )
+        striking = _Striking(task, share)
+        with TrainerServer(task.dataset, task.architecture.resolution, folder) as server:
+            result = server.run(task, striking)
+        kills += striking.kills
+        gaps += striking.gaps
+        failures += result.failure is not None or result.images != steps * images
+    note = f"seconds from a kill to a step: median {median(gaps):.1f}, at most {max(gaps):.1f}"
+    return Row("an elastic training survives its ranks, every image counted", kills, failures, note)
+
+
+class _Striking:
+    """Kills a rank at a random moment of each life of a training."""
+
+    def __init__(self, task: TrialTask, kills: int) -> None:
+        self._task, self._most, self._rng = task, kills, random.Random(7)
+        self._struck: float | None = None
+        self._meets = False
+        self.kills, self.gaps = 0, list[float]()
+
+    def __call__(self, news: dict[str, Any]) -> None:
+        self._meets = self._meets or "ranks" in news
+        if "spent" not in news or not self._meets:
+            return
+        if self._struck is not None:
+            self.gaps.append(time.monotonic() - self._struck)
+            self._struck = None
+        if self.kills < self._most:
+            time.sleep(self._rng.uniform(0.0, 0.5))
+            ranks = ranks_of(self._task.folder)
+            if len(ranks) == 3:
+                self._meets, self._struck = False, time.monotonic()
+                self.kills += 1
+                os.kill(ranks[self._rng.randrange(3)], signal.SIGKILL)
+
+
 PROCESSES: dict[str, tuple[int, Callable[[Path, int], Row]]] = {
     "orphans": (100, orphans),
     "checkpoints": (500, checkpoints),
     "full": (100, full),
+    "elastic": (20, elastic),
 }

@@ -32,6 +32,9 @@ PACE = "pace"
 LARGEST = "largest"  # how the name of a kernel begins that no trial had
 
 
+_WHERE = ("nproc_per_node", "nnodes", "folder", "cache")  # fields of a task
+
+
 class Phase(StrEnum):
     """Which part of the search proposed a trial's kernel.
 
@@ -151,6 +154,19 @@ class TrialTask:
     pretrained: bool = False
 
     @property
+    def is_elastic(self) -> bool:
+        """Whether ranks may come and go while it trains."""
+        return self.recipe.elastic != "none"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As JSON, what makes two tasks the same training, so that one goes on from the other.
+
+        An elastic one is the same wherever and by however many ranks it is trained.
+        """
+        return training_of(self.to_json())
+
+    @property
     def is_stopped(self) -> bool:
         """Whether the search has given it up: what it has told was hopeless."""
         return (Path(self.folder) / STOP_FILE).exists()
@@ -252,7 +268,8 @@ class TrainingResult:
         startup_seconds: From launch to the first training step.
         other_seconds: What is left of the wall time: checkpoints, the latency, and the way out.
         device: The device's name.
-        ranks: Processes that trained together.
+        ranks: Processes that trained together, at its end.
+        changes: Of their number: ``(step, images before it, ranks)`` each.
         placement: Where the images were, in words.
         engine: How gradients were computed: ``eager``, ``compiled`` or ``graph``.
         precision: In which numbers: ``float32``, ``tf32`` or ``bf16``.
@@ -277,6 +294,7 @@ class TrainingResult:
     other_seconds: float = 0.0
     device: str = ""
     ranks: int = 0
+    changes: tuple[tuple[int, int, int], ...] = ()
     placement: str = ""
     engine: str = ""
     precision: str = ""
@@ -299,7 +317,9 @@ class TrainingResult:
         failure = data.get("failure")
         history = tuple(Evaluation(**e) for e in data.get("history", ()))
         latency = TrialLatency(**data["latency"]) if data.get("latency") else None
+        changes = tuple(tuple(change) for change in data.get("changes", ()))
         known = {**data, "failure": Failure(failure) if failure else None, "history": history}
+        known["changes"] = changes
         return cls(**{**known, "latency": latency})
 
 
@@ -418,11 +438,17 @@ def measured_ms(audit: Mapping[str, Any]) -> float | None:
     return float(latency["p50_ms"]) if isinstance(latency, Mapping) else None
 
 
+def training_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``identity`` of a task that was written as JSON."""
+    elastic = task["recipe"].get("elastic", "none") != "none"
+    return {k: value for k, value in task.items() if not (elastic and k in _WHERE)}
+
+
 def left_result(task: TrialTask) -> TrainingResult | None:
     """The result of this very task that was finished but not recorded, if there is one."""
     folder = Path(task.folder)
     told = read_json(folder / TASK_FILE)
-    if told is None or TrialTask.from_json(told) != task:
+    if told is None or TrialTask.from_json(told).identity != task.identity:
         return None
     left = read_json(folder / RESULT_FILE)
     if left is None:

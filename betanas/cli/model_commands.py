@@ -71,6 +71,17 @@ def train(
     ] = None,
     pretrained: PretrainedOption = False,
     nproc_per_node: RanksOption = "auto",
+    nnodes: Annotated[
+        str,
+        typer.Option(
+            metavar="MIN:MAX",
+            help="Machines that may come and go while it trains; see docs/elastic.md.",
+        ),
+    ] = "1",
+    rdzv_endpoint: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where they meet on node 0.")
+    ] = None,
+    node_rank: Annotated[int | None, typer.Option(help="Which node this is.")] = None,
     device: DeviceOption = "auto",
     storage: StorageOption = None,
     set_: SetOption = None,
@@ -88,9 +99,11 @@ def train(
         from_weights,
     )
     from betanas.jobs.train import train as run
+    from betanas.launcher.rendezvous import Rendezvous
 
     options = TrainOptions(dataset, data, resolution, epochs, seed, tuple(set_ or ()), storage)
-    machine = Machine(device, parse_ranks(nproc_per_node), CACHE)
+    meeting = Rendezvous.elastic(nnodes, rdzv_endpoint, node_rank)
+    machine = Machine(device, parse_ranks(nproc_per_node), CACHE, meeting)
     say("loading ...", err, "dim")
     plan = plan_training(model, options)
     if pretrained:

@@ -38,11 +38,13 @@ class Ranks:
         rank: 0 to size - 1; rank 0 keeps the clock and writes the result.
         size: Processes that train together; collectives cost nothing when it is 1.
         device: Where this process computes.
+        local_rank: The same as ``rank`` among the processes of this machine.
     """
 
     rank: int
     size: int
     device: torch.device
+    local_rank: int = 0
 
     @classmethod
     def join(cls, device: str) -> Self:
@@ -55,7 +57,7 @@ class Ranks:
         if size > 1:
             backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
             dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
-        return cls(rank, size, place)
+        return cls(rank, size, place, local_rank)
 
     def leave(self) -> None:
         """Leaves the group; every rank must have finished its last collective."""
@@ -105,17 +107,17 @@ class Ranks:
         dist.all_gather(gathered, own)
         return gathered
 
-    def share(self, data: bytes) -> bytes:
-        """Rank 0's bytes, on all ranks."""
+    def share(self, data: bytes, source: int = 0) -> bytes:
+        """One rank's bytes, on all ranks."""
         if self.size == 1:
             return data
         length = torch.tensor([len(data)])
-        dist.broadcast(length, src=0)
+        dist.broadcast(length, src=source)
         shared = torch.empty(int(length), dtype=torch.uint8)
-        if self.rank == 0 and data:
+        if self.rank == source and data:
             shared = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         if len(shared):
-            dist.broadcast(shared, src=0)
+            dist.broadcast(shared, src=source)
         return bytes(shared.numpy())
 
     def random_state(self) -> Tensor:

@@ -56,6 +56,12 @@ class Draws:
     def __getitem__(self, part: slice | Tensor) -> "Draws":
         return Draws(self.operations[part], self.boxes[part], self.flips[part])
 
+    @classmethod
+    def cat(cls, parts: "Sequence[Draws]") -> "Draws":
+        """Those of several groups of images, one after the other."""
+        columns = [(p.operations, p.boxes, p.flips) for p in parts]
+        return cls(*(torch.cat(column) for column in zip(*columns, strict=True)))
+
 
 @dataclass(frozen=True)
 class TrainAugment:

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from betanas.data import describe_dataset, load_images
 from betanas.devices.find import Devices, find_devices
 from betanas.devices.ranks import Ranks
 from betanas.errors import InputError, RunError
-from betanas.images.batches import HeldOut
+from betanas.images.batches import HeldOut, share_of
 from betanas.images.placement import TrainingImages
 from betanas.jobs.costs import counts_of
 from betanas.launcher.client import TrainerServer
+from betanas.launcher.rendezvous import Rendezvous
 from betanas.models.network import build_network, count_macs
 from betanas.models.references import load_pretrained
 from betanas.models.trained import TrainedModel, read_trained, write_trained
@@ -35,7 +36,7 @@ from betanas.study.loading import Overrides, changed_definition, override_lines
 from betanas.study.recipe import Budget, DatasetConfig, Recipe, kernel_of
 from betanas.training.checkpoint import BEST_FILE
 from betanas.training.testing import part_batches, top_accuracies
-from betanas.trial import TrainingResult, TrialTask, left_result
+from betanas.trial import RESULT_FILE, TrainingResult, TrialTask, left_result
 
 MODEL_FILE = "model.pt"
 _EPOCHS = 100
@@ -44,6 +45,9 @@ _PATIENCES = 3
 # Of a search's few validations none need be near the best epoch of a long training.
 _EVERY_EPOCH = {"evaluations": 0, "evaluate_every_epochs": 1}
 MODELS, CACHE = Path("storage/models"), Path("storage/cache")  # below the current folder
+# An elastic training loses at most so much with a rank, but for what a checkpoint costs.
+_ELASTIC_CHECKPOINT_SECONDS = 5.0
+_FAREWELL_SECONDS = 15.0
 _EVALUATION_BATCH = 200  # images; fewer steps, and still little memory
 
 
@@ -80,11 +84,13 @@ class Machine:
         device: ``auto``, ``cpu`` or ``cuda``.
         nproc_per_node: Ranks on this machine; None lets the device decide.
         cache: Where decoded pictures are kept.
+        meeting: Where machines that train together meet; only an elastic training has others.
     """
 
     device: str
     nproc_per_node: int | None
     cache: Path
+    meeting: Rendezvous = field(default_factory=Rendezvous)
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,8 @@ class EvaluationLines:
         """Takes what a training tells of itself."""
         if "placement" in news:
             self._say(f"images: {news['placement']}")
+        if "ranks" in news:
+            self._say(f"ranks: {news['ranks']} from image {news['images']} on")
         if "accuracy" not in news or time.monotonic() - self._last < 2.0:
             return
         self._last = time.monotonic()
@@ -216,7 +224,7 @@ def train(
     Args:
         plan: What to train.
         folder: Where the model file goes; made if missing. Another training's file stays there
-            until this one has its own.
+            until this one has its own. Of several machines the others write below it.
         machine: Where to train.
         tell: Told of the training's news (``spent``, ``epoch``, ``accuracy``, ...).
 
@@ -229,12 +237,16 @@ def train(
         RunError: If the training fails.
     """
     devices = find_devices(machine.device, machine.nproc_per_node)
+    if machine.meeting.node_rank > 0:
+        folder = folder / f"node-{machine.meeting.node_rank}"
     task = _task(plan, folder, machine.cache, devices)
+    if machine.meeting != Rendezvous() or task.is_elastic:
+        task = _elastic(task, machine.meeting)
     known = _finished(folder / MODEL_FILE, task)
     if known is not None:
         return known
     _make(folder)
-    result = _result(task, tell)
+    result = _result(task, tell, machine.meeting)
     if result.value is None:
         raise RunError(
             f"{plan.title} could not be trained: {result.failure}, {result.message}; see "
@@ -269,9 +281,22 @@ def _macs(plan: Plan) -> int:
     return counts_of(plan.network)[1]
 
 
+def _elastic(task: TrialTask, meeting: Rendezvous) -> TrialTask:
+    """The task of a training whose ranks may come and go."""
+    recipe, most = task.recipe, meeting.nnodes[1]
+    if recipe.elastic == "none":
+        raise InputError(
+            f"--nnodes {meeting.nnodes[0]}:{most} needs to know what the batch is when machines "
+            "come and go: --set recipe.elastic='\"fixed-batch\"' or '\"dynamic\"'"
+        )
+    if recipe.elastic == "fixed-batch":
+        share_of(recipe.batch_size, 0, task.nproc_per_node * most)
+    return replace(task, checkpoint_seconds=_ELASTIC_CHECKPOINT_SECONDS)
+
+
 def _digest(task: TrialTask) -> str:
     """16 hexadecimal digits, equal for equal trainings, wherever they leave their files."""
-    told = task.to_json() | {"folder": None, "cache": None}
+    told = task.identity | {"folder": None, "cache": None}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -292,7 +317,9 @@ def _make(folder: Path) -> None:
         ) from None
 
 
-def _result(task: TrialTask, tell: Callable[[dict[str, Any]], None]) -> TrainingResult:
+def _result(
+    task: TrialTask, tell: Callable[[dict[str, Any]], None], meeting: Rendezvous
+) -> TrainingResult:
     """Trains, unless the very same training was finished and only its model file is missing."""
     folder = Path(task.folder)
     left = left_result(task)
@@ -301,7 +328,15 @@ def _result(task: TrialTask, tell: Callable[[dict[str, Any]], None]) -> Training
     resolution, cache = task.architecture.resolution, Path(task.cache)
     with TrainerServer(task.dataset, resolution, cache) as trainer:
         trainer.wait()
-        return trainer.run(task, tell)
+        meeting = replace(meeting, run_id=_digest(task))
+        return trainer.run(task, tell, meeting, lambda: _farewell(folder))
+
+
+def _farewell(folder: Path) -> str | None:
+    """That a training is over whose agent still waits for a machine that will not come."""
+    written = folder / RESULT_FILE
+    since = time.time() - written.stat().st_mtime if written.exists() else 0.0
+    return "the training is over" if since > _FAREWELL_SECONDS else None
 
 
 def _trained(plan: Plan, task: TrialTask, result: TrainingResult, kind: str) -> TrainedModel:
@@ -337,6 +372,7 @@ def _trained(plan: Plan, task: TrialTask, result: TrainingResult, kind: str) -> 
         "seed": plan.seed,
         "device": result.device,
         "ranks": result.ranks,
+        "changes": [list(change) for change in result.changes],
         "training": _digest(task),
     }
     return replace(untested, facts=told)

@@ -29,9 +29,13 @@ from betanas.trial import (
     Failure,
     TrainingResult,
     TrialTask,
+    training_of,
 )
 
 _POLL_SECONDS = 0.1
+# A lost rank of an elastic training is silent until another is in its place; on several machines
+# that may take as long as torch lets them wait for each other, 600 s.
+_RESTART_SECONDS, _MEETING_SECONDS = 300.0, 900.0
 _SECRETS = ("BETANAS_STORAGE", "BETANAS_TOKEN")  # the controller's alone
 
 
@@ -126,7 +130,7 @@ class TrainerServer:
         request = {"task": str(folder / TASK_FILE), "launched": launched, "rendezvous": meeting}
         self._send({"do": "train", **request})
         try:
-            hung = HungRank(folder, task.stall_seconds)
+            hung = HungRank(folder, _borne_seconds(task, rendezvous))
             result = self._follow(folder, hung, trouble, on_progress)
         except BaseException:
             self.close()
@@ -231,6 +235,14 @@ class TrainerServer:
             )
 
 
+def _borne_seconds(task: TrialTask, rendezvous: Rendezvous | None) -> float:
+    """How long the ranks may be silent."""
+    if not task.is_elastic:
+        return task.stall_seconds
+    several = rendezvous is not None and rendezvous.nnodes[1] > 1
+    return max(task.stall_seconds, _MEETING_SECONDS if several else _RESTART_SECONDS)
+
+
 def _written(folder: Path) -> TrainingResult | None:
     """The result that the ranks or their agent left, if they did."""
     written = read_json(folder / RESULT_FILE)
@@ -239,7 +251,8 @@ def _written(folder: Path) -> TrainingResult | None:
 
 def _clear(folder: Path, task: TrialTask) -> None:
     """Empties a trial's folder of all but the same task's checkpoints and log."""
-    if read_json(folder / TASK_FILE) != json.loads(json.dumps(task.to_json())):
+    told = read_json(folder / TASK_FILE)
+    if told is None or training_of(told) != json.loads(json.dumps(task.identity)):
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in ("*.json", "*.jsonl", "*.beat", "*.tmp", "*.pid", STOP_FILE):

@@ -16,7 +16,7 @@ from betanas.files import read_json
 from betanas.images.augment import TrainAugment
 from betanas.images.mixing import Targets
 from betanas.images.placement import TrainingImages
-from betanas.launcher.failures import write_failure, write_result
+from betanas.launcher.failures import conclude, write_failure, write_result
 from betanas.launcher.order import Order
 from betanas.models.network import build_network
 from betanas.study.recipe import DatasetConfig, Recipe
@@ -49,14 +49,15 @@ def log_into(folder: Path) -> None:
     os.close(log)
 
 
-def run_rank(order: Order, agent: int, first: int, device: str) -> None:
+def run_rank(order: Order, agent: int, first: int | None, device: str) -> None:
     """Trains as one rank; the environment tells which (torchrun's variables).
 
     Args:
         order: Brings the task's file, whose folder receives what the rank tells, and the moment
             when the trial was launched, ``time.time()`` seconds.
         agent: Process id of the agent, with which the rank ends.
-        first: The lowest rank of this node.
+        first: The lowest rank of this node; None where ranks come and go, and the environment tells
+            which this one is for now.
         device: ``cpu`` or ``cuda``.
     """
     die_with_parent(agent)
@@ -73,18 +74,27 @@ def run_rank(order: Order, agent: int, first: int, device: str) -> None:
     log_into(folder)
     torch.set_num_threads(max(1, available_cores() // task.nproc_per_node))
     local_rank = int(os.environ["LOCAL_RANK"])
-    rank = first + local_rank
-    os.environ["RANK"] = str(rank)
+    rank = local_rank if first is None else first + local_rank
+    launched = request["launched"]
+    if first is not None:
+        os.environ["RANK"] = str(rank)
+    elif (folder / f"rank-{rank}.beat").exists():
+        launched = time.time()  # this one replaces another: what was before is not its start-up
     try:
         ranks = Ranks.join(task.device)
         images = shared_images(task.dataset, task.architecture.resolution, task.cache)
         train = Training if task.supernet is None else SupernetTraining
-        result = train(task, images, ranks, request["launched"]).run()
+        result = train(task, images, ranks, launched).run()
     except Diverged as error:
         # All ranks come here together, so none of them has to be ended.
         result = TrainingResult(value=None, failure=Failure.DIVERGED, message=str(error))
     except Exception as error:
-        if write_failure(folder, rank, error):
+        peer = write_failure(folder, rank, error)
+        if first is None and not peer:
+            # It would fail again here; where another machine can train, it goes on without this.
+            conclude(folder, {})
+            os.kill(agent, signal.SIGKILL)
+        elif first is not None and peer:
             # The agent looks at the first rank that ends: let that be the one that is to blame.
             time.sleep(_PEER_GONE_SECONDS)
         raise

@@ -38,6 +38,12 @@ from betanas.trial import Failure, TrainingResult, TrialTask
 # Given, so that torch does not look for GPUs itself: that would start CUDA in a process that is to
 # be forked. Without numactl, or on a machine that hides its topology, ranks are not bound.
 _NUMA_OPTIONS = NumaOptions(affinity_mode=AffinityMode.NODE, should_fall_back_if_binding_fails=True)
+# How often an elastic training may lose a rank.
+_RESTARTS = 100
+# Seconds that its rendezvous waits for more nodes once there are enough: those that start together
+# begin together. Signs of life stay torch's, every 5 s: each is a write that may come before that
+# of a node which joins, and on a busy machine that takes seconds.
+_LAST_CALL_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -49,36 +55,43 @@ class Launch:
         nnodes: Machines that train together.
         device: ``cpu`` or ``cuda``.
         meeting: Where the agents meet.
+        elastic: Whether the training goes on with other ranks when one is lost, or one comes.
     """
 
     nproc_per_node: int
     nnodes: int
     device: str
     meeting: Rendezvous = field(default_factory=Rendezvous)
+    elastic: bool = False
 
     @property
     def keeps_spare(self) -> bool:
         """Whether the next trial's processes are worth starting beforehand."""
-        return self.device == "cuda" and self.nproc_per_node == self.nnodes == 1
+        alone = self.nproc_per_node == self.nnodes == 1 and not self.elastic
+        return self.device == "cuda" and alone
 
     def config(self) -> LaunchConfig:
         """The same in torchrun's words."""
         on_gpu = self.device == "cuda"
         # A rank on its own meets nobody: torchrun's c10d would have it wait up to 0.3 s for that.
-        alone = self.nproc_per_node == self.nnodes == 1
+        alone = self.nproc_per_node == self.nnodes == 1 and not self.elastic
         met: dict[str, Any] = {"rank": 0} if alone else {"is_host": self.meeting.node_rank == 0}
+        least = most = self.nnodes
+        if self.elastic:
+            least, most = self.meeting.nnodes
+            met["last_call_timeout"] = _LAST_CALL_SECONDS
         known = {f.name for f in fields(LaunchConfig)}
         newer: dict[str, Any] = {"shutdown_timeout": 5} if "shutdown_timeout" in known else {}
         return LaunchConfig(
-            min_nodes=self.nnodes,
-            max_nodes=self.nnodes,
+            min_nodes=least,
+            max_nodes=most,
             nproc_per_node=self.nproc_per_node,
             run_id=self.meeting.run_id,
             rdzv_backend="static" if alone else "c10d",
             rdzv_endpoint=self.meeting.endpoint,
             rdzv_configs=met,
             local_addr=self.meeting.address,
-            max_restarts=0,
+            max_restarts=_RESTARTS if self.elastic else 0,
             monitor_interval=0.05,
             start_method="fork",
             logs_specs=DefaultLogsSpecs(),
@@ -167,7 +180,8 @@ def _train(request: dict[str, Any], spare: Agent | None) -> tuple[dict[str, Any]
     task_file = Path(request["task"])
     task = TrialTask.from_json(read_json(task_file))
     meeting = Rendezvous.from_json(request["rendezvous"])
-    launch = Launch(task.nproc_per_node, task.nnodes, task.device, meeting)
+    elastic = task.is_elastic and task.nnodes == 1
+    launch = Launch(task.nproc_per_node, task.nnodes, task.device, meeting, elastic)
     if spare is not None and spare.launch == launch and spare.is_there():
         agent = spare
         agent.order.give(request)
@@ -184,18 +198,22 @@ def _run_agent(order: Order, launch: Launch, server: int) -> int:
     request = order.known()
     if request is not None:
         log_into(Path(request["task"]).parent)
-    # torchrun numbers nodes by their addresses, so each rank is told its own number.
-    first = launch.meeting.node_rank * launch.nproc_per_node
+    # torchrun numbers nodes by their addresses, so each rank is told its own number; where nodes
+    # come and go, its numbers are those that have no gap.
+    first = None if launch.elastic else launch.meeting.node_rank * launch.nproc_per_node
+    if launch.elastic:
+        # Torch's shared store has a node that stays look for one that is gone, if that was rank 0.
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     try:
         elastic_launch(launch.config(), run_rank)(order, os.getpid(), first, launch.device)
     except ChildFailedError as error:
-        failed = {first + f.local_rank: f.exitcode for f in error.failures.values()}
+        failed = {(first or 0) + f.local_rank: f.exitcode for f in error.failures.values()}
         if (request := order.known()) is not None:
             conclude(Path(request["task"]).parent, failed, launch.nnodes)
         return 1
     except Exception as error:
         request = order.known()
-        if launch.nnodes == 1 or request is None:
+        if launch.nnodes == launch.meeting.nnodes[1] == 1 or request is None:
             raise
         told = f"the nodes did not meet: {type(error).__name__}: {error}"
         write_result(Path(request["task"]).parent, TrainingResult(None, Failure.NODE_LOST, told))

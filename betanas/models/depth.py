@@ -40,23 +40,23 @@ def set_stochastic_depth(model: nn.Module, last: float, power: float = 1.0) -> N
 
 
 class DepthNoise:
-    """The noise of all residual branches of a model, drawn for whole steps.
+    """The noise of all residual branches of a model, drawn for whole batches.
 
     torchvision draws on each rank and in each layer as the layer is met; here the noise of some
-    steps is drawn at once, for the images of all ranks, and cut into their shares.
+    batches is drawn at once, and cut into the ranks' shares.
 
     Args:
         model: Its ``StochasticDepth`` modules are replaced; those that never drop are left.
         seed: The training's.
-        per_step: Images of a step on all ranks.
+        per_batch: Images of a batch.
         mine: This rank's share of them.
-        steps_at_once: Steps whose noise is drawn together.
+        steps_at_once: Batches whose noise is drawn together.
     """
 
     def __init__(
-        self, model: nn.Module, seed: int, per_step: int, mine: slice, steps_at_once: int
+        self, model: nn.Module, seed: int, per_batch: int, mine: slice, steps_at_once: int
     ) -> None:
-        self._seed, self._per_step, self._mine = seed, per_step, mine
+        self._seed, self._per_batch, self._mine = seed, per_batch, mine
         self._steps_at_once = steps_at_once
         self._group, self._noise = -1, torch.empty(0)
         found = [
@@ -71,14 +71,14 @@ class DepthNoise:
         for (parent, name, _), scale in zip(found, self._scales, strict=True):
             setattr(parent, name, _Branch(scale))
 
-    def load(self, step: int) -> None:
-        """Makes a step's noise the one that the next forward pass uses."""
+    def load(self, number: int) -> None:
+        """Makes a batch's noise the one that the next forward pass uses."""
         if not len(self._survival):
             return
-        group, place = divmod(step, self._steps_at_once)
+        group, place = divmod(number, self._steps_at_once)
         if group != self._group:
             generator = torch_generator(self._seed, Stream.DEPTH, group)
-            shape = (self._steps_at_once, len(self._survival), self._per_step)
+            shape = (self._steps_at_once, len(self._survival), self._per_batch)
             survival = self._survival[:, None]
             kept = torch.rand(shape, generator=generator) < survival
             own = kept[..., self._mine] / survival.clamp(min=torch.finfo().tiny)

@@ -20,7 +20,7 @@ def synchronize_norms(model: nn.Module, ranks: Ranks) -> nn.Module:
 
     Args:
         model: Its ``BatchNorm2d`` modules are replaced, weights and statistics kept.
-        ranks: Their batches must be of one size.
+        ranks: Their batches may differ in size.
     """
     if ranks.size == 1:
         return model
@@ -42,12 +42,14 @@ class _SharedBatchNorm2d(nn.BatchNorm2d):
         """As ``nn.BatchNorm2d``; in training it takes part in two collectives, one each way."""
         if not self.training:
             return super().forward(x)
-        output, mean, variance = _SharedNormalisation.apply(x, self.weight, self.bias, self.eps)
-        self._remember(mean, variance, x.numel() // x.shape[1] * dist.get_world_size())
+        output, mean, variance, count = _SharedNormalisation.apply(
+            x, self.weight, self.bias, self.eps
+        )
+        self._remember(mean, variance, count)
         return output  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+    def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         assert self.running_mean is not None  # noqa: S101 - these track their statistics
         assert self.running_var is not None  # noqa: S101
         assert self.num_batches_tracked is not None  # noqa: S101
@@ -67,24 +69,28 @@ class _SharedNormalisation(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         # In float32, as torch keeps them: x may be bf16.
-        own = torch.stack(torch.var_mean(x.float(), dim=(0, 2, 3), correction=0))
+        variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+        own = torch.stack([variance, mean, torch.full_like(mean, x.numel() // x.shape[1])])
         all_ranks = [torch.empty_like(own) for _ in range(dist.get_world_size())]
         dist.all_gather(all_ranks, own)
-        variances, means = torch.stack(all_ranks).unbind(1)
-        mean = means.mean(0)
-        # Batches are of one size: the variance of all is that within plus that between them.
-        variance = variances.mean(0) + (means - mean).square_().mean(0)
-        ctx.save_for_backward(x, weight, mean, variance)
+        variances, means, counts = torch.stack(all_ranks).unbind(1)
+        count = counts[:, 0].sum()
+        shares = counts / count
+        mean = (shares * means).sum(0)
+        # The variance of all is that within the ranks' batches plus that between them.
+        variance = (shares * (variances + (means - mean).square_())).sum(0)
+        ctx.save_for_backward(x, weight, mean, variance, count)
         ctx.eps = eps
-        ctx.mark_non_differentiable(mean, variance)
-        return functional.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance
+        ctx.mark_non_differentiable(mean, variance, count)
+        output = functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
+        return output, mean, variance, count
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, mean, variance = ctx.saved_tensors
+        x, weight, mean, variance, count = ctx.saved_tensors
         # As if mean and variance were constants; torch's kernel also adds up dy and dy * x'.
         train = False
         dx, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
@@ -92,7 +98,7 @@ class _SharedNormalisation(torch.autograd.Function):
         )
         sums = torch.stack([d_bias, d_weight])
         dist.all_reduce(sums)
-        mean_dy, mean_dyx = sums.div_(x.numel() // x.shape[1] * dist.get_world_size())
+        mean_dy, mean_dyx = sums.div_(count)
         inverse_std = (variance + ctx.eps).rsqrt_()
         slope = weight * inverse_std.square() * mean_dyx
         offset = slope * mean - weight * inverse_std * mean_dy

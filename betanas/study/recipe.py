@@ -111,6 +111,8 @@ class Recipe(Section):
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     gradient_compression: Literal["none", "fp16", "bf16"] = "none"
     sync_batch_norm: bool = False
+    elastic: Literal["none", "fixed-batch", "dynamic"] = "none"
+    elastic_steps: Annotated[int, Field(ge=0)] = 100
     norm_batches: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "float32", "tf32", "bf16"] = "auto"
     engine: Literal["auto", "eager", "graph"] = "auto"

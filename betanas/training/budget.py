@@ -10,24 +10,28 @@ class TrainingClock:
 
     Args:
         budget: What may be spent.
-        steps_per_epoch: Steps of one pass over the training images.
-        images_per_step: Images of one step, over all ranks.
+        images_per_epoch: Images of one pass over the training images.
 
     Attributes:
         steps: Training steps so far.
+        images: Training images seen so far, over all ranks.
     """
 
-    def __init__(self, budget: Budget, steps_per_epoch: int, images_per_step: int) -> None:
+    def __init__(self, budget: Budget, images_per_epoch: int) -> None:
         self._budget = budget
-        self._steps_per_epoch = steps_per_epoch
-        self._images_per_step = images_per_step
+        self._images_per_epoch = images_per_epoch
         self._since: float | None = None
         self._seconds = 0.0
-        self.steps = 0
+        self.steps = self.images = 0
 
-    def restore(self, steps: int, seconds: float) -> None:
+    def restore(self, steps: int, images: int, seconds: float) -> None:
         """Goes on from what an interrupted training had spent; the clock must be paused."""
-        self.steps, self._seconds = steps, seconds
+        self.steps, self.images, self._seconds = steps, images, seconds
+
+    def count(self, images: int) -> None:
+        """Counts a step of so many images over all ranks."""
+        self.steps += 1
+        self.images += images
 
     def resume(self) -> None:
         """Starts counting; the device must be idle."""
@@ -47,12 +51,7 @@ class TrainingClock:
     @property
     def epochs(self) -> float:
         """Passes over the training images so far."""
-        return self.steps / self._steps_per_epoch
-
-    @property
-    def images(self) -> int:
-        """Training images seen so far, over all ranks."""
-        return self.steps * self._images_per_step
+        return self.images / self._images_per_epoch
 
     @property
     def progress(self) -> float:

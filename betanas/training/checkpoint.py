@@ -1,13 +1,16 @@
 """Checkpoints of one training: whole files, tensors and plain numbers only, the last two kept."""
 
 import io
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from betanas.devices.ranks import Ranks
 from betanas.files import TEMPORARY, whole_file
+from betanas.trial import TrialTask
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _PREVIOUS_FILE = "checkpoint.previous.pt"
@@ -42,15 +45,47 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def pack(state: dict[str, Any]) -> bytes:
-    """A checkpoint's state as bytes, for another rank."""
+def shared_checkpoint(task: TrialTask, ranks: Ranks, *, writes: bool) -> dict[str, Any] | None:
+    """Gives all ranks what rank 0 finds in its folder: other nodes have none, or an older one.
+
+    Where ranks come and go, it is what the machine has that has come furthest, and the others take
+    over its best weights so far, too.
+
+    Args:
+        task: Of the very training that must have written it.
+        ranks: This process among its peers.
+        writes: Whether this rank writes its machine's checkpoints.
+
+    Returns:
+        What ``write_checkpoint`` was given; None to begin anew.
+    """
+    folder = Path(task.folder)
+    found = read_checkpoint(folder) if writes else None
+    if found is not None and found["task"] != json.dumps(task.identity):
+        found = None
+    if ranks.size == 1:
+        return found
+    source = 0
+    if task.is_elastic:
+        seen = ranks.gather(torch.tensor(-1 if found is None else found["images"]))
+        source = int(torch.stack(seen).argmax())
+        best = folder / BEST_FILE
+        gives = ranks.rank == source and best.exists()
+        weights = ranks.share(best.read_bytes() if gives else b"", source)
+        if weights and writes and ranks.rank != source:
+            with whole_file(best) as file:
+                file.write(weights)
+    gives = ranks.rank == source and found is not None
+    return _unpacked(ranks.share(_packed(found) if gives else b"", source))
+
+
+def _packed(state: dict[str, Any] | None) -> bytes:
     packed = io.BytesIO()
     torch.save(state, packed)
     return packed.getvalue()
 
 
-def unpack(packed: bytes) -> dict[str, Any] | None:
-    """What ``pack`` was given; None for no bytes."""
+def _unpacked(packed: bytes) -> dict[str, Any] | None:
     if not packed:
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)

@@ -49,15 +49,21 @@ class EagerEngine:
         recipe: For the label smoothing, and the weight of an auxiliary head's loss.
         precision: In which numbers the model computes.
         beat: Called between forward and backward pass, either of which may take long.
+        weight: Of this rank's mean loss in the mean over the ranks (``Batches.weight``).
     """
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, precision: Precision, beat: Callable[[], None]
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        precision: Precision,
+        beat: Callable[[], None],
+        weight: float = 1.0,
     ) -> None:
         self.name = "compiled" if recipe.compile else "eager"
         self._model, self._smoothing = model, recipe.label_smoothing
         self._auxiliary = recipe.auxiliary_weight
-        self._precision, self._beat = precision, beat
+        self._precision, self._beat, self._weight = precision, beat, weight
         self._weights = list(model.parameters())
 
     def prepare(self, batch: Batch) -> None:
@@ -73,6 +79,8 @@ class EagerEngine:
         """As ``Engine``."""
         with self._precision.applied():
             loss = self.loss(inputs, targets)
+        if self._weight != 1:
+            loss = loss * self._weight
         self._forget()
         self._beat()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -139,6 +147,7 @@ def prepare_engine(
     ranks: Ranks,
     beat: Callable[[], None],
     batch: Batch,
+    weight: float = 1.0,
 ) -> Engine:
     """Chooses the engine, and makes it ready on a batch.
 
@@ -152,8 +161,9 @@ def prepare_engine(
         ranks: This process among its peers.
         beat: Called where a step may take long.
         batch: Gives one like those to come.
+        weight: Of this rank's mean loss in the mean over the ranks.
     """
-    eager = EagerEngine(model, recipe, precision, beat)
+    eager = EagerEngine(model, recipe, precision, beat, weight)
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     alone = ranks.device.type == "cuda" and ranks.size == 1 and not recipe.compile
     engine: Engine = GraphEngine(eager) if alone and recipe.engine != "eager" else eager

@@ -96,8 +96,9 @@ class HungRank:
         now = time.monotonic()
         beats = [_Beat.read(path) for path in self._folder.glob("rank-*.beat")]
         if not beats:
-            if now - self._began > _FIRST_STEP_SECONDS:
-                return f"no rank began within {_FIRST_STEP_SECONDS:.0f} s of its launch"
+            borne = max(self._stall_seconds, _FIRST_STEP_SECONDS)
+            if now - self._began > borne:
+                return f"no rank began within {borne:.0f} s of its launch"
             return None
         stopped = min(beats, key=lambda b: b.alive)
         if now - stopped.alive > self._stall_seconds:

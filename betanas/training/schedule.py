@@ -57,14 +57,15 @@ class LearningRate:
         self._recipe, self._optimizer = recipe, optimizer
         self.plateau = Plateau(recipe.plateau_factor, recipe.patience_epochs)
 
-    def before_step(self, progress: float, epochs: float) -> None:
+    def before_step(self, progress: float, epochs: float, scale: float = 1.0) -> None:
         """Sets the rate of a step.
 
         Args:
             progress: Share of the budget that is spent, in [0, 1).
             epochs: Passes over the training images so far.
+            scale: What the number of ranks multiplies it with.
         """
-        rate = self._recipe.learning_rate * self._factor(progress, epochs)
+        rate = self._recipe.learning_rate * self._factor(progress, epochs) * scale
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
 

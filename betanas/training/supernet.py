@@ -45,6 +45,7 @@ class RuntimeEngine(EagerEngine):
         recipe: For the label smoothing.
         precision: In which numbers it computes.
         beat: As for ``EagerEngine``.
+        weight: As for ``EagerEngine``.
 
     Attributes:
         latency_weight: Of the logarithm of the runtime at present.
@@ -57,8 +58,9 @@ class RuntimeEngine(EagerEngine):
         recipe: Recipe,
         precision: Precision,
         beat: Callable[[], None],
+        weight: float,
     ) -> None:
-        super().__init__(wrapped, recipe, precision, beat)
+        super().__init__(wrapped, recipe, precision, beat, weight)
         self._net = net
         self.latency_weight = 0.0
 
@@ -147,8 +149,9 @@ class SupernetTraining(Training):
 
     def _prepared_engine(self) -> Engine:
         """Always eager: which operations there are may change with the gates."""
+        recipe, weight = self._task.recipe, self._batches.weight
         self._runtime_engine = RuntimeEngine(
-            self._wrapped, self._net, self._task.recipe, self._precision, self._beat
+            self._wrapped, self._net, recipe, self._precision, self._beat, weight
         )
         return self._runtime_engine
 

@@ -28,13 +28,8 @@ from betanas.models.norms import synchronize_norms
 from betanas.models.references import load_pretrained
 from betanas.training.average import WeightAverage
 from betanas.training.budget import TrainingClock
-from betanas.training.checkpoint import (
-    BEST_FILE,
-    pack,
-    read_checkpoint,
-    unpack,
-    write_checkpoint,
-)
+from betanas.training.checkpoint import BEST_FILE, shared_checkpoint, write_checkpoint
+from betanas.training.elastic import Change, rate_scale, with_change
 from betanas.training.engine import Engine, prepare_engine
 from betanas.training.evaluation import Validation
 from betanas.training.heartbeat import Heartbeat
@@ -80,8 +75,10 @@ class Training:
     ) -> None:
         recipe, self._task, self._ranks, self._launched = task.recipe, task, ranks, launched
         self._folder = Path(task.folder)
-        self._heart = Heartbeat(self._folder, ranks.rank)
-        self._news = NewsWriter(self._folder) if ranks.rank == 0 else None
+        # Where ranks come and go, each machine keeps all that another rank 0 needs.
+        self._heart = Heartbeat(self._folder, ranks.local_rank if task.is_elastic else ranks.rank)
+        self._writes = ranks.rank == 0 or (task.is_elastic and ranks.local_rank == 0)
+        self._news = NewsWriter(self._folder) if self._writes else None
 
         placed = images.place(ranks.device, task.dataset.placement)
         self._placement = placed.placement
@@ -101,7 +98,7 @@ class Training:
             set_stochastic_depth(model, recipe.stochastic_depth, recipe.stochastic_depth_power)
         fast_gradients(model).to(memory_format=torch.channels_last)
         self._noise = DepthNoise(
-            model, task.seed, batches.per_step, batches.mine, batches.steps_drawn_at_once
+            model, task.seed, batches.per_batch, batches.mine, batches.steps_drawn_at_once
         )
         self._model = synchronize_norms(model, ranks) if recipe.sync_batch_norm else model
         self._average = WeightAverage(self._model, recipe.weight_average)
@@ -113,7 +110,8 @@ class Training:
             self._held_out, batches, recipe.norm_batches, ranks, self._beat
         )
 
-        self._clock = TrainingClock(task.budget, batches.steps_per_epoch, batches.per_step)
+        self._clock = TrainingClock(task.budget, batches.images_per_epoch)
+        self._changes = [Change(0, 0, ranks.size)]
         self._losses = LossWatch()
         self._loss_sum = torch.zeros((), device=ranks.device)
         self._data_wait = WorkTimer(ranks.device)
@@ -176,14 +174,14 @@ class Training:
         clock, recipe = self._clock, self._task.recipe
         with self._data_wait.running():
             inputs, targets = self._batches[clock.steps]
-        self._noise.load(clock.steps)
-        self._learning_rate.before_step(progress, clock.epochs)
+        self._noise.load(self._batches.number(clock.steps))
+        self._learning_rate.before_step(progress, clock.epochs, self._rate_scale())
         self._beat()
         loss = self._engine.learn(inputs, targets)
         if recipe.clip_gradient_norm:
             nn.utils.clip_grad_norm_(self._model.parameters(), recipe.clip_gradient_norm)
         self._optimizer.step()
-        clock.steps += 1
+        clock.count(self._batches.per_step)
         self._average.after_step(clock.steps)
         self._losses.add(loss)
         self._loss_sum += loss
@@ -192,6 +190,13 @@ class Training:
             self._news.tell_sometimes(
                 spent=min(progress, 1.0), epoch=clock.epochs, steps=clock.steps
             )
+
+    def _rate_scale(self) -> float:
+        """What the number of ranks multiplies the learning rate with: nothing at a fixed batch."""
+        recipe = self._task.recipe
+        if recipe.elastic != "dynamic":
+            return 1.0
+        return rate_scale(self._changes, self._clock.steps, recipe.elastic_steps)
 
     def pace(self, seconds: float, ready: Callable[[], object]) -> float:
         """Images a second of these training steps, measured in place of a training.
@@ -227,12 +232,12 @@ class Training:
 
     def _evaluation_is_due(self, progress: float) -> bool:
         """When the next share of the budget is spent, and at ends of epochs where asked for."""
-        every, steps = self._task.recipe.evaluate_every_epochs, self._clock.steps
-        done = self._history[-1].steps if self._history else 0
+        every, clock = self._task.recipe.evaluate_every_epochs, self._clock
+        last = self._history[-1] if self._history else Evaluation(0.0, 0, 0.0, 0.0, 0.0)
         share = self._shares(progress)
         share_is_spent, self._share = share > self._share, share
-        epoch_ends = every > 0 and steps % (self._batches.steps_per_epoch * every) == 0
-        return steps != done and (epoch_ends or share_is_spent)
+        epoch_ends = every > 0 and int(clock.epochs / every) > int(last.epoch / every)
+        return clock.steps != last.steps and (epoch_ends or share_is_spent)
 
     def _shares(self, progress: float) -> int:
         """How many of the recipe's equal shares of the budget are spent."""
@@ -265,7 +270,7 @@ class Training:
         Those of an auxiliary head are left out: nobody will ask it again.
         """
         best = all(accuracy > e.accuracy for e in self._history)
-        if best and self._task.keep_best and self._ranks.rank == 0:
+        if best and self._task.keep_best and self._writes:
             with whole_file(self._folder / BEST_FILE) as file:
                 torch.save({"weights": weights_in_use(self._model)}, file)
 
@@ -287,6 +292,7 @@ class Training:
             self._ranks,
             self._beat,
             lambda: self._batches[self._clock.steps],
+            self._batches.weight,
         )
 
     def _beat(self) -> None:
@@ -299,12 +305,14 @@ class Training:
         began = time.monotonic()
         random_states = self._ranks.gather(self._ranks.random_state())
         loss_sums = self._ranks.gather(self._loss_sum.cpu())
-        if self._ranks.rank == 0:
+        if self._writes:
             write_checkpoint(
                 self._folder,
                 {
-                    "task": json.dumps(self._task.to_json()),
+                    "task": json.dumps(self._task.identity),
                     "steps": self._clock.steps,
+                    "images": self._clock.images,
+                    "changes": [tuple(change) for change in self._changes],
                     "seconds": self._clock.seconds,
                     "data_wait_seconds": self._data_wait.seconds,
                     "evaluation_seconds": self._evaluation_seconds,
@@ -324,22 +332,32 @@ class Training:
 
     def _restore(self) -> None:
         """Goes on where an interrupted training of the very same task left its last checkpoint."""
-        saved = self._saved_state()
-        if saved is None:
-            return
-        self._clock.restore(saved["steps"], saved["seconds"])
+        saved = shared_checkpoint(self._task, self._ranks, writes=self._writes)
+        if saved is not None:
+            self._go_on_from(saved)
+        if self._news is not None and self._task.is_elastic:
+            self._news.tell(ranks=self._ranks.size, images=self._clock.images)
+
+    def _go_on_from(self, saved: dict[str, Any]) -> None:
+        self._clock.restore(saved["steps"], saved["images"], saved["seconds"])
+        changes, ranks = [Change(*change) for change in saved["changes"]], self._ranks
+        self._changes = with_change(changes, saved["steps"], saved["images"], ranks.size)
+        self._batches.begin(self._changes[-1].step, self._changes[-1].images)
         self._share = self._shares(self._clock.progress)
         self._restored_steps = saved["steps"]
         self._restored_seconds = saved["seconds"] + saved["evaluation_seconds"]
         self._data_wait.seconds = saved["data_wait_seconds"]
         self._evaluation_seconds = saved["evaluation_seconds"]
-        self._loss_sum.copy_(saved["loss_sums"][self._ranks.rank])
+        # Other ranks than those that saved share their sums, and draw as their first.
+        same = len(saved["random_states"]) == ranks.size
+        loss_sums = torch.stack(saved["loss_sums"])
+        self._loss_sum.copy_(loss_sums[ranks.rank] if same else loss_sums.mean(0))
         self._history.extend(Evaluation(*e) for e in saved["history"])
         self._model.load_state_dict(saved["model"])
         self._average.restore(saved["average"])
         self._optimizer.load_state_dict(saved["optimizer"])
         self._learning_rate.plateau.state = tuple(saved["plateau"])
-        self._ranks.set_random_state(saved["random_states"][self._ranks.rank])
+        ranks.set_random_state(saved["random_states"][ranks.rank if same else 0])
         self._restore_more(saved)
 
     def _more_state(self) -> dict[str, Any]:
@@ -348,17 +366,6 @@ class Training:
 
     def _restore_more(self, saved: dict[str, Any]) -> None:
         """Takes it back."""
-
-    def _saved_state(self) -> dict[str, Any] | None:
-        """What rank 0 finds in its folder: other nodes have none, or an older one."""
-        found: dict[str, Any] | None = None
-        if self._ranks.rank == 0:
-            found = read_checkpoint(self._folder)
-            if found is not None and found["task"] != json.dumps(self._task.to_json()):
-                found = None
-        if self._ranks.size == 1:
-            return found
-        return unpack(self._ranks.share(b"" if found is None else pack(found)))
 
     def _latency(self) -> TrialLatency | None:
         """Of the network, measured once; None if the task does not ask for it."""
@@ -383,6 +390,7 @@ class Training:
             other_seconds=max(0.0, time.time() - self._launched - named),
             device=self._ranks.device_name,
             ranks=self._ranks.size,
+            changes=tuple(self._changes[1:]),
             placement=self._placement,
             engine=self._engine.name,
             precision=self._precision.name,
