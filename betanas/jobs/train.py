@@ -119,7 +119,8 @@ class TrainOptions:
 
     def all_overrides(self) -> list[str]:
         """The overrides that the options come to; a later one goes before an earlier one."""
-        found = [self.budget, *override_lines(self.overrides)]
+        # The study's finals are of its own budget, and no matter here.
+        found = ["search.finals=none", self.budget, *override_lines(self.overrides)]
         if self.dataset is not None:
             found.append(f"dataset.name={self.dataset}")
         if self.resolution is not None:

@@ -50,8 +50,8 @@ def test_cluster_has_the_published_layout(folder: Path) -> None:
     out, _ = run(folder, "cluster", *DEMO)
     lines = out.splitlines()
     assert lines[0].split()[:4] == ["parameter", "recommended", "cluster", "1"]
-    first = [line.split()[0] for line in lines[1:14]]
-    assert first == list(load_definition("demo").parameters)
+    names = list(load_definition("demo").parameters)
+    assert [line.split()[0] for line in lines[1 : 1 + len(names)]] == names
 
 
 def test_report(folder: Path) -> None:

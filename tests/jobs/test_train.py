@@ -238,8 +238,8 @@ def test_a_training_to_convergence_is_evaluated_once_an_epoch(
     ("name", "wish", "told"),
     [
         ("mobilenet", WISH, "did you mean mobilenet_v2"),
-        ("demo:worst", WISH, "best, recommended, final, front:PLACE or a number below 1"),
-        ("demo:999", WISH, "best, recommended, final, front:PLACE or a number below 1"),
+        ("demo:worst", WISH, "best, recommended, final, front:PLACE or a number below 97"),
+        ("demo:999", WISH, "best, recommended, final, front:PLACE or a number below 97"),
         ("nowhere:best", WISH, "there is no study 'nowhere'"),
         ("betanet2", TrainOptions(), "--dataset must be given"),
         ("betanet2", replace(WISH, dataset="mnist"), "the training: dataset.name must be"),
