@@ -328,6 +328,7 @@ def start_up(device: torch.device, quick: bool) -> Iterator[Row]:
     began = time.perf_counter()
     torch.ones(2, device=device).sum().item()
     yield {"what": "context", "seconds": round(time.perf_counter() - began, 2)}
+    repeats = 3 if quick else 20
     cells = [(32, 100, True), (32, 100, True), (32, 101, False), (64, 100, True), (64, 101, False)]
     for resolution, batch, by_trial in cells[: 2 if quick else None]:
         began = time.perf_counter()
@@ -347,16 +348,16 @@ def start_up(device: torch.device, quick: bool) -> Iterator[Row]:
         prepared = time.perf_counter()
 
         def gradients_alone() -> None:
-            for _ in range(20):
+            for _ in range(repeats):
                 engine.learn(*ready)  # noqa: B023
 
         def steps() -> None:
-            for _ in range(20):
+            for _ in range(repeats):
                 engine.learn(*ready)  # noqa: B023
                 optimizer.step()  # noqa: B023
 
-        taken = seconds_of(steps, device, 3 if quick else 10) / 20
-        alone = seconds_of(gradients_alone, device, 3 if quick else 10) / 20
+        taken = seconds_of(steps, device, 3 if quick else 10) / repeats
+        alone = seconds_of(gradients_alone, device, 3 if quick else 10) / repeats
         asked = time.perf_counter()
         optimizer.step()
         asked = time.perf_counter() - asked
