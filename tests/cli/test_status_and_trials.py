@@ -34,6 +34,7 @@ def test_status(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.err == "warning: trial 3 waited for data in 50% of its training time\n"
 
 
+@pytest.mark.slow
 def test_the_study_that_it_began_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "storage").mkdir()

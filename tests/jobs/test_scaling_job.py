@@ -2,6 +2,8 @@
 
 import csv
 
+import pytest
+
 from betanas.analysis.scaling import Ceiling, Rule, Scaling
 from betanas.architecture.families import FAMILIES
 from betanas.jobs.scaling import ScaleOptions, scale_up, write_scaling
@@ -27,6 +29,7 @@ def test_nothing_is_measured_unless_it_is_asked_for() -> None:
     assert scaled(Ceiling())[0].largest is None
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_latency_is_found_by_few_measurements() -> None:
     found, told = scaled(Ceiling(latency_ms=1e9, num_params=PARAMS_AT_64))
     assert found.largest.resolution == 64

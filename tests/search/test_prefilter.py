@@ -17,7 +17,9 @@ from betanas.study.loading import load_definition
 CANDIDATES = 6
 
 
-@pytest.mark.parametrize("strategy", ["gp", "random", "local"])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param("gp", marks=pytest.mark.slow), "random", "local"]
+)
 def test_the_best_scored_of_several_new_kernels_is_proposed(strategy: str) -> None:
     problem = make_problem()
     scored: list[dict[str, Any]] = []
