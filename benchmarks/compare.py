@@ -109,7 +109,7 @@ class Comparison:
                     keys = RECIPES[self._of(name).get("recipe", "Muon")]
                     facts = self._train(self._plan(name, keys, seed, seconds), f"{seconds:g}")
                     rows[str(seed)] = {k: facts[k] for k in ("top1", "validation_top1", "epochs")}
-                    self._write(name, {})
+                    self._write(name, {k: facts[k] for k in COSTS})
 
     def report(self) -> None:
         """Prints the table: test top-1 by time, mean of the seeds and each."""
