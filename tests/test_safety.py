@@ -133,7 +133,7 @@ def test_the_dashboard_listens_where_it_is_told(tmp_path: Path, lets_in: bool) -
         assert answers("127.0.0.2") == lets_in  # as another machine's address would be
     finally:
         process.kill()  # wsgiref swallows a Ctrl-C that comes during a request
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=180)
     assert ("whoever reaches 0.0.0.0" in err) == lets_in
 
 

@@ -51,7 +51,7 @@ def test_killed_and_started_again_it_trains_each_repetition_once(finished: Path)
     below = descendants(process.pid)
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(map(is_alive, below)), seconds=10)
+    wait_for(lambda: not any(map(is_alive, below)), seconds=60)
 
     told = run_json(finished, *command)
     after = rows(finished)

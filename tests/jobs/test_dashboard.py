@@ -108,4 +108,4 @@ def test_the_real_dashboard_shows_them(browser, folder) -> None:
         page.close()
     finally:
         process.kill()  # wsgiref swallows a Ctrl-C that comes during a request
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)

@@ -78,7 +78,7 @@ def test_dashboard(folder: Path) -> None:
         assert b'"demo"' in wait_for(answers, 120)
     finally:
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="pip install hatchling")

@@ -227,7 +227,7 @@ def test_killed_and_started_again_it_trains_each_network_once(tmp_path: Path) ->
     below = descendants(process.pid)
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(map(is_alive, below)), seconds=30)
+    wait_for(lambda: not any(map(is_alive, below)), seconds=60)
     stored = StoredStudy.load(f"sqlite:///{tmp_path}/storage/tiny.db", "tiny")
     before, finals = stored.records(), StoredFinals.load(stored)
     assert finals is not None

@@ -118,7 +118,7 @@ def test_kill_9_in_mid_trial_loses_and_repeats_nothing(finished: Path, tmp_path:
         assert below
         process.kill()
         process.communicate()
-        wait_for(lambda pids=below: not any(map(is_alive, pids)), seconds=10)
+        wait_for(lambda pids=below: not any(map(is_alive, pids)), seconds=60)
     run(tmp_path, "optimize", "--study", "tiny.toml")
     for ours, theirs in zip(trials(tmp_path), trials(finished), strict=True):
         for key in ("state", "phase", "value", "parameters", "fingerprint"):
@@ -148,10 +148,10 @@ def test_interrupting_gives_the_trial_back(tmp_path: Path) -> None:
     wait_for(lambda: list((tmp_path / "storage" / "tiny").glob("*/rank-0.beat")))
     below = descendants(process.pid)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "Traceback" not in err
-    wait_for(lambda: not any(map(is_alive, below)), seconds=10)
+    wait_for(lambda: not any(map(is_alive, below)), seconds=60)
     assert ask_json(tmp_path, "status", "--study", "tiny.toml")["trials"]["running"] == 1
 
 
@@ -252,6 +252,6 @@ def test_the_dashboard_reads_while_a_search_writes(tmp_path: Path) -> None:
         assert search.returncode == 0, out + err
     finally:
         dashboard.kill()  # wsgiref swallows a Ctrl-C that comes during a request
-        dashboard.communicate(timeout=30)
+        dashboard.communicate(timeout=180)
     journal = sqlite3.connect(tmp_path / "storage" / "tiny.db").execute("PRAGMA journal_mode")
     assert journal.fetchone() == ("wal",)

@@ -82,8 +82,8 @@ def test_workers_end_with_their_controller(strike: signal.Signals, tmp_path: Pat
     below = descendants(process.pid)
     assert len(below) >= 6, "two workers, each with a trainer, and all that train"
     process.send_signal(strike)
-    _, err = process.communicate(timeout=60)
-    wait_for(lambda: not any(map(is_alive, below)), seconds=10)
+    _, err = process.communicate(timeout=180)
+    wait_for(lambda: not any(map(is_alive, below)), seconds=60)
     assert "Traceback" not in err
     assert ask_json(tmp_path, "status", "--study", "tiny.toml")["trials"]["running"] == 2
     if strike is signal.SIGKILL:

@@ -108,7 +108,7 @@ def test_a_node_that_is_killed_comes_back_and_the_study_goes_on(nodes: tuple[Pat
     below = descendants(second.pid)
     second.kill()
     second.communicate()
-    wait_for(lambda: not any(map(is_alive, below)), seconds=10)
+    wait_for(lambda: not any(map(is_alive, below)), seconds=60)
     back = start_node(nodes[1], endpoint, 1)
     told = ends(first)
     ends(back)
