@@ -111,12 +111,14 @@ class CandidatesStrategy:
     """Somebody else's ``candidates_func`` in our search.
 
     It is given the measured and the failed kernels on the unit cube, one column an option of a
-    choice, as the search's own model sees them. A draw that is infeasible, or known, moves to the
-    nearest feasible point on its way to the nearest measured kernel.
+    choice, as the search's own model sees them; of several objectives the accuracy and negative
+    logarithms of the costs, more of each is better. A draw that is infeasible, or known, moves to
+    the nearest feasible point on its way to the nearest measured kernel.
 
     Args:
         space: The ranges.
-        function: ``optuna_integration.botorch.logei_candidates_func``, or one of that signature.
+        function: ``optuna_integration.botorch.logei_candidates_func``, or one of that signature;
+            with several objectives ``qehvi_candidates_func`` or one like it.
     """
 
     def __init__(self, space: Space, function: CandidatesFunction) -> None:
@@ -143,9 +145,10 @@ class CandidatesStrategy:
         """What the function draws, as a kernel, ``d``."""
         import torch
 
-        space, failed, values = self._space, situation.failed, situation.values
+        space, failed = self._space, situation.failed
+        values = situation.outcomes
         kernels = np.concatenate([situation.kernels, failed])
-        told = np.concatenate([values, np.full(len(failed), values.min())])
+        told = np.concatenate([values, np.tile(values.min(axis=0), (len(failed), 1))])
 
         def tensor(some: FloatArray) -> Tensor:
             return torch.from_numpy(some).double()
@@ -156,7 +159,7 @@ class CandidatesStrategy:
             warnings.simplefilter("ignore")
             torch.manual_seed(seed)
             found = self._function(
-                tensor(space.encode(kernels)), tensor(told)[:, None], None, bounds, waiting
+                tensor(space.encode(kernels)), tensor(told), None, bounds, waiting
             )
         rows = found.detach().cpu().double().reshape(-1, space.encoded_width)
         if len(rows) != 1:

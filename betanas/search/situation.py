@@ -181,6 +181,11 @@ class Situation:
         values = [t.values for t in self.complete]
         return as_points(np.array(values, dtype=np.float64).reshape(len(values), -1))
 
+    @property
+    def outcomes(self) -> FloatArray:
+        """What a model learns of the complete trials, ``n x q``: values, or points."""
+        return self.values[:, None] if len(self.problem.objectives) == 1 else self.points
+
     @cached_property
     def merits(self) -> FloatArray:
         """By which complete trials are compared, ``n``: values, or how near the front they are."""

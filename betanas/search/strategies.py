@@ -274,10 +274,10 @@ def make_strategy(
     if acquisition is not None and strategy not in ("botorch", "gp"):
         other = strategy if isinstance(strategy, str) else "a candidates_func"
         raise InputError(f"acquisition is of the strategy botorch, but the strategy is {other}")
-    if several and (acquisition is not None or not isinstance(strategy, str)):
+    if several and acquisition is not None:
         raise InputError(
             "several objectives are searched by expected hypervolume improvement; leave out the "
-            "acquisition or candidates_func, or give one objective"
+            "acquisition, or give one objective"
         )
     if several and strategy == "cmaes":
         raise InputError(

@@ -9,9 +9,11 @@ import torch
 from botorch.utils.multi_objective.hypervolume import Hypervolume, infer_reference_point
 from botorch.utils.multi_objective.pareto import is_non_dominated
 from optuna.trial import TrialState
+from optuna_integration.botorch import qehvi_candidates_func
 from small_search import accuracy, is_feasible, make_problem, propose
 
 from betanas.errors import InputError
+from betanas.search.candidates import CandidatesFunction
 from betanas.search.front import (
     as_points,
     as_values,
@@ -73,7 +75,7 @@ def values_of(problem: StudyProblem, kernel: dict[str, float]) -> list[float]:
     return [accuracy(kernel), *(costs[name] for name in problem.objectives[1:])]
 
 
-def opened(problem: StudyProblem, strategy: str) -> optuna.Study:
+def opened(problem: StudyProblem, strategy: str | CandidatesFunction) -> optuna.Study:
     """A study whose opening is behind."""
     others = ["minimize"] * (len(problem.objectives) - 1)
     sampler = KernelSampler(problem, strategy)
@@ -106,6 +108,22 @@ def test_each_sampler_proposes_feasible_new_kernels(strategy: str) -> None:
             own.tell(trial.number, values_of(problem, kernel))
         assert FALLBACK not in study.trials[trial.number].user_attrs
     assert len(seen) == 6
+
+
+def test_a_stock_function_in_a_search_for_a_front() -> None:
+    problem, seen = make_several(TWO), []
+
+    def stock(*given: torch.Tensor | None) -> torch.Tensor:
+        seen.append(given[1])
+        return qehvi_candidates_func(*given)
+
+    study = opened(problem, stock)
+    kernels = [propose(study, problem)[1] for _ in range(2)]
+    assert all(is_feasible(problem, kernel) for kernel in kernels)
+    assert kernels[0] != kernels[1]
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    np.testing.assert_allclose(seen[0], as_points(np.array([t.values for t in complete])))
+    assert not any(FALLBACK in t.user_attrs for t in study.trials)
 
 
 @pytest.mark.slow
