@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from betanas.errors import InputError
+from betanas.errors import InputError, StorageError, without_password
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import Overrides, load_definition
 from betanas.trial import TrialRecord
@@ -55,7 +55,7 @@ def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
     database belongs when that is not there yet: SQLite writes beside what it reads.
 
     Raises:
-        StorageError: If there is no such study.
+        StorageError: If there is no such study, or it searches another family than the file says.
     """
     from betanas.database.connect import sqlite_file  # noqa: PLC0415 - optuna is slow
     from betanas.database.stored import StoredStudy  # noqa: PLC0415
@@ -66,7 +66,15 @@ def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
 
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, recorded.read_bytes())
-    return StoredStudy.load(url, definition.name)
+    stored = StoredStudy.load(url, definition.name)
+    family = stored.settings.meaning["family"]
+    if family != definition.family:
+        raise StorageError(
+            f"study {definition.name} has begun with family {family}, but its file says "
+            f"{definition.family}; give the file that it has begun with, or move the database "
+            f"{without_password(url) if file is None else file} away"
+        )
+    return stored
 
 
 @dataclass(frozen=True)

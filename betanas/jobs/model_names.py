@@ -123,20 +123,25 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
     if name in published:
         network = decode(published[name], published[name].members[name], resolution, classes)
         return FoundModel(f"{name} published", network)
-    names = reference_names()
-    plain = name.removesuffix(SMALL_STEM)
-    if plain not in names:
-        close = difflib.get_close_matches(plain, [*published, *names], n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise InputError(
-            "a model must be STUDY:best, STUDY:recommended, STUDY:final, STUDY:published, "
-            "STUDY:NUMBER, STUDY:front:PLACE, "
-            f"{', '.join(published)} or a name of torchvision's such as mobilenet_v2, "
-            "or timm:NAME of timm's, "
-            f"but got {model!r}{hint}"
-        )
+    if name.removesuffix(SMALL_STEM) not in reference_names():
+        raise InputError(_no_model(model, name))
     check_reference(name)
     return FoundModel(name, ReferenceModel(name, resolution, classes))
+
+
+def _no_model(model: str, name: str) -> str:
+    """What to say of a name that nothing has."""
+    stem, _, behind = name.partition(SMALL_STEM[0])
+    known = [*published_members(), *reference_names()]
+    if behind:
+        known = [f"{plain}{SMALL_STEM}" for plain in difflib.get_close_matches(stem, known, n=3)]
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return (
+        "a model must be STUDY:best (recommended, final, front:PLACE, published or a trial's "
+        "number in place of best), a published kernel such as plain or efficientnet-b0, a name "
+        f"of torchvision's such as mobilenet_v2, or timm:NAME, but got {model!r}{hint}"
+    )
 
 
 def meant_for(model: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import pytest
 from generated import generate_database
 
 import betanas
-from betanas.errors import InputError
+from betanas.errors import InputError, StorageError
 from betanas.jobs import load as loaded
 
 
@@ -44,6 +44,18 @@ def test_a_study_that_ships_with_its_trials_works_at_once(tmp_path: Path, monkey
     assert len(betanas.load_study("betanet2").records()) == 8
     assert (tmp_path / "storage" / "betanet2.db").exists()
     assert len(betanas.load_study("betanet2").records()) == 8
+
+
+def test_a_database_of_an_older_study_of_that_name_is_a_clear_error(tmp_path: Path) -> None:
+    generate_database(tmp_path / "study.db", 8)
+    other = tmp_path / "betanet2.toml"
+    other.write_text(
+        'family = "betanet3"\nresolution = 32\n[dataset]\nname = "digits"\n[budget]\nsteps = 1\n'
+    )
+    with pytest.raises(
+        StorageError, match=r"begun with family betanet2.* betanet3; .*study\.db away"
+    ):
+        betanas.load_study(str(other), f"sqlite:///{tmp_path}/study.db")
 
 
 def test_importing_betanas_imports_nothing_heavy() -> None:

@@ -238,6 +238,7 @@ def test_a_training_to_convergence_is_evaluated_once_an_epoch(
     ("name", "wish", "told"),
     [
         ("mobilenet", WISH, "did you mean mobilenet_v2"),
+        ("resnet18+3x4", WISH, r"did you mean resnet18\+3x3"),
         ("demo:worst", WISH, "best, recommended, final, front:PLACE or a number below 97"),
         ("demo:999", WISH, "best, recommended, final, front:PLACE or a number below 97"),
         ("nowhere:best", WISH, "there is no study 'nowhere'"),
