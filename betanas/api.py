@@ -7,6 +7,7 @@ from rich.console import Console
 from betanas.cli.options import err, parse_workers
 from betanas.cli.progress import SearchProgress, tracked
 from betanas.jobs.load import LoadedStudy, quiet_optuna, storage_url
+from betanas.jobs.optimize import SearchOptions
 from betanas.jobs.workers import search
 from betanas.study.loading import (
     Overrides,
@@ -69,6 +70,6 @@ def optimize(  # noqa: PLR0913 - the options of the command
     console = err if progress else Console(quiet=True, force_terminal=False)
     with quiet_optuna(), SearchProgress(console) as shown:
         reporter = tracked(definition, url, shown)
-        several = parse_workers(str(workers))
-        stored = search(definition, url, device, nproc_per_node, trials, reporter, workers=several)
+        options = SearchOptions(device, nproc_per_node, trials)
+        stored = search(definition, url, options, reporter, parse_workers(str(workers)))
     return LoadedStudy(definition, stored)

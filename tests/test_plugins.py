@@ -20,7 +20,7 @@ from betanas.errors import InputError, KernelError, StudyFileError
 from betanas.jobs.confirm import Wanted, confirm
 from betanas.jobs.dashboard import attach_figures, open_artifacts, write_notes
 from betanas.jobs.model_names import find_model
-from betanas.jobs.optimize import optimize
+from betanas.jobs.optimize import SearchOptions, optimize
 from betanas.jobs.report import analyse, write_report
 from betanas.objectives import find_objective
 from betanas.study.definition import StudyDefinition
@@ -60,7 +60,7 @@ def study(folder: Path, text: str = STUDY) -> tuple[StudyDefinition, str]:
 
 def search(folder: Path, text: str = STUDY, more: int | None = None) -> StoredStudy:
     definition, url = study(folder, text)
-    return optimize(definition, url, "cpu", 1, more, AcknowledgedLog(folder / "log"))
+    return optimize(definition, url, SearchOptions("cpu", 1, more), AcknowledgedLog(folder / "log"))
 
 
 # -- families -----------------------------------------------------------------------------------

@@ -119,13 +119,15 @@ def optimize(
     else:
         from betanas.cli.progress import SearchProgress, tracked
         from betanas.jobs.load import quiet_optuna
+        from betanas.jobs.optimize import SearchOptions
         from betanas.jobs.workers import search
 
         with quiet_optuna(), SearchProgress(err) as progress:
             reporter = tracked(definition, url, progress)
-            stored = search(definition, url, device, ranks, trials, reporter, node, several)
-        options = {"data": data, "storage": storage}
-        _say_best(definition, stored, study, options, architecture=not as_json)
+            options = SearchOptions(device, ranks, trials, node)
+            stored = search(definition, url, options, reporter, several)
+        given = {"data": data, "storage": storage}
+        _say_best(definition, stored, study, given, architecture=not as_json)
         answer = status_json(definition, stored) if as_json else {}
     if as_json:
         print_json(answer)
@@ -146,7 +148,7 @@ def _say_best(
     definition: StudyDefinition,
     stored: StoredStudy,
     study: str,
-    options: dict[str, str | None],
+    given: dict[str, str | None],
     *,
     architecture: bool,
 ) -> None:
@@ -168,7 +170,7 @@ def _say_best(
     found = print_finals(stored, err)
     which = "best" if len(stored.objectives) == 1 else "front:0"
     which = "final" if found else which
-    storage = options["storage"]
+    storage = given["storage"]
     same = f"--study {study}" + (f" --storage {storage}" if storage else "")
     say(
         f"next: betanas best {same}\n"
@@ -176,7 +178,7 @@ def _say_best(
         f"      betanas trials {same}\n"
         f"      betanas dashboard {same}\n"
         f"      betanas train --model {study}:{which}"
-        + "".join(f" --{k} {v}" for k, v in options.items() if v),
+        + "".join(f" --{k} {v}" for k, v in given.items() if v),
         err,
     )
 

@@ -42,6 +42,30 @@ MAX_FAILURES = 5  # trainings in a row that may fail before anything was learnt
 
 
 @dataclass(frozen=True)
+class SearchOptions:
+    """Where a search trains, and how far it goes.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or GPUs by number.
+        nproc_per_node: Ranks of a trial on this machine; None lets the device decide.
+        more_trials: How many trials of any kind to add; None works towards ``search.trials``.
+        node: This node 0, if other machines train each trial with it.
+
+    Raises:
+        InputError: If ``more_trials`` is below 1.
+    """
+
+    device: str = "auto"
+    nproc_per_node: int | None = None
+    more_trials: int | None = None
+    node: Node | None = None
+
+    def __post_init__(self) -> None:
+        if self.more_trials is not None and self.more_trials < 1:
+            raise InputError(f"--trials must be >= 1, but got {self.more_trials}")
+
+
+@dataclass(frozen=True)
 class Team:
     """The workers of one study on this machine, as one of them sees them.
 
@@ -251,11 +275,8 @@ def prepare(definition: StudyDefinition, url: str, devices: Devices) -> Prepared
 def optimize(
     definition: StudyDefinition,
     url: str,
-    device: str,
-    nproc_per_node: int | None,
-    more_trials: int | None,
+    options: SearchOptions,
     reporter: Reporter,
-    node: Node | None = None,
     team: Team | None = None,
 ) -> StoredStudy:
     """Starts a study, or goes on with it, as one worker.
@@ -263,22 +284,18 @@ def optimize(
     Args:
         definition: The study file.
         url: Its database.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        nproc_per_node: Ranks of a trial on this machine; None lets the device decide.
-        more_trials: How many trials of any kind to add; None works towards ``search.trials``.
+        options: Where to train, and how far to go.
         reporter: Who is told how it goes.
-        node: This node 0, if other machines train each trial with it.
-        team: The workers of this machine that this one belongs to; they add ``more_trials``
-            together.
+        team: The workers of this machine that this one belongs to; they add
+            ``options.more_trials`` together.
 
     Raises:
         InputError: For data, device, database or limits that do not work; nothing has begun then.
         RunError: If no training succeeds.
     """
-    if more_trials is not None and more_trials < 1:
-        raise InputError(f"--trials must be >= 1, but got {more_trials}")
+    node, more_trials = options.node, options.more_trials
     open_objective = find_objective(definition.objective.name)
-    devices = find_devices(device, nproc_per_node, workers=team.size if team else 1)
+    devices = find_devices(options.device, options.nproc_per_node, workers=team.size if team else 1)
     devices = replace(devices, nnodes=node.nnodes if node else 1)
     ready = prepare(definition, url, devices)
     if ready.stored and not node and more_trials is None and ready.is_done:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 
@@ -14,10 +15,9 @@ from betanas.database.folders import cache_folder, trials_folder
 from betanas.database.stored import StoredStudy
 from betanas.devices.find import asked_gpus, find_devices, most_workers
 from betanas.errors import DeviceError, InputError
-from betanas.jobs.optimize import Prepared, optimize, prepare
+from betanas.jobs.optimize import Prepared, SearchOptions, optimize, prepare
 from betanas.jobs.trials import Reporter
 from betanas.launcher.pace import Pace
-from betanas.launcher.rendezvous import Node
 from betanas.search.plan import StudyProblem, study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialTask
@@ -30,11 +30,8 @@ _SAMPLE = 64  # Sobol points among which a typical network is looked for
 def search(
     definition: StudyDefinition,
     url: str,
-    device: str,
-    nproc_per_node: int | None,
-    more_trials: int | None,
+    options: SearchOptions,
     reporter: Reporter,
-    node: Node | None = None,
     workers: int | None = 1,
 ) -> StoredStudy:
     """Starts a study, or goes on with it, as one worker or as several.
@@ -42,25 +39,21 @@ def search(
     Args:
         definition: The study file.
         url: Its database.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        nproc_per_node: Ranks of a trial on this machine; None lets the device decide.
-        more_trials: How many trials of any kind to add; None works towards ``search.trials``.
+        options: Where to train, and how far to go.
         reporter: Who is told how it goes.
-        node: This node 0, if other machines train each trial with it.
         workers: How many; None lets the machine decide.
 
     Raises:
         InputError: For data, device, database or limits that do not work; nothing has begun then.
         RunError: If no training succeeds, or workers are killed again and again.
     """
-    if more_trials is not None and more_trials < 1:
-        raise InputError(f"--trials must be >= 1, but got {more_trials}")
-    alone = partial(optimize, definition, url, device, nproc_per_node, more_trials, reporter, node)
+    alone = partial(optimize, definition, url, options, reporter)
     if workers == 1:
         return alone()
-    if node is not None:
+    if options.node is not None:
         raise InputError("--workers must be 1 with --nnodes: those machines train a trial together")
-    ranks = nproc_per_node or 1
+    device, more_trials = options.device, options.more_trials
+    ranks = options.nproc_per_node or 1
     _check(device, ranks, workers)
     if asked_gpus(device):
         workers = workers or _free_gpus(device) // ranks
@@ -76,7 +69,7 @@ def search(
     # Imports torch, once for all workers, which are forks; a lone one first needs it for its model.
     from betanas.jobs.crew import Crew  # noqa: PLC0415
 
-    work = partial(optimize, definition, url, device, ranks, more_trials)
+    work = partial(optimize, definition, url, replace(options, nproc_per_node=ranks))
     shares = [[]] * workers if asked_gpus(device) else core_shares(workers)
     return Crew(definition, url, more_trials, reporter, work, shares).run()
 

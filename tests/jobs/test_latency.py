@@ -19,7 +19,7 @@ from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, NoStudyError
 from betanas.files import read_json
 from betanas.jobs.latency import KEYS, measure, to_json
-from betanas.jobs.optimize import optimize
+from betanas.jobs.optimize import SearchOptions, optimize
 from betanas.jobs.timing import predicted_speed
 from betanas.models.latency import measure_latency
 from betanas.study.loading import load_definition
@@ -82,7 +82,12 @@ def test_a_limit_begins_with_a_table_of_operators_that_the_study_keeps(tmp_path:
         file = tmp_path / f"{name}.toml"
         file.write_text(TINY.replace("[limits]", f"[limits]\nlatency_ms = {limit}"))
         url = f"sqlite:///{tmp_path}/{name}.db"
-        return optimize(load_definition(file), url, "cpu", 1, 2, AcknowledgedLog(tmp_path / "log"))
+        return optimize(
+            load_definition(file),
+            url,
+            SearchOptions("cpu", 1, 2),
+            AcknowledgedLog(tmp_path / "log"),
+        )
 
     with pytest.raises(InputError, match=r"no kernel is feasible: .*latency rejects"):
         search("never", 1e-9)

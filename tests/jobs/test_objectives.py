@@ -19,7 +19,7 @@ from betanas.jobs.dashboard import attach_figures, open_artifacts, write_notes
 from betanas.jobs.front import front_of
 from betanas.jobs.load import load_study
 from betanas.jobs.model_names import find_model
-from betanas.jobs.optimize import optimize
+from betanas.jobs.optimize import SearchOptions, optimize
 from betanas.jobs.report import analyse, write_report
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_definition
@@ -60,7 +60,7 @@ def study(folder: Path, text: str = STUDY) -> tuple[StudyDefinition, str]:
 
 def search(folder: Path, text: str = STUDY, more: int | None = None) -> StoredStudy:
     definition, url = study(folder, text)
-    return optimize(definition, url, "cpu", 1, more, AcknowledgedLog(folder / "log"))
+    return optimize(definition, url, SearchOptions("cpu", 1, more), AcknowledgedLog(folder / "log"))
 
 
 def found_front(stored: StoredStudy) -> Front:

@@ -23,7 +23,7 @@ from command import (
 from faults import AcknowledgedLog, fail_at, start_process
 
 from betanas.database.stored import StoredStudy
-from betanas.jobs.optimize import optimize
+from betanas.jobs.optimize import SearchOptions, optimize
 from betanas.study.loading import load_definition
 
 pytestmark = pytest.mark.slow
@@ -130,7 +130,7 @@ def test_a_result_that_was_not_recorded_is_not_trained_again(tmp_path: Path) -> 
     url = f"sqlite:///{tmp_path}/storage/tiny.db"
     log = tmp_path / "log"
     run_killed = start_process(
-        lambda: optimize(definition, url, "cpu", 1, 1, AcknowledgedLog(log)),
+        lambda: optimize(definition, url, SearchOptions("cpu", 1, 1), AcknowledgedLog(log)),
         prepare=fail_at(StoredStudy, "finish", 1, after=False),
     )
     run_killed.join(120)

@@ -15,7 +15,7 @@ from betanas.database.copying import COPIED_FROM, UNFINISHED
 from betanas.database.settings import new_settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, StorageError
-from betanas.jobs.optimize import optimize
+from betanas.jobs.optimize import SearchOptions, optimize
 from betanas.jobs.widen import _file, begin_wider
 from betanas.parameters import Real
 from betanas.search.plan import study_problem
@@ -266,10 +266,10 @@ trials = 26
 def test_a_wider_search_finds_what_lay_beyond(nowhere: Path) -> None:
     (nowhere / "size.toml").write_text(SMALL_IS_GOOD)
     narrow, log = load_definition("size.toml"), AcknowledgedLog(nowhere / "log")
-    optimize(narrow, "sqlite:///storage/size.db", "cpu", 1, None, log)
+    optimize(narrow, "sqlite:///storage/size.db", SearchOptions("cpu", 1), log)
     wide = load_definition(begin_wider("size.toml", narrow, None))
     assert wide.ranges["width"] == (2, 16)  # half again of two octaves
-    stored = optimize(wide, "sqlite:///storage/size-wide.db", "cpu", 1, 6, log)
+    stored = optimize(wide, "sqlite:///storage/size-wide.db", SearchOptions("cpu", 1, 6), log)
     records = stored.records()
     new = [r for r in records if COPIED_FROM not in r.audit]
     assert [r.number for r in new] == list(range(len(records) - 6, len(records)))
