@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from betanas.architecture.decoding import decode
 from betanas.database.connect import open_database
+from betanas.database.reading import SETTINGS_KEY
 from betanas.database.settings import Settings
-from betanas.database.stored import SETTINGS_KEY, StoredStudy
+from betanas.database.stored import StoredStudy
 from betanas.search.plan import StudyProblem, study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_definition

@@ -18,8 +18,9 @@ from optuna.distributions import BaseDistribution
 
 from betanas.database.leases import Leases
 from betanas.database.patience import patient
+from betanas.database.reading import SETTINGS_KEY
 from betanas.database.replicates import claim_known
-from betanas.database.stored import SETTINGS_KEY, ClaimedTrial, StoredStudy
+from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.study.recipe import Budget, BudgetUnit
 from betanas.trial import REPEATS, Phase, TrialRecord
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 from betanas.cores import multiplies_bf16
 from betanas.data import DatasetFacts
 from betanas.errors import StorageError
-from betanas.study.definition import StudyDefinition, default_meaning
+from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import memory_bytes
+from betanas.study.meaning import default_meaning
 from betanas.study.recipe import Recipe
 from betanas.trial import TrialRecord
 

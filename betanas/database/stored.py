@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,13 +20,18 @@ from betanas.architecture.family import Kernel
 from betanas.database.connect import open_database, opening, parse_url, sqlite_file
 from betanas.database.leases import Lease, Leases, LostLeaseError, current_worker
 from betanas.database.patience import patient
+from betanas.database.reading import (
+    SETTINGS_KEY,
+    read_record,
+    read_settings,
+    settle_directions,
+)
 from betanas.database.rows import end_trial, put_attributes, put_parameters, put_steps
-from betanas.database.settings import SCHEMA, Settings, refuse_change
-from betanas.errors import NoStudyError, StorageError, without_password
+from betanas.database.settings import Settings, refuse_change
+from betanas.errors import NoStudyError, without_password
 from betanas.study.sections import ACCURACY
-from betanas.trial import COLUMNS, PACE, REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
+from betanas.trial import PACE, REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
-SETTINGS_KEY = "betanas"
 WORKER_KEY = "worker"
 REFERENCE = "betanas:reference"  # the point from which a front's hypervolume counts
 _SETUP_SECONDS = 30.0
@@ -84,7 +88,7 @@ class StoredStudy:
                 study = optuna.load_study(study_name=name, storage=database)
                 # One without settings and trials is about to be begun by another worker.
                 if SETTINGS_KEY in study.user_attrs or study.get_trials(deepcopy=False):
-                    return cls(database, study, _read_settings(study, name))
+                    return cls(database, study, read_settings(study, name))
                 raise NoStudyError(_no_study(name, url))
         except KeyError:
             raise NoStudyError(_no_study(name, url)) from None
@@ -112,11 +116,11 @@ class StoredStudy:
                     break
                 lease = leases.claim(f"setup/{study._study_id}")
                 if lease is not None or time.monotonic() > deadline:
-                    _check_directions(study, name, fresh)
+                    settle_directions(study, name, fresh)
                     study.set_user_attr(SETTINGS_KEY, fresh.to_json())
                     break
                 time.sleep(0.1)
-            stored = cls(database, study, _read_settings(study, name))
+            stored = cls(database, study, read_settings(study, name))
         stored.refuse_change(fresh)
         return stored
 
@@ -353,7 +357,7 @@ class StoredStudy:
     @patient
     def read_settings(self) -> None:
         """Reads the settings again: another worker may have put operators into them."""
-        self.settings = _read_settings(self.study, self.study.study_name)
+        self.settings = read_settings(self.study, self.study.study_name)
 
     @patient
     def put_operators(self, table: Mapping[str, Any]) -> None:
@@ -379,54 +383,10 @@ class StoredStudy:
         ended = self._ended.get(frozen.number)
         if ended is not None:
             return ended
-        record = _record(frozen, self.objectives)
+        record = read_record(frozen, self.objectives)
         if frozen.state.is_finished():
             self._ended[frozen.number] = record
         return record
-
-
-def _record(frozen: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
-    attributes = frozen.user_attrs
-    complete = frozen.state is TrialState.COMPLETE
-    values: Sequence[float] = frozen.values if complete else ()
-    return TrialRecord(
-        number=frozen.number,
-        state=frozen.state.name.lower(),
-        value=values[0] if complete else None,
-        values=dict(zip(objectives, values, strict=False)) if len(objectives) > 1 else {},
-        parameters=dict(frozen.params),
-        audit={key: value for key, value in attributes.items() if key not in COLUMNS},
-        **{key: attributes.get(key) for key in COLUMNS},
-    )
-
-
-def _read_settings(study: optuna.Study, name: str) -> Settings:
-    data = study.user_attrs.get(SETTINGS_KEY)
-    if data is None:
-        raise StorageError(
-            f"the database has a study {name} that was not begun by betanas optimize; "
-            "use another database, or give the study file another name"
-        )
-    if data["schema"] > SCHEMA:
-        raise StorageError(
-            f"study {name} was written by a newer BetaNAS (schema {data['schema']}, "
-            f"this one reads {SCHEMA}); upgrade: pip install --upgrade betanas"
-        )
-    return Settings.from_json(data)
-
-
-def _check_directions(study: optuna.Study, name: str, fresh: Settings) -> None:
-    """Holds what an earlier attempt to begin a study has left against what it is to be now."""
-    if len(study.directions) != len(fresh.objectives):
-        raise StorageError(
-            f"study {name} was about to begin with {len(study.directions)} objectives, but its "
-            f"file has {', '.join(fresh.objectives)}; change them back, or give the study file "
-            "another name"
-        )
-    if len(fresh.objectives) > 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna's names of objectives are experimental
-            study.set_metric_names(list(fresh.objectives))
 
 
 def _no_study(name: str, url: str) -> str:

@@ -8,32 +8,28 @@ slice, so an image meets the same augmentation however many ranks share the batc
 
     draws = augment.draw(global_batch_size, (32, 32), generator)
     inputs = augment(images[indices[start:stop]], draws[start:stop])
-
-A crop, a flip and a resize are linear and separable: each image has a small matrix for its rows
-and one for its columns, and ``rows @ image @ columns.T`` is the result. With torchvision's
-triangle filter in the matrices this is its bilinear resize, antialiased where the crop shrinks.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from betanas.devices.work import upload
 from betanas.images.autoaugment import IDENTITY, apply_operations, draw_operations
+from betanas.images.resampling import (
+    Channels,
+    channel_scale,
+    chunks,
+    empty_output,
+    resample,
+    resize_matrix,
+    whole_axis_matrix,
+)
 
 CROP_TRIES = 10
-
-# Values resampled at once. On a CPU a few images at a time stay in the cache (measured on a core
-# with 1 MiB: 2^18 and 2^19 were best at R = 32, 64 and 224); a GPU wants many, within a memory
-# that does not matter beside the model's.
-_CHUNK_VALUES_CPU = 2**18
-_CHUNK_VALUES_GPU = 2**26
-
-Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -170,13 +166,13 @@ class TrainAugment:
         boxes, flips = upload(draws.boxes.float(), device), upload(draws.flips, device)
         side = self.resolution
         down, across = self._padding(planes.shape[2:])
-        output = _empty_output(planes, side)
+        output = empty_output(planes, side)
         scale = channel_scale(self.mean, self.std, device)
-        for part in _chunks(planes, side):
+        for part in chunks(planes, side):
             top, left, height, width = boxes[part].unbind(1)
             rows = resize_matrix(top, height, planes.shape[2], side, padding=down)
             columns = resize_matrix(left, width, planes.shape[3], side, flips[part], across)
-            _resample(planes[part], rows, columns, scale, output[part])
+            resample(planes[part], rows, columns, scale, output[part])
         return output.permute(0, 3, 1, 2)
 
     def _padding(self, image_size: Sequence[int]) -> tuple[int, int]:
@@ -224,14 +220,14 @@ class EvalTransform:
         if tuple(size) == (self.resolution, self.resolution):
             planes = images.permute(0, 3, 1, 2).contiguous().float()
             return scale.normalize_(planes).contiguous(memory_format=torch.channels_last)
-        rows = _whole_axis_matrix(size[0], self.resolution, images.device)
-        columns = _whole_axis_matrix(size[1], self.resolution, images.device)
+        rows = whole_axis_matrix(size[0], self.resolution, images.device)
+        columns = whole_axis_matrix(size[1], self.resolution, images.device)
         source = images.permute(0, 3, 1, 2)
-        output = _empty_output(source, self.resolution)
-        for part in _chunks(source, self.resolution):
+        output = empty_output(source, self.resolution)
+        for part in chunks(source, self.resolution):
             planes = source[part].contiguous()
             shared = (len(planes), -1, -1)
-            _resample(planes, rows.expand(shared), columns.expand(shared), scale, output[part])
+            resample(planes, rows.expand(shared), columns.expand(shared), scale, output[part])
         return output.permute(0, 3, 1, 2)
 
 
@@ -290,122 +286,6 @@ def _central_size(image_size: tuple[int, int], ratio: tuple[float, float]) -> tu
     if width / height > ratio[1]:
         return height, round(height * ratio[1])
     return height, width
-
-
-def resize_matrix(
-    start: Tensor,
-    size: Tensor,
-    length: int,
-    resolution: int,
-    mirrored: Tensor | None = None,
-    padding: int = 0,
-) -> Tensor:
-    """Weights that resize part of an axis: bilinear, antialiased where it shrinks.
-
-    The triangle filter of ``torch.nn.functional.interpolate(antialias=True)``: half a width of
-    one source pixel, or of one result pixel where that is larger, cut off and rescaled at the
-    ends of the part. Where nothing shrinks, antialiasing changes nothing.
-
-    Args:
-        start: ``n`` float32, first source pixel of each part.
-        size: ``n`` float32 >= 1, its pixels.
-        length: Pixels ``L`` of the source axis.
-        resolution: Pixels ``R`` of the result.
-        mirrored: ``n`` bool, whether the result is reversed; None for never.
-        padding: Pixels beyond each end that a part may take in: those inside, reflected at the
-            last one.
-
-    Returns:
-        ``n x R x L`` float32, rows that sum to 1; exact 0 and 1 where ``size = R``.
-    """
-    target = torch.arange(resolution, dtype=torch.float32, device=start.device)
-    target = target.expand(len(start), -1)
-    if mirrored is not None:
-        target = torch.where(mirrored[:, None], resolution - 1 - target, target)
-    start, size = start[:, None], size[:, None]
-    scale = size / resolution
-    centres = (target + 0.5) * scale + (start - 0.5)
-    pixels = torch.arange(-padding, length + padding, dtype=torch.float32, device=start.device)
-    weights = (pixels - centres[:, :, None]).abs_().div_(scale.clamp(min=1)[:, :, None])
-    weights.neg_().add_(1).clamp_(min=0)
-    inside = (pixels >= start) & (pixels < start + size)
-    weights.mul_(inside[:, None])
-    weights.div_(weights.sum(dim=2, keepdim=True))
-    if not padding:
-        return weights
-    inner = weights[:, :, padding : padding + length]
-    inner[:, :, 1 : padding + 1] += weights[:, :, :padding].flip(2)
-    inner[:, :, length - 1 - padding : length - 1] += weights[:, :, padding + length :].flip(2)
-    return inner.contiguous()
-
-
-@dataclass(frozen=True)
-class _ChannelScale:
-    """Mean and standard deviation of each channel as ``3 x 1 x 1`` tensors on one device."""
-
-    mean: Tensor
-    std: Tensor
-
-    def normalize_(self, planes: Tensor) -> Tensor:
-        """``(planes / 255 - mean) / std`` in place, ``n x 3 x H x W`` float32."""
-        return planes.div_(255).sub_(self.mean).div_(self.std)
-
-
-@lru_cache(maxsize=16)
-def channel_scale(mean: Channels, std: Channels, device: torch.device) -> _ChannelScale:
-    """The same tensors for all batches: making them would make a GPU's queue wait."""
-    return _ChannelScale(*(torch.tensor(v, device=device).view(3, 1, 1) for v in (mean, std)))
-
-
-@lru_cache(maxsize=16)
-def _whole_axis_matrix(length: int, resolution: int, device: torch.device) -> Tensor:
-    """Resizes a whole axis, ``1 x R x L``; likewise the same for all batches."""
-    start, size = torch.tensor([[0.0], [float(length)]], device=device)
-    return resize_matrix(start, size, length, resolution)
-
-
-def _resample(
-    planes: Tensor, rows: Tensor, columns: Tensor, scale: _ChannelScale, output: Tensor
-) -> None:
-    """Normalises ``rows @ planes @ columns.T`` of each image and channel.
-
-    Columns go first, so that the second product, the larger one where the image grows, leaves
-    its values in the order of ``channels_last``. Rows of weights sum to 1, so that normalising
-    may go wherever the image is smaller.
-
-    Args:
-        planes: ``n x 3 x H x W`` uint8, contiguous.
-        rows: ``n x R x H``.
-        columns: ``n x R x W``.
-        scale: Mean and standard deviation of the channels.
-        output: ``n x R x R x 3`` float32, contiguous; overwritten.
-    """
-    count, channels, height, width = planes.shape
-    resolution = rows.shape[1]
-    source = planes.float()
-    if width <= resolution:
-        scale.normalize_(source)
-    # An enclosing autocast would sample in 8 bits of precision.
-    with torch.autocast(planes.device.type, enabled=False):
-        narrow = source.view(count, channels * height, width).bmm(columns.mT)
-        narrow = narrow.view(count, channels, height, resolution)
-        if width > resolution:
-            scale.normalize_(narrow)
-        lines = narrow.permute(0, 2, 3, 1).reshape(count, height, resolution * channels)
-        torch.bmm(rows, lines, out=output.view(count, resolution, resolution * channels))
-
-
-def _empty_output(planes: Tensor, resolution: int) -> Tensor:
-    shape = (len(planes), resolution, resolution, 3)
-    return torch.empty(shape, dtype=torch.float32, device=planes.device)
-
-
-def _chunks(planes: Tensor, resolution: int) -> Iterator[slice]:
-    """Slices of ``n x 3 x H x W`` images, as many of them as are worked on at once."""
-    values = _CHUNK_VALUES_CPU if planes.device.type == "cpu" else _CHUNK_VALUES_GPU
-    channels, height, width = planes.shape[1:]
-    size = max(1, values // (channels * height * (width + resolution)))
-    return (slice(start, start + size) for start in range(0, len(planes), size))
 
 
 def _check_output(resolution: int, std: Channels) -> None:

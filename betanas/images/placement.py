@@ -15,7 +15,7 @@ from betanas.data import load_images, split_indices
 from betanas.data.decode import resized_side
 from betanas.data.folder import PictureFolder, scan_folder
 from betanas.devices.work import upload
-from betanas.images.augment import Channels
+from betanas.images.resampling import Channels
 from betanas.images.stream import PictureStream, open_stream
 from betanas.study.recipe import DatasetConfig
 

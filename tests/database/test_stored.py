@@ -14,8 +14,9 @@ from remote_worker import NAME, SETTINGS, SPACE, RemoteWorker, recorded_kernel
 
 from betanas.architecture.complexity import Complexity
 from betanas.database.connect import sqlite_file
+from betanas.database.reading import SETTINGS_KEY
 from betanas.database.settings import SCHEMA, Settings, other_cores
-from betanas.database.stored import SETTINGS_KEY, StoredStudy
+from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, NoStudyError, StorageError
 from betanas.trial import Evaluation, Failure, TrainingResult, TrialRecord
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as reference
 
-from betanas.images import augment
-from betanas.images.augment import Draws, EvalTransform, TrainAugment, draw_boxes, resize_matrix
+from betanas.images import resampling
+from betanas.images.augment import Draws, EvalTransform, TrainAugment, draw_boxes
 from betanas.images.autoaugment import IDENTITY
+from betanas.images.resampling import resize_matrix
 
 MEAN = (0.5071, 0.4866, 0.4409)
 STD = (0.2009, 0.1984, 0.2023)
@@ -218,7 +219,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     transform = train_augment(40)
     draws = transform.draw(20, (32, 32), seeded())
     whole = transform(images, draws)
-    monkeypatch.setattr(augment, "_CHUNK_VALUES_CPU", 1)
+    monkeypatch.setattr(resampling, "_CHUNK_VALUES_CPU", 1)
     torch.testing.assert_close(transform(images, draws), whole, atol=1e-5, rtol=0)
 
 

@@ -8,9 +8,10 @@ from pydantic import BaseModel, ValidationError
 
 from betanas.architecture.families import FAMILIES
 from betanas.database.settings import SCHEMA, Settings
-from betanas.study.definition import StudyDefinition, default_meaning
+from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import GIB, memory_bytes, study_feasibility
 from betanas.study.loading import load_definition
+from betanas.study.meaning import default_meaning
 from betanas.study.recipe import Budget, DatasetConfig, Recipe
 
 
