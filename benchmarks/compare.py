@@ -3,7 +3,8 @@
     python benchmarks/compare.py pace --data FOLDER     # images a second of each, by turns
     python benchmarks/compare.py tune --data FOLDER     # the recipe of each, on validation images
     python benchmarks/compare.py train --data FOLDER --seconds 240 --seeds 1 2 3
-    python benchmarks/compare.py report
+    python benchmarks/compare.py latency --data FOLDER  # of one image on one thread, by turns
+    python benchmarks/compare.py report --figure compare.png   # accuracy against latency
 
 A network is trained on as many images as its pace brings in the time: a busy machine makes a
 training longer, never shorter. Its pace is the median of some turns, the networks one after the
@@ -22,11 +23,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import find_family
 from betanas.jobs.model_names import plan_training
 from betanas.jobs.train import Machine, Plan, TrainOptions, train
 from betanas.launcher.client import TrainerServer
+from betanas.models.latency import measure_latency
 from betanas.study.recipe import Budget
 from betanas.trial import TrialTask
 
@@ -111,14 +115,47 @@ class Comparison:
                     rows[str(seed)] = {k: facts[k] for k in ("top1", "validation_top1", "epochs")}
                     self._write(name, {k: facts[k] for k in COSTS})
 
+    def latency(self, names: list[str]) -> None:
+        """Times answers of one image on one thread, the networks one after the other, by turns."""
+        torch.set_num_threads(1)
+        networks = {name: self._plan(name, {}, 0).network for name in names}
+        for _ in range(TURNS):
+            for name, network in networks.items():
+                found = self._of(name).setdefault("latency_ms", [])
+                found.append(round(1000 * measure_latency(network, 1, "cpu").seconds, 4))
+        for name in names:
+            self._write(name, {})
+            print(f"{name}: {self._of(name)['latency_ms']} ms", flush=True)
+
+    def draw(self, seconds: float, file: Path) -> None:
+        """Draws test top-1 after a time against the latency, where both are known."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.subplots()
+        found = []
+        for name, row in self.known.items():
+            if "latency_ms" in row and (runs := row.get(f"{seconds:g} s")):
+                ours = name in self._kernels
+                point = least_ms(row), 100 * statistics.fmean(r["top1"] for r in runs.values())
+                found += [point] if ours else []
+                axes.plot(*point, "o" if ours else "s", color="C0" if ours else "C1")
+                axes.annotate(name, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.plot(*zip(*sorted(found), strict=True), color="C0", linewidth=1)
+        axes.set(xscale="log", xlabel="latency of one image on one thread (ms)")
+        axes.set(ylabel=f"test top-1 (%) after {seconds:g} s of training")
+        figure.savefig(file, dpi=120)
+
     def report(self) -> None:
         """Prints the table: test top-1 by time, mean of the seeds and each."""
         times = sorted({t for row in self.known.values() for t in row if t.endswith(" s")})
-        print("| network | weights | images/s | recipe | " + " | ".join(times) + " |")
-        print("|---|---|---|---|" + "---|" * len(times))
+        print("| network | weights | ms | images/s | recipe | " + " | ".join(times) + " |")
+        print("|---|---|---|---|---|" + "---|" * len(times))
         for name, row in self.known.items():
             _, pace = fastest(row)
-            cells = [name, f"{row['num_params']:,}", f"{pace:,.0f}", row.get("recipe", "Muon")]
+            answer = f"{least_ms(row):.2f}" if "latency_ms" in row else ""
+            cells = [name, f"{row['num_params']:,}", answer, f"{pace:,.0f}"]
+            cells.append(row.get("recipe", "Muon"))
             for time in times:
                 found = [100 * r["top1"] for r in row.get(time, {}).values()]
                 each = ", ".join(f"{v:.2f}" for v in found)
@@ -175,6 +212,11 @@ class Comparison:
         return facts
 
 
+def least_ms(row: dict[str, Any]) -> float:
+    """Of the turns' medians the least: what else the machine did can only have added to it."""
+    return float(min(row["latency_ms"]))
+
+
 def fastest(row: dict[str, Any]) -> tuple[str, float]:
     """In which numbers a network trains fastest, and images a second then, the median."""
     paces = {p: statistics.median(found) for p, found in row.get("paces", {}).items() if found}
@@ -184,7 +226,7 @@ def fastest(row: dict[str, Any]) -> tuple[str, float]:
 def main() -> None:
     """See the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("do", choices=("pace", "tune", "train", "report"))
+    parser.add_argument("do", choices=("pace", "tune", "train", "latency", "report"))
     parser.add_argument("--data", default="data")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--kernels", type=Path, help="JSON: name to family and kernel")
@@ -192,6 +234,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--folder", type=Path, default=Path("compare"))
     parser.add_argument("--output", type=Path, default=Path("compare.json"))
+    parser.add_argument("--figure", type=Path, help="of the report: a PNG")
     args = parser.parse_args()
     kernels = json.loads(args.kernels.read_text()) if args.kernels else {}
     comparison = Comparison(args.output, args.data, args.folder, kernels)
@@ -203,8 +246,12 @@ def main() -> None:
             comparison.tune(names)
         case "train":
             comparison.train(names, args.seconds, args.seeds)
+        case "latency":
+            comparison.latency(names)
         case "report":
             comparison.report()
+            if args.figure:
+                comparison.draw(args.seconds, args.figure)
 
 
 if __name__ == "__main__":
