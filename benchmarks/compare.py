@@ -130,6 +130,7 @@ class Comparison:
     def draw(self, seconds: float, file: Path) -> None:
         """Draws test top-1 after a time against the latency, where both are known."""
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter
 
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.subplots()
@@ -140,9 +141,13 @@ class Comparison:
                 point = least_ms(row), 100 * statistics.fmean(r["top1"] for r in runs.values())
                 found += [point] if ours else []
                 axes.plot(*point, "o" if ours else "s", color="C0" if ours else "C1")
-                axes.annotate(name, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
+                axes.annotate(name, point, xytext=(6, -3), textcoords="offset points", fontsize=8)
         axes.plot(*zip(*sorted(found), strict=True), color="C0", linewidth=1)
         axes.set(xscale="log", xlabel="latency of one image on one thread (ms)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.15)
         axes.set(ylabel=f"test top-1 (%) after {seconds:g} s of training")
         figure.savefig(file, dpi=120)
 
