@@ -12,6 +12,7 @@ from typing import NoReturn
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 1.0
 _AGAIN_SECONDS = 0.05
+_told: list[int] = []  # SIGTERM, each time that it came; a list, for a handler must take no lock
 
 
 def die_with_parent(parent: int) -> None:
@@ -44,6 +45,7 @@ def heed_sigterm() -> None:
     ``__del__``); what is raised there is printed and dropped. Then it is raised again, moments
     later and from elsewhere.
     """
+    _told.clear()  # what a parent has been told is no fork's
     signal.signal(signal.SIGTERM, _interrupt)
     tell = sys.unraisablehook
 
@@ -58,5 +60,11 @@ def heed_sigterm() -> None:
     sys.unraisablehook = look
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+def was_told_to_end() -> bool:
+    """Whether SIGTERM has come since ``heed_sigterm``."""
+    return bool(_told)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    _told.append(number)
     raise KeyboardInterrupt

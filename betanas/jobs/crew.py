@@ -21,7 +21,7 @@ import torch
 
 from betanas.cores import pin
 from betanas.database.stored import StoredStudy
-from betanas.devices.processes import die_with_parent, heed_sigterm
+from betanas.devices.processes import die_with_parent, heed_sigterm, was_told_to_end
 from betanas.errors import BetaNASError, RunError
 from betanas.jobs.optimize import Team
 from betanas.jobs.trials import Reporter
@@ -272,7 +272,11 @@ def _run_worker(
             work(relay, team=Team(size, relay.may_begin))
         except BetaNASError as error:
             relay.fails(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception):
+        # What is cut off anywhere may complain of something else on its way out.
+        if not was_told_to_end():
+            raise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.exit(128 + signal.SIGTERM)
 
 

@@ -120,6 +120,36 @@ def test_what_one_worker_cannot_go_on_with_ends_all_in_one_line(tmp_path: Path) 
     assert "Traceback" not in err
 
 
+CUT_OFF = """
+import os, signal, sys, time
+from multiprocessing import get_context
+
+from betanas.jobs.crew import _run_worker
+
+
+def work(relay, team):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    finally:
+        raise OSError("cut off")
+
+
+fork = get_context("fork")
+process = fork.Process(target=_run_worker, args=(fork.Pipe()[1], [], 2, os.getpid(), work))
+process.start()
+process.join()
+sys.exit(process.exitcode)
+"""
+
+
+def test_a_worker_that_is_told_to_end_ends_without_a_traceback() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CUT_OFF], check=False, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stderr) == (128 + signal.SIGTERM, "")
+
+
 GRADIENTS_FIRST = """
 import torch
 
