@@ -94,7 +94,7 @@ class Launch:
             max_restarts=_RESTARTS if self.elastic else 0,
             monitor_interval=0.05,
             start_method="fork",
-            logs_specs=DefaultLogsSpecs(),
+            logs_specs=DefaultLogsSpecs(os.devnull),  # else a folder a trial stays in /tmp
             numa_options=_NUMA_OPTIONS if on_gpu else None,
             **newer,
         )

@@ -43,7 +43,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the tiny study has run to its end, undisturbed."""
     folder = tmp_path_factory.mktemp("finished")
     write_study(folder)
-    out, err = run(folder, "optimize", "--study", "tiny.toml")
+    (folder / "tmp").mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", str(folder / "tmp"))
+        out, err = run(folder, "optimize", "--study", "tiny.toml")
     assert "best: trial" in err
     assert "betanas best --study tiny.toml" in err
     assert "CNA" in out
@@ -71,6 +74,11 @@ def test_a_study_runs_to_its_target(finished: Path) -> None:
         assert audit["ranks"] == 1
         assert row["train_seconds"] > audit["data_wait_seconds"] > 0
         assert [e["steps"] for e in audit["history"]] == [1, 2, 3, 4]
+
+
+def test_no_trial_leaves_a_folder_behind(finished: Path) -> None:
+    left = {path.name for path in (finished / "tmp").iterdir()}
+    assert all(name.startswith("torchinductor_") for name in left)  # torch's own, one a user
 
 
 def test_no_proposal_after_the_sobol_phase_is_rejected(finished: Path) -> None:
