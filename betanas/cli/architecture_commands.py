@@ -28,6 +28,8 @@ from betanas.errors import InputError
 if TYPE_CHECKING:
     from betanas.study.definition import StudyDefinition
 
+_OBJECT = """a JSON object such as '{"k": 3.2, ...}'"""
+
 
 @app.command(
     epilog=example("betanas describe --family betanet2 --resolution 224 --classes 100 --published")
@@ -65,8 +67,7 @@ def describe(
     from betanas.cli.tables import architecture_json, print_architecture
 
     speed = None
-    if sum(given is not None for given in (family, study, model)) != 1:
-        raise InputError("describe takes either --family or --study or --model")
+    _check_source(family, study, model, of_study=trial is not None or best)
     if model is not None:
         _describe_model(model, resolution, classes, batch_size or 100, storage, as_json)
         return
@@ -104,6 +105,20 @@ def describe(
         print_architecture(out, architecture, complexity, images)
         if speed:
             say(f"predicted where the study runs: {speed}")
+
+
+def _check_source(
+    family: str | None, study: str | None, model: str | None, *, of_study: bool
+) -> None:
+    """One source, and nothing of another one.
+
+    Raises:
+        InputError: Otherwise.
+    """
+    if sum(given is not None for given in (family, study, model)) != 1:
+        raise InputError("describe takes either --family or --study or --model")
+    if study is None and of_study:
+        raise InputError("--trial and --best are of a study; give --study, or leave them out")
 
 
 def _describe_model(
@@ -166,6 +181,8 @@ def check(
         reads_images = definition.objective.reads_images
         classes = describe_dataset(definition.dataset, reads_images=reads_images).num_classes
     except DataError as error:
+        if data is not None:  # who names a folder wants to know
+            raise
         classes = 100 if definition.dataset.name == "cifar100" else 10
         notes.append(f"{error}; {classes} classes assumed")
     memory, scaled = _memory_limits(definition)
@@ -225,9 +242,9 @@ def _parse_kernel(text: str) -> dict[str, float]:
     try:
         kernel = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"--parameters must be a JSON object: {error}") from None
+        raise InputError(f"--parameters must be {_OBJECT}, but got {text!r}: {error}") from None
     if not isinstance(kernel, dict):
-        raise InputError(f"--parameters must be a JSON object, but got {text}")
+        raise InputError(f"--parameters must be {_OBJECT}, but got {text!r}")
     return kernel
 
 

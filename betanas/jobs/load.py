@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 RECORDED = Path(__file__).parents[1] / "recorded"
+DEFAULT_FOLDER = Path("storage")  # of databases, below the current one
 
 
 def storage_url(definition: StudyDefinition, storage: str | None) -> str:
@@ -31,7 +32,7 @@ def storage_url(definition: StudyDefinition, storage: str | None) -> str:
         storage
         or os.environ.get("BETANAS_STORAGE")
         or definition.storage.url
-        or f"sqlite:///storage/{definition.name}.db"
+        or f"sqlite:///{DEFAULT_FOLDER}/{definition.name}.db"
     )
 
 
@@ -52,7 +53,8 @@ def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
     """Opens the database of a study that has begun.
 
     A study that ships with its trials (``recorded/NAME.db`` in the package) is copied to where its
-    database belongs when that is not there yet: SQLite writes beside what it reads.
+    database belongs when that is not there yet: SQLite writes beside what it reads. Of a folder
+    that is not there, only the default one is made.
 
     Raises:
         StorageError: If there is no such study, or it searches another family than the file says.
@@ -64,8 +66,10 @@ def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
     if recorded.is_file() and file is not None and not file.exists():
         from betanas.files import write_whole  # noqa: PLC0415
 
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, recorded.read_bytes())
+        if file.parent == DEFAULT_FOLDER:
+            file.parent.mkdir(exist_ok=True)
+        if file.parent.is_dir():
+            write_whole(file, recorded.read_bytes())
     stored = StoredStudy.load(url, definition.name)
     family = stored.settings.meaning["family"]
     if family != definition.family:

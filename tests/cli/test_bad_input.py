@@ -94,9 +94,24 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "kernel that is no JSON": (
         (*DESCRIBE, "--parameters", "{k: 3}"),
-        r"--parameters must be a JSON object: Expecting property name",
+        r"--parameters must be a JSON object such as .*, but got '\{k: 3\}': Expecting",
     ),
-    "kernel that is no object": ((*DESCRIBE, "--parameters", "[3]"), r"must be a JSON object, but"),
+    "kernel that is no object": (
+        (*DESCRIBE, "--parameters", "[3]"),
+        r"a JSON object .* got '\[3\]'",
+    ),
+    "trial of no study": (
+        (*DESCRIBE, "--published", "--trial", "3"),
+        r"--trial and --best are of a study; give --study, or leave them out",
+    ),
+    "folder that is not there, to be checked": (
+        ("check", "pictures", "--data", "nowhere"),
+        r"nowhere: dataset.root must be a folder",
+    ),
+    "recorded study in a folder that is not there": (
+        ("status", "--study", "demo", "--storage", "sqlite:///nowhere/x.db"),
+        r"nowhere",
+    ),
     "unknown family": (
         ("describe", "--family", "betanet4", *DESCRIBE[3:], "--published"),
         r"family must be one of .*, mbconv, nasbench201, efficientnet, nasnet, but got 'betanet4'",

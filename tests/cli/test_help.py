@@ -48,11 +48,29 @@ def test_version(tmp_path: Path) -> None:
     assert run(tmp_path, "--version") == Ended(0, f"betanas {betanas.__version__}\n", "")
 
 
-def test_a_wrong_call() -> None:
-    for arguments in (["optimise"], ["status"], ["describe", "--batch-size", "0"], ["trials", "x"]):
-        ended = invoke(*arguments)
-        assert (ended.code, ended.out) == (2, "")
-        assert "Usage: " in ended.err
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["optimise"], "no such command 'optimise'"),
+        (["status"], "missing option '--study'; see betanas status --help"),
+        (["describe", "--batch-size", "0"], "but got '0'; see betanas describe --help"),
+        (["describe", "--resolution=x"], "but got 'x'; see betanas describe --help"),
+        (["studies", "x"], "unexpected extra argument"),
+        (["status", "--studi", "x"], "no such option: --studi"),
+        (["status", "--study"], "requires an argument"),
+    ],
+)
+def test_a_wrong_call_is_told_in_one_line(arguments: list[str], told: str) -> None:
+    ended = invoke(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert re.fullmatch(r"error: [^\n]*--help\n", ended.err)
+    assert told in ended.err
+
+
+def test_no_command_shows_what_there_is() -> None:
+    ended = invoke()
+    assert ended.code == 2
+    assert "optimize" in ended.out + ended.err
 
 
 # -- what stays free of the heavy dependencies ---------------------------------------------------
