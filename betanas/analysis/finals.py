@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from betanas.analysis.correlation import RankCorrelation, rank_correlation
+from betanas.analysis.status import told_result, told_value
 from betanas.database.finals import BUDGET, Entrant, FinalsPlan, StoredFinals
 from betanas.database.stored import StoredStudy
 from betanas.study.amounts import amount_text
@@ -205,11 +206,12 @@ class Finals:
             winner, record = won
             line = (
                 f"for {said(plan.amount)} of training: {winner.title}, "
-                f"{100 * (record.accuracy or 0.0):.2f} % validation after "
+                f"{told_result(record)} validation after "
                 f"{said(record.audit[BUDGET][plan.unit])}"
             )
             if winner.value is not None:
-                line += f" ({100 * winner.value:.2f} % after {said(plan.trial_amount)})"
+                short = told_value(winner.value, weighed=record.is_weighed)
+                line += f" ({short} after {said(plan.trial_amount)})"
             found.append(line if self.is_done else f"{line}; the finals are not over")
         found += [
             f"rank correlation of {said(c.short)} with {said(c.long)}: {c.ranks.spearman:.2f} "

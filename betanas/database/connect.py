@@ -50,8 +50,13 @@ def open_database(url: str) -> RDBStorage:
     with opening(parsed):
         if parsed.get_backend_name() == "sqlite":
             options = {"connect_args": {"timeout": _LOCK_SECONDS}}
-            if parsed.database:
-                _prepare_sqlite(Path(parsed.database))
+            if parsed.database in (None, "", ":memory:"):
+                shown = without_password(url)
+                raise StorageError(
+                    f"storage {shown} must be a file, for a study outlives its process; give "
+                    "sqlite:///FILE.db"
+                )
+            _prepare_sqlite(Path(str(parsed.database)))
         elif parsed.get_backend_name() == "postgresql":
             options["connect_args"] = _KEEP_ALIVE
         database = make_tables(lambda: RDBStorage(url, engine_kwargs=options))
@@ -107,10 +112,13 @@ def _prepare_sqlite(path: Path) -> None:
     deadline = time.monotonic() + _LOCK_SECONDS
     connection = sqlite3.connect(path, timeout=_LOCK_SECONDS)
     try:
-        # Changing the mode does not wait for a lock, unlike all else: so we do.
-        while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        # Changing the mode does not wait for a lock, unlike all else: so we do. A file system that
+        # cannot have it answers with the mode that stays: readers and writers then wait for each
+        # other.
+        answer = None
+        while answer is None:
             try:
-                connection.execute("PRAGMA journal_mode=WAL")
+                answer = connection.execute("PRAGMA journal_mode=WAL").fetchone()
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise

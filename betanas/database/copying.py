@@ -11,12 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 from betanas.database.connect import open_database, opening, parse_url
 from betanas.database.leases import Leases
 from betanas.database.reading import SETTINGS_KEY
+from betanas.database.replicates import UNFINISHED
 from betanas.database.rows import begin_study
 from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 
 COPIED_FROM = "copied_from"  # the user attribute with the name of a copied trial's first study
-UNFINISHED = "unfinished"  # the reason of a trial that had not ended when it was copied
 _PAUSE_SECONDS = 0.1
 
 

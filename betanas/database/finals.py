@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution
 from betanas.database.leases import Leases
 from betanas.database.patience import patient
 from betanas.database.reading import SETTINGS_KEY
-from betanas.database.replicates import claim_known
+from betanas.database.replicates import VOID, claim_known
 from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.study.recipe import Budget, BudgetUnit
 from betanas.trial import REPEATS, Phase, TrialRecord
@@ -235,9 +235,11 @@ class StoredFinals:
         )
 
     def trained(self) -> dict[str, TrialRecord]:
-        """The trainings that have ended, by name."""
+        """The trainings that have ended, by name; what answers too slowly by now has, too."""
         return {
             r.audit[TRAINING]: r
             for r in self.stored.records()
-            if r.state in ("complete", "fail") and TRAINING in r.audit
+            if r.state in ("complete", "fail", "pruned")
+            and r.reason not in VOID
+            and TRAINING in r.audit
         }

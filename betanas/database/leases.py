@@ -148,7 +148,7 @@ class Leases:
         return again
 
     def _has_ended(self, owner: str, expires: float) -> bool:
-        state = _state(owner)
+        state = _state(owner, expires - LEASE_SECONDS)
         if state is not _State.UNKNOWN and state is not _State.FROZEN:
             return state is _State.DEAD
         with self._engine.begin() as connection:
@@ -214,20 +214,45 @@ def _stat(pid: int) -> tuple[str, str]:
     return state, fields[18]
 
 
+@cache
+def _processes() -> str:
+    """Which processes are to be seen from here: a container sees its own only."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return "-"
+
+
+def _booted() -> float:
+    """When this machine has started, seconds since 1970."""
+    uptime = Path("/proc/uptime")
+    return time.time() - float(uptime.read_text().split()[0]) if uptime.exists() else 0.0
+
+
 def current_worker() -> str:
-    """This process, as leases name it: host, boot, process id and start time."""
+    """This process, as leases name it: host, boot and container, process id and start time."""
     pid = os.getpid()
-    return f"{socket.gethostname()}|{_boot()}|{pid}|{_stat(pid)[1]}"
+    return f"{socket.gethostname()}|{_boot()}/{_processes()}|{pid}|{_stat(pid)[1]}"
 
 
-def _state(owner: str) -> _State:
-    host, boot, pid, started = owner.rsplit("|", 3)
+def _state(owner: str, renewed: float = 0.0) -> _State:
+    """What is known of an owner, which has last renewed its lease then, seconds since 1970.
+
+    Machines and containers may have one host name. Another boot than ours is this machine before
+    its restart only where the lease was not renewed after that.
+    """
+    host, place, pid, started = owner.rsplit("|", 3)
+    boot, _, processes = place.partition("/")  # leases of older versions name no container
     if host != socket.gethostname():
+        return _State.UNKNOWN
+    if boot != _boot():
+        return _State.UNKNOWN if renewed > _booted() else _State.DEAD
+    if processes not in ("", _processes()):
         return _State.UNKNOWN
     try:
         state, since = _stat(int(pid))
     except ProcessLookupError:
         return _State.DEAD
-    if boot != _boot() or since != started or state == "Z":
+    if since != started or state == "Z":
         return _State.DEAD
     return _State.FROZEN if state in "Tt" else _State.RUNS

@@ -20,6 +20,8 @@ from betanas.database.stored import WORKER_KEY, ClaimedTrial, StoredStudy
 from betanas.trial import REPEATS, SEED_INDEX, Phase
 
 SUPERSEDED = "superseded"  # the reason of a trial that another worker has begun as well
+UNFINISHED = "unfinished"  # the reason of a trial that had not ended when it was copied
+VOID = (SUPERSEDED, UNFINISHED)  # such a trial is none
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Replicate:
     def is_trial(self, frozen: FrozenTrial) -> bool:
         """Whether a trial is this replicate."""
         known = frozen.user_attrs
-        return (known.get(REPEATS), known.get(SEED_INDEX)) == (self.repeats, self.seed_index)
+        own = (known.get(REPEATS), known.get(SEED_INDEX)) == (self.repeats, self.seed_index)
+        return own and known.get("reason") not in VOID
 
 
 @patient
@@ -120,6 +123,6 @@ def claim_known(
 def _trial(study: optuna.Study, marks: Mapping[str, Any]) -> FrozenTrial | None:
     for trial in study.get_trials(deepcopy=False):
         known = trial.user_attrs
-        if known.get("reason") != SUPERSEDED and marks.items() <= known.items():
+        if known.get("reason") not in VOID and marks.items() <= known.items():
             return trial
     return None

@@ -240,9 +240,14 @@ class StoredStudy:
         return False
 
     def renew(self, claimed: ClaimedTrial) -> None:
-        """Keeps a claim alive; a database that is away at this moment is asked again next time."""
+        """Keeps a claim alive; a database that is away at this moment is asked again next time.
+
+        Raises:
+            LostLeaseError: If another worker has the trial now.
+        """
         with suppress(SQLAlchemyError):
-            self._leases.renew(claimed.lease)
+            if not self._leases.renew(claimed.lease):
+                raise LostLeaseError(f"trial {claimed.number} has been taken over")
 
     @patient
     def count_attempt(self, claimed: ClaimedTrial) -> ClaimedTrial:

@@ -26,10 +26,11 @@ from betanas.errors import InputError
 from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.objectives import Objective, find_objective
 from betanas.search.acquisition import feasible_pool, maximize
+from betanas.search.learnt import learnt_rules
 from betanas.search.plan import StudyProblem, study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.study.recipe import beside_kernel
-from betanas.trial import LARGEST, REPEATS, Failure, Phase, TrialRecord
+from betanas.trial import LARGEST, REPEATS, Phase, TrialRecord
 
 Size = Literal["num_params", "macs", "none"]
 _POOL = 4096
@@ -102,10 +103,7 @@ def _largest(
 ) -> dict[str, Any]:
     """The feasible kernel of most parameters or multiply-adds, as far as a search for it finds."""
     space = problem.space
-    own = [r for r in records if not r.is_replicate and space.holds(r.parameters)]
-    memory = [r.parameters for r in own if r.reason == Failure.OUT_OF_MEMORY]
-    fitted = [r.parameters for r in own if r.state == "complete"]
-    rules = problem.rules.tightened(space.vectors(memory), space.vectors(fitted))
+    rules = learnt_rules(problem, [r for r in records if not r.is_replicate])
     size = {"num_params": 0, "macs": 1}[largest]
     pool = feasible_pool(space, rules, _POOL, problem.seed)
     found, _ = maximize(

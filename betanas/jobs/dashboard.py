@@ -28,7 +28,7 @@ from betanas.analysis.figures.search import (
 )
 from betanas.analysis.figures.style import to_png
 from betanas.analysis.figures.training import draw_training
-from betanas.analysis.status import audit_warnings, observed_best, summarize
+from betanas.analysis.status import audit_warnings, observed_best, summarize, told_result
 from betanas.analysis.tables import layers_table
 from betanas.architecture.decoding import decode
 from betanas.database.connect import sqlite_file
@@ -115,7 +115,7 @@ def study_note(definition: StudyDefinition, records: Sequence[TrialRecord]) -> s
         f"{summary['feasible']} of {summary['target']} trials are complete.",
     ]
     if best is not None and best.value is not None:
-        lines[-1] += f" The best is trial {best.number} with {100 * best.value:.2f} %."
+        lines[-1] += f" The best is trial {best.number} with {told_result(best)}."
     rows = [
         [phase, kind, str(count)]
         for phase, counts in outcomes_by_phase(records).items()
@@ -129,7 +129,7 @@ def trial_note(definition: StudyDefinition, settings: Settings, record: TrialRec
     """What is known of one trial, as Markdown: result, costs, layers, audit."""
     lines = [f"**{record.state}**, phase {_code(record.phase)}"]
     if record.value is not None:
-        lines[0] += f": {100 * record.value:.2f} % validation accuracy"
+        lines[0] += f": {told_result(record)} on the validation images"
     if record.reason:
         lines += ["", f"reason: {_code(record.reason)} {_code(record.audit.get('message'))}"]
     if record.num_params is not None:
@@ -203,8 +203,8 @@ def attach_figures(
 
 def _figures(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Callable[[], Figure]]:
     """The figures that need no model: ready in a second or two."""
-    parameters, best = definition.searched, observed_best(stored.records())
-    records = whole(definition, stored.records())
+    parameters, records = definition.searched, whole(definition, stored.records())
+    best = observed_best(records)
     found: dict[str, Callable[[], Figure]] = {}
     if best is not None:
         network = decode(

@@ -25,11 +25,12 @@ from betanas.devices.find import Devices
 from betanas.jobs.recommend import recommended
 from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.objectives import Objective
+from betanas.search.learnt import learnt_rules
 from betanas.search.plan import StudyProblem
 from betanas.study.amounts import amount_text
 from betanas.study.definition import StudyDefinition
 from betanas.study.recipe import Budget, BudgetUnit
-from betanas.trial import Failure, Phase, TrialRecord
+from betanas.trial import Phase, TrialRecord
 
 ETA = 3  # times as long, and one in so many goes on; what Jamieson and Talwalkar's successors take
 MOST = 27  # networks of a first round
@@ -97,10 +98,8 @@ def choose_entrants(
     """
     space = problem.space
     own = [r for r in records if not r.is_replicate and space.holds(r.parameters)]
-    memory = [r.parameters for r in own if r.reason == Failure.OUT_OF_MEMORY]
-    complete = complete_trials(own)
+    complete, rules = complete_trials(own), learnt_rules(problem, own)
     kernels = space.vectors([r.parameters for r in complete])
-    rules = problem.rules.tightened(space.vectors(memory), kernels)
     costs = rules.costs(kernels)["macs"] if complete else np.zeros(0)
     trials = [
         Entrant(r.number, 1.0, "value", r.value, dict(r.parameters), int(macs))
@@ -128,7 +127,9 @@ def choose_entrants(
     for entrant in (e for place in zip_longest(*streams) for e in place if e is not None):
         vector = space.vector(entrant.parameters)
         identity = rules.identity(vector)
-        if identity not in seen and rules.assess(vector[None]).feasible[0]:
+        # What has a value was measured, and kept the limits, whatever is predicted of it by now.
+        kept = entrant.value is not None or rules.assess(vector[None]).feasible[0]
+        if identity not in seen and kept:
             seen.add(identity)
             yield entrant
 
@@ -239,7 +240,7 @@ def hold_finals(
     Raises:
         RunError: If this machine cannot train.
     """
-    if not complete_trials(stored.records()):
+    if not any(problem.space.holds(r.parameters) for r in complete_trials(stored.records())):
         reporter.progress({"note": "no finals: the study has no complete trial yet"})
         return
     finals = StoredFinals.begin(stored)

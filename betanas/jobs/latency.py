@@ -11,7 +11,7 @@ from betanas.devices.find import find_devices
 from betanas.errors import InputError
 from betanas.models.latency import Latency, device_title, measure_latency
 from betanas.study.definition import StudyDefinition
-from betanas.trial import TrialRecord
+from betanas.trial import TrialRecord, whole
 
 KEYS = ("latency_seconds", "latency_batch", "latency_device")
 
@@ -53,7 +53,7 @@ def measure(
     """
     if top < 1 or batch < 1:
         raise InputError(f"--top and --batch must be >= 1, but got {top} and {batch}")
-    best = complete_trials(stored.records())[:top]
+    best = complete_trials(whole(definition, stored.records()))[:top]
     if not best:
         raise InputError("the study has no complete trial whose network could be measured")
     kind = find_devices(device, 1, claim=False).kind

@@ -64,12 +64,15 @@ def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
 
     recorded, file = RECORDED / f"{definition.name}.db", sqlite_file(url)
     if recorded.is_file() and file is not None and not file.exists():
+        from betanas.data.locking import exclusive  # noqa: PLC0415
         from betanas.files import write_whole  # noqa: PLC0415
 
         if file.parent == DEFAULT_FOLDER:
             file.parent.mkdir(exist_ok=True)
         if file.parent.is_dir():
-            write_whole(file, recorded.read_bytes())
+            with exclusive(file.with_name(f".{file.name}.lock")):
+                if not file.exists():  # another reader may have been first, and have written
+                    write_whole(file, recorded.read_bytes())
     stored = StoredStudy.load(url, definition.name)
     family = stored.settings.meaning["family"]
     if family != definition.family:

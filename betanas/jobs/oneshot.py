@@ -17,11 +17,22 @@ from betanas.database.stored import ClaimedTrial
 from betanas.errors import RunError
 from betanas.jobs.trials import TrialRunner
 from betanas.objectives import Objective
-from betanas.search.plan import StudyProblem
 from betanas.study.definition import StudyDefinition
-from betanas.trial import SupernetTask, trial_seed
+from betanas.trial import SupernetTask, TrainingResult, trial_seed
 
 _SUFFIX = "-supernet"  # a folder beside the trial's, which begins empty
+
+
+class SupernetFailedError(Exception):
+    """A supernet came to no network: the trial has failed, and the next one has another seed.
+
+    Attributes:
+        result: What is to be recorded.
+    """
+
+    def __init__(self, result: TrainingResult) -> None:
+        super().__init__(result.message)
+        self.result = result
 
 
 def study_supernet(definition: StudyDefinition, settings: Settings) -> SupernetPlan:
@@ -39,7 +50,6 @@ def study_supernet(definition: StudyDefinition, settings: Settings) -> SupernetP
 def choose_network(
     definition: StudyDefinition,
     settings: Settings,
-    problem: StudyProblem,
     runner: TrialRunner,
     claimed: ClaimedTrial,
     objective: Objective,
@@ -50,7 +60,6 @@ def choose_network(
     Args:
         definition: The study file.
         settings: What was decided when the study began.
-        problem: What it searches.
         runner: Of the study's trials.
         claimed: Whose supernet.
         objective: What trains.
@@ -60,7 +69,8 @@ def choose_network(
         The kernel that the supernet has chosen, and what is to be recorded of the supernet.
 
     Raises:
-        RunError: If the training fails, or limits forbid what it has chosen.
+        SupernetFailedError: If its training fails by its own fault, or over and over.
+        RunError: If this machine cannot train; the trial is to be given back.
     """
     plan, config = study_supernet(definition, settings), definition.oneshot
     architecture = plan.largest(definition.resolution, len(settings.classes))
@@ -78,23 +88,17 @@ def choose_network(
         f"trial {claimed.number} trains a supernet, {config.method}: {len(plan.options)} blocks, "
         f"{plan.runtime_ms(plan.fastest):.3f} ms at least, latency weight {config.latency_weight:g}"
     )
-    result = runner.measure(claimed, task, objective)
-    if result.supernet is None or result.failure is not None:
-        raise RunError(
-            f"the supernet of trial {claimed.number} could not be trained: {result.failure}, "
-            f"{result.message}; see {task.folder}/log.txt"
-        )
+    result = runner.measure(claimed, task, objective, prunes=False)
+    if result.failure is not None:
+        told = f"its supernet could not be trained: {result.message}; see {task.folder}/log.txt"
+        raise SupernetFailedError(replace(result, message=told))
+    if result.supernet is None:
+        raise RunError(f"objective.name = {definition.objective.name} trains no supernets")
     choices = result.supernet["choices"]
     kernel = plan.kernel(choices)
     tell(
         f"trial {claimed.number}'s supernet has chosen {network_text(choices)}, "
         f"{result.supernet['runtime_ms']:.3f} ms by the table"
     )
-    reason = problem.rules.check(problem.space.vector(kernel)[None, :]).reason(0)
-    if reason is not None:
-        raise RunError(
-            f"the network that trial {claimed.number}'s supernet has chosen breaks a limit: "
-            f"{reason}; raise it in [limits], or oneshot.latency_weight"
-        )
     known = {"supernet": {**result.supernet, "seconds": result.train_seconds}}
     return kernel, known

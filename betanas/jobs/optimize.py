@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from betanas.architecture.layers import Architecture
+from betanas.architecture.limits import Rejection
 from betanas.data import DatasetFacts, describe_dataset
 from betanas.database.folders import cache_folder, trials_folder
 from betanas.database.leases import LostLeaseError
@@ -22,7 +23,7 @@ from betanas.devices.find import Devices, find_devices
 from betanas.errors import InputError, NoStudyError, RunError
 from betanas.jobs.finals import hold_finals, is_due
 from betanas.jobs.front import note_reference
-from betanas.jobs.oneshot import choose_network
+from betanas.jobs.oneshot import SupernetFailedError, choose_network
 from betanas.jobs.timing import note_operators, with_operators
 from betanas.jobs.trials import Reporter, TrialRunner
 from betanas.jobs.warm_start import check_source, with_opening, with_source
@@ -144,8 +145,7 @@ class Search:
         Raises:
             RunError: If trainings fail one after the other and none ever succeeded.
         """
-        opening = 0 if self._definition.is_one_shot else self.problem.opening_length
-        self._reporter.begins(self._definition, self._stored, opening)
+        self._reporter.begins(self._definition, self._stored, self.problem.opening_length)
         done = 0
         while True:
             records = self._stored.records()
@@ -173,15 +173,25 @@ class Search:
 
     def _work_on(self, claimed: ClaimedTrial, objective: Objective) -> bool:
         """One trial, from proposal to record; False if another worker has taken it over."""
-        number = claimed.number
-        kernel = self._kernel(claimed, objective)
+        number, one_shot = claimed.number, self._definition.is_one_shot
+        phase = Phase.ONE_SHOT if one_shot else self._sampler.phase(number)
+        try:
+            kernel = self._kernel(claimed, objective)
+        except SupernetFailedError as failed:
+            return self._runner.fail(claimed, phase, failed.result)
 
         def seed_of(_: Architecture) -> int:
             return trial_seed(self._definition.search.seed, number)
 
-        one_shot = self._definition.is_one_shot
-        phase = Phase.ONE_SHOT if one_shot else self._sampler.phase(number)
-        return self._runner.run(claimed, kernel, phase, seed_of, objective)
+        recorded = self._runner.run(claimed, kernel, phase, seed_of, objective)
+        reason = self._stored.record(number).reason if one_shot else None
+        if reason in set(Rejection):
+            raise RunError(
+                f"the network that trial {number}'s supernet has chosen breaks a limit: {reason}; "
+                "the same command trains another supernet, of another seed; a higher limit or "
+                "oneshot.latency_weight is another study, of another name"
+            )
+        return recorded
 
     def _kernel(self, claimed: ClaimedTrial, objective: Objective) -> dict[str, Any]:
         """The trial's kernel: what an earlier worker has recorded, or a new proposal."""
@@ -193,7 +203,6 @@ class Search:
             chosen, facts = choose_network(
                 self._definition,
                 self._stored.settings,
-                self.problem,
                 self._runner,
                 claimed,
                 objective,
@@ -220,10 +229,11 @@ class Search:
         records = [r for r in records if r.state in ("complete", "fail")]
         if len(records) >= MAX_FAILURES and all(r.state == "fail" for r in records):
             (reason, count), *_ = Counter(str(r.reason) for r in records).most_common()
-            message = records[-1].audit.get("message", "")
+            last = [r for r in records if str(r.reason) == reason][-1]
             raise RunError(
                 f"{len(records)} trainings failed and none succeeded, {count} of them with "
-                f"{reason}: {message}; see {self._folder}/{records[-1].number:05d}/log.txt"
+                f"{reason}: {last.audit.get('message', '')}; see "
+                f"{self._folder}/{last.number:05d}/log.txt"
             )
 
 

@@ -24,7 +24,7 @@ from betanas.models.scores import naswot, synflow
 from betanas.search.space import Space
 from betanas.study.definition import StudyDefinition
 from betanas.study.recipe import DatasetConfig
-from betanas.trial import TrialRecord, trial_seed
+from betanas.trial import TrialRecord, trial_seed, whole
 
 SCORES = ("naswot", "synflow", "num_params", "macs")
 _DRAWS = 64  # kernels for each that is wanted, before a family is given up as trivial
@@ -108,7 +108,7 @@ def score_study(
     Raises:
         InputError: If there is no complete trial, or no such device.
     """
-    records = complete_trials(stored.records())
+    records = complete_trials(whole(definition, stored.records()))
     if not records:
         raise InputError(f"study {definition.name} has no complete trial whose network to score")
     seed, classes = definition.search.seed, len(stored.settings.classes)

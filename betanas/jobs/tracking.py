@@ -16,6 +16,7 @@ from betanas.analysis.evidence import history_of
 from betanas.database.stored import StoredStudy
 from betanas.jobs.trials import Reporter
 from betanas.study.definition import StudyDefinition
+from betanas.study.sections import ACCURACY
 from betanas.trial import Phase, TrialRecord
 
 _CURVES = ("accuracy", "train_loss")
@@ -137,7 +138,7 @@ class TensorBoard:
         writer = self._writer(str(temporary))
         for step, name, value in _curves(record):
             writer.add_scalar(name, value, step)
-        reached = {} if record.value is None else {"hparam/accuracy": record.value}
+        reached = {f"hparam/{name}": value for name, value in _reached(record).items()}
         hyperparameters = {**record.parameters, "phase": record.phase or "", "state": record.state}
         costs = {f"hparam/{name}": value for name, value in _costs(record)}
         writer.add_hparams(hyperparameters, reached | costs, run_name=".")
@@ -191,8 +192,8 @@ class MLflow:
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, step) for step, name, value in _curves(record)]
         metrics += [Metric(name, value, now, 0) for name, value in _costs(record)]
-        if record.value is not None:
-            metrics.append(Metric("best_accuracy", record.value, now, 0))
+        for name, value in _reached(record).items():
+            metrics.append(Metric(f"best_{name}" if name == ACCURACY else name, value, now, 0))
         params = [Param(name, repr(value)) for name, value in record.parameters.items()]
         self._client.log_batch(run, params=params)
         for part in _parts(metrics):
@@ -212,6 +213,12 @@ def _curves(record: TrialRecord) -> Iterator[tuple[int, str, float]]:
     for evaluation in history_of(record):
         for name in _CURVES:
             yield int(evaluation["steps"]), name, float(evaluation[name])
+
+
+def _reached(record: TrialRecord) -> dict[str, float]:
+    """The accuracy, and the value where that weighs more than the accuracy."""
+    found = {ACCURACY: record.accuracy, **({"value": record.value} if record.is_weighed else {})}
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def _costs(record: TrialRecord) -> Iterator[tuple[str, float]]:

@@ -212,8 +212,26 @@ class TrialRunner:
             latency_limit_ms=self._definition.limits.latency_ms,
         )
 
+    def fail(self, claimed: ClaimedTrial, phase: Phase, result: TrainingResult) -> bool:
+        """Records a trial that has failed before there was a network of its own.
+
+        Returns:
+            False if another worker has taken it over meanwhile.
+        """
+        nothing = Complexity(0, 0, 0)
+        self._stored.describe(claimed, phase, nothing, None)
+        recorded = self._stored.finish(claimed, result, None, self._circumstances())
+        if recorded:
+            self._reporter.recorded(self._stored.record(claimed.number))
+        return recorded
+
     def measure(
-        self, claimed: ClaimedTrial, task: TrialTask, objective: Objective
+        self,
+        claimed: ClaimedTrial,
+        task: TrialTask,
+        objective: Objective,
+        *,
+        prunes: bool = True,
     ) -> TrainingResult:
         """Measures, unless a worker that was killed since has left the very same task's result.
 
@@ -221,8 +239,10 @@ class TrialRunner:
             claimed: The trial, whose claim is renewed meanwhile.
             task: What to measure.
             objective: What measures.
+            prunes: Whether what it tells on the way is the trial's, for the study's pruner.
 
         Raises:
+            LostLeaseError: If another worker has taken the trial over.
             RunError: If this machine cannot train; the trial is to be given back.
         """
         left = left_result(task)
@@ -234,7 +254,7 @@ class TrialRunner:
         def follow(news: Mapping[str, Any]) -> None:
             nonlocal renewed
             self._reporter.progress({"trial": task.number, **news})
-            if self._gives_up(claimed, looks, news):
+            if prunes and self._gives_up(claimed, looks, news):
                 task.stop()
             if time.monotonic() - renewed > RENEWAL_SECONDS:
                 renewed = time.monotonic()

@@ -52,9 +52,15 @@ def begin_wider(study: str | Path, definition: StudyDefinition, storage: str | N
         The wider study's file.
 
     Raises:
-        InputError: If nothing presses against an end, or there is another file of that name.
+        InputError: If nothing presses against an end, there is another file of that name, or the
+            study has several objectives.
         StorageError: If the study has not begun, or has begun with another meaning.
     """
+    if len(definition.objectives) > 1:
+        raise InputError(
+            f"--widen: study {definition.name} has several objectives, and its best trials are a "
+            "front, not the neighbourhood of one; write a study file with the ranges that you want"
+        )
     stored = open_begun(definition, storage_url(definition, storage))
     schema = stored.settings.schema
     stored.refuse_change(_with_meaning(stored.settings, definition.as_of(schema)))

@@ -15,7 +15,6 @@ from optuna._transform import _SearchSpaceTransform
 
 from betanas.arrays import FloatArray
 from betanas.errors import InputError
-from betanas.search.acquisition import moved_inside
 from betanas.search.acquisitions import Acquisition
 from betanas.search.botorch_strategy import BoTorchProposer, Evidence
 from betanas.search.rules import Rules
@@ -130,15 +129,13 @@ class CandidatesStrategy:
         """The feasible kernel nearest to what the function draws."""
         if not situation.complete:
             return None, "no complete trial to learn from"
-        rules = situation.rules
         try:
             kernel = self._drawn(situation, int(rng.integers(2**31)))
         except (ArithmeticError, RuntimeError, ValueError) as error:
             return None, f"candidates_func found nothing: {str(error).splitlines()[0]}"
-        feasible = bool(rules.assess(kernel[None, :]).feasible[0])
-        if feasible and rules.identity(kernel) not in situation.known:
+        if situation.admits(kernel):
             return kernel, ""
-        moved = moved_inside(self._space, rules, situation.kernels, kernel, situation.known)
+        moved = situation.nearby(kernel)
         return moved, "nothing feasible and new lies near what candidates_func drew"
 
     def _drawn(self, situation: Situation, seed: int) -> FloatArray:

@@ -45,14 +45,15 @@ def planned_problem(
     )
     space, search = Space(definition.searched), definition.search
     rules = ArchitectureRules(space, feasibility)
+    # A grid is opened by its own points, and supernets propose from the first trial on.
+    opened = search.sampler != "grid" and not definition.is_one_shot
     start = tuple(tuple(space.vector(kernel).tolist()) for kernel in definition.start)
     return Problem(
         space,
         rules,
         search.seed,
-        # A grid is opened by its own points.
-        0 if search.sampler == "grid" else search.sobol_trials,
-        0 if search.sampler == "grid" else search.min_feasible,
+        search.sobol_trials if opened else 0,
+        search.min_feasible if opened else 0,
         start,
         definition.objectives,
         grid_step=search.grid_step,

@@ -113,18 +113,14 @@ class Problem(Generic[R_co]):
     @cached_property
     def _phase(self) -> tuple[int, IntArray]:
         """Points of the whole first phase, and which of them are feasible."""
-        end, found = self.sobol_trials, 0
-        sequence = self._sequence()
+        end, sequence = self.sobol_trials, self._sequence()
         seen = np.zeros(0, dtype=bool)
-        while len(seen) < MAX_SOBOL_TRIALS:
+        while len(seen) < max(end, MAX_SOBOL_TRIALS):
             drawn = self.space.by_prior(sequence.random(1024))
             seen = np.concatenate([seen, self._feasible(drawn)])
-            found = int(seen[:end].sum())
-            if found >= self.min_feasible:
-                return end, np.flatnonzero(seen[:end])
-            reached = np.flatnonzero(np.cumsum(seen) >= self.min_feasible)
-            if len(reached):
-                end = max(end, int(reached[0]) + 1)
+            enough = int(np.searchsorted(np.cumsum(seen), self.min_feasible)) + 1
+            if len(seen) >= max(end, enough):
+                end = max(end, enough if self.min_feasible else 0)
                 return end, np.flatnonzero(seen[:end])
         raise InputError(
             f"search.min_feasible = {self.min_feasible} would take more than "

@@ -12,12 +12,13 @@ from betanas.arrays import FloatArray, IntArray
 from betanas.search.acquisition import feasible_pool, maximize
 from betanas.search.acquisitions import posterior_mean
 from betanas.search.botorch_strategy import POOL
+from betanas.search.learnt import discouraged, learnt_rules
 from betanas.search.problem import Problem
 from betanas.search.quality import ModelQuality, widened, widening
 from betanas.search.rules import Rules
 from betanas.search.space import Space
 from betanas.search.surrogate import Observations, Surrogate, one_thread, source_model
-from betanas.trial import Failure, TrialRecord, measured_ms
+from betanas.trial import TrialRecord
 
 MIN_TRIALS = 4
 MODEL_TRIALS = 500  # a fit of 450 took 1.4 s of a processor, and there are eleven
@@ -58,8 +59,9 @@ def recommend(problem: Problem[Rules], records: Sequence[TrialRecord]) -> Recomm
 
     Args:
         problem: What was searched.
-        records: The study's trials; the complete ones are learnt from, and what ran out of memory
-            is not recommended. A trial of somebody else's, without a whole kernel, is ignored.
+        records: The study's trials; the complete ones are learnt from. What ran out of memory, was
+            ended by a pruner, failed or answered too slowly is not recommended. A trial of somebody
+            else's, without a whole kernel, is ignored.
 
     Returns:
         The recommendation; None below ``MIN_TRIALS`` kernels with a value.
@@ -115,14 +117,7 @@ def _fit(
 def _recommend(
     problem: Problem[Rules], records: Sequence[TrialRecord], complete: Sequence[TrialRecord]
 ) -> Recommendation:
-    space, seed = problem.space, problem.seed
-    memory = [r for r in records if r.state == "fail" and r.reason == Failure.OUT_OF_MEMORY]
-    kernels = space.vectors([r.parameters for r in complete])
-    rules = problem.rules.tightened(space.vectors([r.parameters for r in memory]), kernels)
-    answered = [(r, ms) for r in records if (ms := measured_ms(r.audit)) is not None]
-    rules = rules.timed(
-        space.vectors([r.parameters for r, _ in answered]), np.array([ms for _, ms in answered])
-    )
+    space, seed, rules = problem.space, problem.seed, learnt_rules(problem, records)
     surrogate, observed, source = _fit(problem, rules, complete)
     kernels, values = observed.kernels, observed.values
     mean_of = posterior_mean(surrogate.model)
@@ -137,7 +132,10 @@ def _recommend(
         rng,
         partial(surrogate.gradients, mean_of),
     )
-    mean, std = surrogate.predict(found.kernels[:1], found.features[:1])
+    bad = discouraged(problem, records)
+    chosen = (i for i, k in enumerate(found.kernels) if not bad or rules.identity(k) not in bad)
+    found = found.take(np.array([next(chosen, 0)]))
+    mean, std = surrogate.predict(found.kernels, found.features)
     predicted, raw, folds = _cross_validated(space, observed, source)
     errors = values - predicted
     quality = ModelQuality(

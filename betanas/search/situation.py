@@ -11,8 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from betanas.arrays import FloatArray
 from betanas.database.stored import REFERENCE
+from betanas.search.acquisition import moved_inside
 from betanas.search.foresight import foresee, last_percent, told_by
 from betanas.search.front import as_points, ranks, reference_point
+from betanas.search.learnt import is_too_slow, taught
 from betanas.search.problem import Problem
 from betanas.search.rules import Rules
 from betanas.search.space import Space
@@ -97,6 +99,7 @@ class Situation:
         complete: Trials with a finite value.
         failed: Feasible kernels whose training failed, ``f x d``: learnt as bad ones.
         stopped: Trials that the pruner ended.
+        slow: Kernels that were timed, and answer too slowly to be trained, ``l x d``.
         pending: Kernels that are being trained, ``p x d``.
     """
 
@@ -106,6 +109,7 @@ class Situation:
     complete: tuple[FrozenTrial, ...]
     failed: FloatArray
     stopped: Stopped
+    slow: FloatArray
     pending: FloatArray
 
     @classmethod
@@ -130,17 +134,20 @@ class Situation:
             return [t for t in others if t.state == state]
 
         complete = [t for t in having(TrialState.COMPLETE) if np.isfinite(t.values).all()]
-        failed = having(TrialState.FAIL)
-        memory = [t for t in failed if t.user_attrs.get("reason") == Failure.OUT_OF_MEMORY]
-        rules = problem.rules.tightened(vectors(memory), vectors(complete))
-        answered = [(t, ms) for t in others if (ms := measured_ms(t.user_attrs)) is not None]
-        rules = rules.timed(vectors([t for t, _ in answered]), np.array([ms for _, ms in answered]))
+        failed, pruned = having(TrialState.FAIL), having(TrialState.PRUNED)
+        rules = taught(
+            problem.rules,
+            space,
+            [t.params for t in failed if t.user_attrs.get("reason") == Failure.OUT_OF_MEMORY],
+            [t.params for t in complete],
+            [(t.params, ms) for t in others if (ms := measured_ms(t.user_attrs)) is not None],
+        )
         learnt = vectors([t for t in failed if _blames_kernel(t)])
         if len(learnt):
             learnt = learnt[rules.assess(learnt).feasible]
         stopped = [
             t
-            for t in having(TrialState.PRUNED)
+            for t in pruned
             if t.user_attrs.get("reason", STOPPED_EARLY) == STOPPED_EARLY
             and last_percent(t) is not None
         ]
@@ -152,6 +159,7 @@ class Situation:
             tuple(complete),
             learnt,
             Stopped.of(space, stopped, complete),
+            vectors([t for t in pruned if is_too_slow("pruned", t.user_attrs.get("reason"))]),
             space.vectors([kernel for kernel in pending if space.holds(kernel)]),
         )
 
@@ -204,8 +212,17 @@ class Situation:
     @cached_property
     def known(self) -> set[Hashable]:
         """Identities of the measured, the failed and the pending kernels."""
-        known = (*self.kernels, *self.stopped.kernels, *self.failed, *self.pending)
+        known = (*self.kernels, *self.stopped.kernels, *self.failed, *self.slow, *self.pending)
         return {self.rules.identity(kernel) for kernel in known}
+
+    def admits(self, kernel: FloatArray) -> bool:
+        """Whether a kernel, ``d``, is feasible and new."""
+        feasible = bool(self.rules.assess(kernel[None, :]).feasible[0])
+        return feasible and self.rules.identity(kernel) not in self.known
+
+    def nearby(self, kernel: FloatArray) -> FloatArray | None:
+        """What is feasible and new nearest to a kernel, ``d``; None if there is nothing."""
+        return moved_inside(self.space, self.rules, self.kernels, kernel, self.known)
 
 
 def _proposed(trial: FrozenTrial, space: Space) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from optuna.trial import TrialState, create_trial
 from betanas.arrays import FloatArray
 from betanas.errors import InputError
 from betanas.parameters import Choice
-from betanas.search.acquisition import feasible_pool, keep_feasible, moved_inside
+from betanas.search.acquisition import feasible_pool, keep_feasible
 from betanas.search.acquisitions import Acquisition
 from betanas.search.botorch_strategy import BoTorchStrategy
 from betanas.search.candidates import CandidatesFunction, CandidatesStrategy
@@ -89,11 +89,9 @@ class OptunaDraws:
             if set(drawn) != set(searched):
                 return None, "Optuna's sampler had too few trials to learn from"
             kernel = _completed(space, drawn)
-            feasible = situation.rules.assess(kernel[None, :]).feasible[0]
-            if feasible and situation.rules.identity(kernel) not in situation.known:
+            if situation.admits(kernel):
                 return kernel, ""
-        known, rules = situation.known, situation.rules
-        moved = moved_inside(space, rules, situation.kernels, kernel, known)
+        moved = situation.nearby(kernel)
         return moved, "nothing feasible and new lies near what Optuna's sampler drew"
 
 
@@ -197,11 +195,9 @@ class NSGA2:
             # What it leaves out has mutated: it is drawn anew.
             fresh = space.kernel(space.kernels(rng.random((1, len(space.names))))[0])
             kernel = _completed(space, {name: fresh[name] for name in searched} | drawn)
-            feasible = situation.rules.assess(kernel[None, :]).feasible[0]
-            if feasible and situation.rules.identity(kernel) not in situation.known:
+            if situation.admits(kernel):
                 return kernel, ""
-        known, rules = situation.known, situation.rules
-        moved = moved_inside(space, rules, situation.kernels, kernel, known)
+        moved = situation.nearby(kernel)
         return moved, "nothing feasible and new lies near what Optuna's sampler drew"
 
 

@@ -209,8 +209,29 @@ def test_an_owner_from_before_a_restart_is_gone(leases: Leases, tmp_path: Path) 
     assert leases.claim("trial/1") is not None
     ((owner,),) = execute(tmp_path, "SELECT owner FROM betanas_leases")
     host, _boot, pid, started = str(owner).rsplit("|", 3)
+    boot = str(_boot).partition("/")[0]
     for gone in (f"{host}|another-boot|{pid}|{started}", f"{host}|{_boot}|{pid}|1"):
-        execute(tmp_path, "UPDATE betanas_leases SET owner = ?", gone)
+        # Its last renewal was before this machine has started.
+        execute(tmp_path, "UPDATE betanas_leases SET owner = ?, expires = 1000", gone)
+        assert leases.claim("trial/1") is not None
+    # As versions before 0.2 named owners.
+    execute(tmp_path, "UPDATE betanas_leases SET owner = ?", f"{host}|{boot}|{pid}|1")
+    assert leases.claim("trial/1") is not None
+
+
+def test_another_machine_or_container_of_the_same_name_keeps_its_trial(
+    leases: Leases, tmp_path: Path
+) -> None:
+    assert leases.claim("trial/1") is not None
+    ((owner,),) = execute(tmp_path, "SELECT owner FROM betanas_leases")
+    host, _boot, _, _ = str(owner).rsplit("|", 3)
+    boot = _boot.partition("/")[0]
+    for place in ("another-boot/pid:[4026531836]", f"{boot}/pid:[1]"):
+        twin = f"{host}|{place}|999999999|1"
+        soon = time.time() + LEASE_SECONDS
+        execute(tmp_path, "UPDATE betanas_leases SET owner = ?, expires = ?", twin, soon)
+        assert leases.claim("trial/1") is None
+        execute(tmp_path, "UPDATE betanas_leases SET expires = ?", time.time() - 1)
         assert leases.claim("trial/1") is not None
 
 

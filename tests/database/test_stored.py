@@ -275,6 +275,12 @@ def test_wrong_urls(
     assert "se%40cret" not in text
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_study_begins_in_a_file(url: str) -> None:
+    with pytest.raises(StorageError, match=r"storage .* must be a file, .*; give sqlite:///FILE"):
+        begin(url)
+
+
 def test_sqlite_file() -> None:
     assert sqlite_file("sqlite:///storage/x.db") == Path("storage/x.db")
     assert sqlite_file("sqlite:////tmp/x.db") == Path("/tmp/x.db")  # noqa: S108

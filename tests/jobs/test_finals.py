@@ -1,6 +1,7 @@
 """``betanas optimize --finals``: who is trained for longer, killed, shared, and what is told."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from command import (
 from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, start_fresh_process, work
 from faults import write_definition as write_cheap
 
-from betanas.analysis.finals import finals_of
+from betanas.analysis.finals import Finals, finals_of
 from betanas.cores import available_cores
 from betanas.database.finals import Round, StoredFinals
 from betanas.database.stored import StoredStudy
@@ -135,6 +136,39 @@ def test_the_recommended_kernel_enters_and_one_that_was_trained_leads() -> None:
     tried = dict(records[7].parameters)
     lead = next(choose_entrants(problem, records, tried, 1.0))
     assert (lead.trial, lead.why) == (7, "value")
+
+
+def test_what_was_measured_enters_whatever_is_predicted_of_it_by_now() -> None:
+    """By what is learnt since, nothing is feasible any more."""
+    definition = load_definition("pictures")
+    problem = problem_of(definition)
+    records = small_ones_first(problem, 12)
+    vectors = problem.space.vectors([r.parameters for r in records])
+    assert problem.rules.assess(vectors).feasible.all()
+    rules = replace(problem.rules, memory_below=1.0)
+    assert not rules.assess(vectors).feasible.any()
+    doubtful = replace(problem, rules=rules)
+    chosen = list(choose_entrants(doubtful, records, None, 2.0))
+    assert {e.trial for e in chosen} == {r.number for r in records}
+    assert {e.widths for e in chosen} == {1.0}
+
+
+def test_a_final_that_answers_too_slowly_by_now_has_ended(tmp_path: Path) -> None:
+    definition = write_cheap(tmp_path)
+    url = f"sqlite:///{tmp_path}/cheap.db"
+    work(definition, url, tmp_path / "log", 0.0, 20)
+    stored = StoredStudy.load(url, "cheap")
+    problem = study_problem(definition, stored.settings)
+    plan = make_plan(definition, parse_amount("9steps", "steps"), stored, problem, stored.records())
+    finals = StoredFinals.begin(stored)
+    entrant = plan.entrants[0]
+    claimed = finals.claim(plan, 0, entrant, problem.space.distributions)
+    assert claimed is not None
+    finals.stored.reject(claimed, "latency")
+    now = Finals(plan, finals.trained())
+    assert now.result(0, entrant) is not None
+    assert now.value(0, entrant) is None
+    assert entrant not in now.ranked(0)
 
 
 # -- with a database and workers ----------------------------------------------------------------

@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from command import ask_json, descendants, is_alive, run, start, wait_for
 
@@ -115,3 +116,33 @@ def test_what_no_supernet_can_do_is_refused(tmp_path: Path, override: str, told:
     more = ["parameters={}"] if override.startswith("family") else []
     with pytest.raises(StudyFileError, match=told):
         load_definition(tmp_path / "tiny.toml", [*more, override])
+
+
+def test_a_supernet_that_fails_is_a_trial_that_failed(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    hopeless = ("--set", "recipe.learning_rate=1e30", "--device", "cpu")
+    _, told = run(tmp_path, "optimize", "--study", "tiny.toml", *hopeless, code=1)
+    assert "trainings failed and none succeeded" in told
+    assert "its supernet could not be trained" in told
+    rows = ask_json(
+        tmp_path, "trials", "--study", "tiny.toml", "--set", "recipe.learning_rate=1e30"
+    )
+    assert [(r["state"], r["reason"], r["phase"]) for r in rows] == [
+        ("fail", "diverged", "one-shot")
+    ] * len(rows)
+    assert len(rows) > 1
+
+
+def test_what_a_supernet_tells_is_not_the_trials_curve(finished: Path) -> None:
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{finished}/storage/tiny.db")
+    (trial,) = study.trials
+    (row,) = ask_json(finished, "trials", "--study", "tiny.toml")
+    own = [e["accuracy"] for e in row["audit"]["history"]]
+    assert set(trial.intermediate_values.values()) <= set(own) | {max(own)}
+
+
+def test_the_chosen_network_can_be_confirmed(finished: Path) -> None:
+    run(finished, "confirm", "--study", "tiny.toml", "--top", "1", "--seeds", "2")
+    rows = ask_json(finished, "trials", "--study", "tiny.toml")
+    assert [r["phase"] for r in rows] == ["one-shot", *["confirm"] * (len(rows) - 1)]
+    assert len(rows) >= 3

@@ -8,13 +8,16 @@ import pytest
 from command import TINY, ask, ask_json, run
 from faults import DEVICES, AcknowledgedLog, fail_at, start_process
 from generated import generated_records, write_database
+from optuna.trial import TrialState
 from sqlalchemy.engine.default import DefaultDialect
 
 from betanas.data import describe_dataset
-from betanas.database.copying import COPIED_FROM, UNFINISHED
+from betanas.database.copying import COPIED_FROM
+from betanas.database.replicates import UNFINISHED, Replicate
 from betanas.database.settings import new_settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, StorageError
+from betanas.jobs.confirm import is_done
 from betanas.jobs.optimize import SearchOptions, optimize
 from betanas.jobs.widen import _file, begin_wider
 from betanas.parameters import Real
@@ -165,6 +168,26 @@ def test_killed_at_any_commit_it_has_all_trials_or_has_not_begun(here: Path) -> 
         _, stored = begin(here)
         assert len(stored.records()) > COMPLETE
     assert commits > 3
+
+
+def test_a_front_presses_against_no_end(nowhere: Path) -> None:
+    text = TINY.replace("\n[", '\nobjectives = ["accuracy", "macs"]\n[', 1)
+    (nowhere / "tiny.toml").write_text(text)
+    with pytest.raises(InputError, match=r"--widen: study tiny has several objectives"):
+        begin_wider("tiny.toml", load_definition("tiny.toml"), None)
+    assert not (nowhere / "tiny-wide.toml").exists()
+
+
+def test_a_repetition_that_was_under_way_is_begun_again(here: Path) -> None:
+    wide, stored = begin(here)
+    ended = next(r for r in stored.records() if r.state == "complete")
+    done = Replicate(str(ended.number), 0, ended.parameters)
+    for reason in (UNFINISHED, None):
+        trial = stored.study.ask(study_problem(wide, stored.settings).space.distributions)
+        for key, value in {REPEATS: done.repeats, SEED_INDEX: 0, "reason": reason}.items():
+            trial.set_user_attr(key, value)
+        stored.study.tell(trial, state=TrialState.PRUNED)
+        assert is_done(stored, [done]) == (reason is None)
 
 
 def test_no_advice_is_an_error_that_says_so(nowhere: Path) -> None:

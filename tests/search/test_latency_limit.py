@@ -15,6 +15,7 @@ from betanas.arrays import FloatArray
 from betanas.search.problem import Problem
 from betanas.search.rules import ArchitectureRules
 from betanas.search.sampler import KernelSampler
+from betanas.search.situation import Situation
 from betanas.search.space import Space
 
 FAMILY: Family = find_family("betanet2")
@@ -113,3 +114,18 @@ def test_a_search_keeps_to_what_it_has_measured(strategy: str) -> None:
         study.tell(trial, None if slow else accuracy(trial.params), state=state)
     assert max(latencies[:6]) > 1.2 * LIMIT
     assert max(latencies[-6:]) < 1.2 * LIMIT
+
+
+def test_a_network_that_was_too_slow_is_not_proposed_again() -> None:
+    searched = problem(LIMIT)
+    study = optuna.create_study(direction="maximize")
+    for reason in ("latency", "num_params"):
+        trial = study.ask(searched.space.distributions)
+        trial.set_user_attr("reason", reason)
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    slow, large = (searched.space.vector(t.params) for t in study.trials)
+    situation = Situation.of(study, study.get_trials()[0], searched)
+    next_one = Situation.of(study, study._storage.get_trial(study.ask()._trial_id), searched)
+    assert searched.rules.identity(slow) in next_one.known
+    assert searched.rules.identity(large) not in next_one.known  # the rules know better
+    assert searched.rules.identity(slow) not in situation.known  # the trial itself

@@ -45,6 +45,24 @@ def test_recommends_a_better_kernel_than_was_observed(found: Recommendation) -> 
     assert abs(found.predicted_value - accuracy(found.parameters)) < 4 * found.predicted_std + 0.05
 
 
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [("pruned", "stopped_early"), ("fail", "diverged"), ("pruned", "latency")],
+)
+def test_what_has_come_to_no_good_is_not_recommended(
+    found: Recommendation, state: str, reason: str
+) -> None:
+    problem, known = make_problem(), records(noise=0.01)
+    bad = TrialRecord(len(known), state, reason=reason, parameters=found.parameters)
+    other = recommend(problem, [*known, bad])
+    assert other is not None
+    assert other.parameters != found.parameters
+    assert is_feasible(problem, other.parameters)
+    # Somebody else's trouble with it says nothing.
+    killed = replace(bad, state="fail", reason="killed")
+    assert recommend(problem, [*known, killed]) == found
+
+
 def test_quality_tells_a_landscape_from_noise(found: Recommendation) -> None:
     good, bad = found, recommend(make_problem(), records(noise=100.0))
     assert bad is not None
