@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 import subprocess
 import sys
 import time
@@ -249,5 +248,5 @@ def search_by_command(run: Run, minutes: float) -> None:
             code = process.wait(60 * minutes)
             raise SystemExit(f"{run.name}: betanas optimize ended with exit code {code}")
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
     until.touch()

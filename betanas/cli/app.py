@@ -11,8 +11,21 @@ from typer.core import TyperGroup
 _UsageError: Any = typer.BadParameter.__mro__[1]  # click's, or the one of typer's copy of click
 
 
+# As one needs them: a search, what it has found, a model of it, study files.
+_ORDER = (
+    "optimize", "status", "trials", "best", "describe", "cluster", "confirm", "report", "dashboard",
+    "latency", "score", "scale", "train", "benchmark", "evaluate", "predict", "export", "studies",
+    "check",
+)  # fmt: skip
+
+
 class _Root(TyperGroup):
     """Tells a wrong call in one line, as all other errors are told."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All commands in the order of the help; one that is not in it comes last."""
+        known = super().list_commands(ctx)
+        return sorted(known, key=lambda name: (*_ORDER, name).index(name))
 
     def main(
         self,

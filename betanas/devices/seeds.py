@@ -9,6 +9,8 @@ from enum import IntEnum
 import numpy as np
 import torch
 
+from betanas.devices.ranks import Ranks
+
 
 class Stream(IntEnum):
     """What randomness is for; streams of one seed are independent of each other."""
@@ -18,6 +20,7 @@ class Stream(IntEnum):
     DEPTH = 2
     MIX = 3
     GATES = 4
+    DROPOUT = 5
 
 
 def torch_generator(seed: int, stream: Stream, index: int) -> torch.Generator:
@@ -30,6 +33,19 @@ def torch_generator(seed: int, stream: Stream, index: int) -> torch.Generator:
     """
     state = np.random.SeedSequence([seed, stream, index]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def seed_dropout(seed: int, ranks: Ranks, steps: int) -> None:
+    """Has each rank draw its own dropout; rank 0, or one alone, goes on as it would.
+
+    Args:
+        seed: The training's.
+        ranks: This process among its peers.
+        steps: Of training so far.
+    """
+    if ranks.rank:
+        own = torch_generator(seed, Stream.DROPOUT, steps * ranks.size + ranks.rank)
+        torch.manual_seed(own.initial_seed())
 
 
 def numpy_generator(seed: int, stream: Stream, index: int) -> np.random.Generator:

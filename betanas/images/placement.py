@@ -19,8 +19,9 @@ from betanas.images.resampling import Channels
 from betanas.images.stream import PictureStream, open_stream
 from betanas.study.recipe import DatasetConfig
 
-# Share of a GPU's free memory that the images may take; the rest is the network's.
-_GPU_SHARE = 0.4
+# Share of a GPU's memory that the images may take: of the tenth that a training step may not plan
+# with (``devices/find.py``), so that no network runs out of memory for their sake.
+_GPU_SHARE = 0.06
 # Share of a disk's free space that decoded pictures may take.
 _DISK_SHARE = 0.5
 _SMALL_BYTES = 2**30  # what nobody needs to ask about
@@ -104,8 +105,8 @@ class TrainingImages:
         """
         if device.type == "cpu" or isinstance(self.images, PictureStream) or placement == "host":
             return self
-        free, _ = torch.cuda.mem_get_info(device)
-        if placement == "auto" and self.images.nbytes > _GPU_SHARE * free:
+        _, total = torch.cuda.mem_get_info(device)
+        if placement == "auto" and self.images.nbytes > _GPU_SHARE * total:
             return self
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 

@@ -301,6 +301,15 @@ def _digest(task: TrialTask) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _meeting_name(task: TrialTask) -> str:
+    """Equal for equal trainings on all machines, wherever each has the images."""
+    local = ("root", "download", "placement")
+    dataset = task.dataset.model_copy(
+        update={name: type(task.dataset).model_fields[name].default for name in local}
+    )
+    return _digest(replace(task, dataset=dataset))
+
+
 def _finished(path: Path, task: TrialTask) -> dict[str, Any] | None:
     """What the model file says, if the very same training has written it."""
     if not path.exists():
@@ -327,9 +336,9 @@ def _result(
     if left is not None and left.failure is None and (folder / BEST_FILE).exists():
         return left
     resolution, cache = task.architecture.resolution, Path(task.cache)
-    with TrainerServer(task.dataset, resolution, cache) as trainer:
+    with TrainerServer(task.dataset, resolution, cache, keeps_spare=False) as trainer:
         trainer.wait()
-        meeting = replace(meeting, run_id=_digest(task))
+        meeting = replace(meeting, run_id=_meeting_name(task))
         return trainer.run(task, tell, meeting, lambda: _farewell(folder))
 
 

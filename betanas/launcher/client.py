@@ -33,6 +33,7 @@ from betanas.trial import (
 )
 
 _POLL_SECONDS = 0.1
+_SILENT_SECONDS = 5.0
 # A lost rank of an elastic training is silent until another is in its place; on several machines
 # that may take as long as torch lets them wait for each other, 600 s.
 _RESTART_SECONDS, _MEETING_SECONDS = 300.0, 900.0
@@ -46,11 +47,15 @@ class TrainerServer:
         dataset: What its trials train on.
         resolution: Input side of the networks in pixels.
         cache: Where decoded images are kept.
+        keeps_spare: Whether trainings follow each other, and the next one's processes are to wait.
 
     The server starts at once and gets ready while the caller goes on; see ``wait``.
     """
 
-    def __init__(self, dataset: DatasetConfig, resolution: int, cache: Path) -> None:
+    def __init__(
+        self, dataset: DatasetConfig, resolution: int, cache: Path, *, keeps_spare: bool = True
+    ) -> None:
+        self._keeps_spare = keeps_spare
         self._prepare = {
             "do": "prepare",
             "dataset": dataset.model_dump(mode="json"),
@@ -112,7 +117,8 @@ class TrainerServer:
         Args:
             task: What to train; a training of the same task that was interrupted goes on from its
                 last checkpoint, and anything else in its folder is removed.
-            on_progress: Called with each line of news (``spent``, ``epoch``, ``best``, ...).
+            on_progress: Called with each line of news (``spent``, ``epoch``, ``best``, ...), and
+                every few seconds with nothing.
             rendezvous: Where this node meets the others of ``task.nnodes``; None for one node.
             trouble: Asked again and again; says, in words, when another node is lost.
 
@@ -128,6 +134,7 @@ class TrainerServer:
         launched = time.time()
         meeting = (rendezvous or Rendezvous()).to_json()
         request = {"task": str(folder / TASK_FILE), "launched": launched, "rendezvous": meeting}
+        request["keeps_spare"] = self._keeps_spare
         self._send({"do": "train", **request})
         try:
             hung = HungRank(folder, _borne_seconds(task, rendezvous))
@@ -208,13 +215,16 @@ class TrainerServer:
         trouble: Callable[[], str | None],
         on_progress: Callable[[dict[str, Any]], None],
     ) -> TrainingResult:
-        news = NewsReader(folder)
+        news, told = NewsReader(folder), time.monotonic()
         while True:
             try:
                 answer = self._answer(_POLL_SECONDS)
             except TimeoutError:
                 for line in news.read():
                     on_progress(line)
+                if time.monotonic() - told > _SILENT_SECONDS:
+                    told = time.monotonic()
+                    on_progress({})  # ranks that evaluate tell nothing, and the claim is to last
                 if (message := hung.message()) is not None:
                     self.close()
                     return TrainingResult(None, Failure.TIMED_OUT, message)
@@ -257,7 +267,8 @@ def _clear(folder: Path, task: TrialTask) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in ("*.json", "*.jsonl", "*.beat", "*.tmp", "*.pid", STOP_FILE):
         for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+            if path.name != TASK_FILE:  # whoever is killed here must find its checkpoints again
+                path.unlink(missing_ok=True)
 
 
 def _tail(log: Path) -> str:

@@ -20,12 +20,11 @@ from betanas.launcher.link import (
     BEAT_SECONDS,
     POLL_SECONDS,
     SILENT_SECONDS,
-    WAIT_SECONDS,
     Link,
     LostNodeError,
     host_store,
 )
-from betanas.launcher.rendezvous import Node, Rendezvous
+from betanas.launcher.rendezvous import WAIT_SECONDS, Node, Rendezvous
 from betanas.study.definition import StudyDefinition
 from betanas.trial import Failure, TrainingResult, TrialTask
 

@@ -32,13 +32,12 @@ from typing import Any
 from betanas.data import DatasetFacts
 from betanas.devices.find import Devices
 from betanas.errors import InputError, RunError
-from betanas.launcher.rendezvous import Node
+from betanas.launcher.rendezvous import WAIT_SECONDS, Node
 from betanas.study.definition import StudyDefinition
 
 POLL_SECONDS = 0.05
 BEAT_SECONDS = 1.0
 SILENT_SECONDS = 15.0  # a node that has not beaten for so long is gone
-WAIT_SECONDS = 600.0  # how long nodes wait for each other, at the start and after a loss
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 30  # a host that has not answered for so long is frozen or gone

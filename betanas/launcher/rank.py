@@ -2,9 +2,12 @@
 
 import os
 import signal
+import sys
 import time
+import traceback
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -25,7 +28,7 @@ from betanas.training.engine import prepare_engine
 from betanas.training.recipe import Precision, build_optimizer
 from betanas.training.supernet import SupernetTraining
 from betanas.training.trainer import Diverged, Training
-from betanas.trial import LOG_FILE, Failure, TrainingResult, TrialTask
+from betanas.trial import LOG_FILE, RESULT_FILE, Failure, TrainingResult, TrialTask
 
 _PEER_GONE_SECONDS = 5.0
 
@@ -72,6 +75,8 @@ def run_rank(order: Order, agent: int, first: int | None, device: str) -> None:
     task = TrialTask.from_json(read_json(Path(request["task"])))
     folder = Path(task.folder)
     log_into(folder)
+    if first is None and (folder / RESULT_FILE).exists():
+        return  # it was over when another rank was lost
     torch.set_num_threads(max(1, available_cores() // task.nproc_per_node))
     local_rank = int(os.environ["LOCAL_RANK"])
     rank = local_rank if first is None else first + local_rank
@@ -89,19 +94,29 @@ def run_rank(order: Order, agent: int, first: int | None, device: str) -> None:
         # All ranks come here together, so none of them has to be ended.
         result = TrainingResult(value=None, failure=Failure.DIVERGED, message=str(error))
     except Exception as error:
-        peer = write_failure(folder, rank, error)
-        if first is None and not peer:
-            # It would fail again here; where another machine can train, it goes on without this.
-            conclude(folder, {})
-            os.kill(agent, signal.SIGKILL)
-        elif first is not None and peer:
-            # The agent looks at the first rank that ends: let that be the one that is to blame.
-            time.sleep(_PEER_GONE_SECONDS)
-        raise
+        _fail(folder, rank, error, agent, comes_and_goes=first is None)
     if local_rank == 0:  # all ranks have the same; each node keeps it
         write_result(folder, result)
         remove_checkpoints(folder, keep_newest=task.keep_checkpoint)
     ranks.leave()
+
+
+def _fail(
+    folder: Path, rank: int, error: Exception, agent: int, *, comes_and_goes: bool
+) -> NoReturn:
+    """Tells what has gone wrong, and ends the process."""
+    peer = write_failure(folder, rank, error)
+    if comes_and_goes and not peer:
+        # It would fail again here; where another machine can train, it goes on without this.
+        conclude(folder, {})
+        os.kill(agent, signal.SIGKILL)
+    elif peer and not comes_and_goes:
+        # The agent looks at the first rank that ends: let that be the one that is to blame.
+        time.sleep(_PEER_GONE_SECONDS)
+    # Told already: raised on, torch would leave a file in the temporary folder as well.
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def warm_up() -> None:

@@ -1,12 +1,16 @@
 """Which machines train a trial together, and where they meet: torchrun's options, checked."""
 
 import socket
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from betanas.errors import InputError
 
+WAIT_SECONDS = 600.0  # how long nodes wait for each other, at the start and after a loss
+_PAUSE_SECONDS = 0.5
 _TOKEN_LENGTH = 16  # characters; who listens to the network may try short ones at leisure
 
 
@@ -109,6 +113,19 @@ class Rendezvous:
         rank, host, port = place
         address = host if rank == 0 else _own_address(host, port)
         return cls(rank, _endpoint(host, port), address, nnodes=(int(low), int(high)))
+
+    def wait_for_host(self, seconds: float = WAIT_SECONDS) -> None:
+        """Waits until node 0 listens: its images may take longer than torch waits for it, 60 s.
+
+        What becomes of one that does not come torch says when it tries.
+        """
+        host, _, port = self.endpoint.rpartition(":")
+        deadline = time.monotonic() + seconds
+        while self.node_rank > 0 and time.monotonic() < deadline:
+            with suppress(OSError):
+                socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+                return
+            time.sleep(_PAUSE_SECONDS)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -12,6 +12,7 @@ loads CUDA and its libraries, which takes seconds, and waits for its task (``ord
 
 import json
 import os
+import signal
 import sys
 import traceback
 from dataclasses import dataclass, field, fields
@@ -43,7 +44,10 @@ _RESTARTS = 100
 # Seconds that its rendezvous waits for more nodes once there are enough: those that start together
 # begin together. Signs of life stay torch's, every 5 s: each is a write that may come before that
 # of a node which joins, and on a busy machine that takes seconds.
-_LAST_CALL_SECONDS = 3
+_LAST_CALL_SECONDS = 10
+# A node that may join waits as long as the controller bears it, for one whose wait ends by an
+# exception closes the rendezvous for all.
+_JOIN_SECONDS = 10**6
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Launch:
         least = most = self.nnodes
         if self.elastic:
             least, most = self.meeting.nnodes
-            met["last_call_timeout"] = _LAST_CALL_SECONDS
+            met |= {"last_call_timeout": _LAST_CALL_SECONDS, "join_timeout": _JOIN_SECONDS}
         known = {f.name for f in fields(LaunchConfig)}
         newer: dict[str, Any] = {"shutdown_timeout": 5} if "shutdown_timeout" in known else {}
         return LaunchConfig(
@@ -135,6 +139,13 @@ class Agent:
         self.order.close()
         return False
 
+    def end(self) -> None:
+        """Ends one that nobody wants any more, and with it its ranks."""
+        if self.is_there():
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.order.close()
+
     def wait(self) -> int:
         """Its exit code, when it has ended."""
         _, status = os.waitpid(self.pid, 0)
@@ -188,7 +199,9 @@ def _train(request: dict[str, Any], spare: Agent | None) -> tuple[dict[str, Any]
     else:
         agent = Agent.fork(launch, request)
     (task_file.parent / "agent.pid").write_text(str(agent.pid))
-    spare = Agent.fork(launch) if launch.keeps_spare else None
+    if spare is not None and spare is not agent:
+        spare.end()
+    spare = Agent.fork(launch) if launch.keeps_spare and request["keeps_spare"] else None
     return {"exit": agent.wait()}, spare
 
 
@@ -204,6 +217,7 @@ def _run_agent(order: Order, launch: Launch, server: int) -> int:
     if launch.elastic:
         # Torch's shared store has a node that stays look for one that is gone, if that was rank 0.
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+        launch.meeting.wait_for_host()
     try:
         elastic_launch(launch.config(), run_rank)(order, os.getpid(), first, launch.device)
     except ChildFailedError as error:

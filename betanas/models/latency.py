@@ -57,7 +57,10 @@ def measure_latency(
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
-    with torch.inference_mode():
+    # As torch has it by default, whatever trains in this process beside it.
+    cudnn = torch.backends.cudnn
+    as_usual = cudnn.flags(cudnn.enabled, deterministic=cudnn.deterministic, allow_tf32=True)
+    with torch.inference_mode(), as_usual:
         _repeat(once, _WARM_UP_RUNS, _WARM_UP_SECONDS)
         taken = torch.tensor(_repeat(once, _LEAST_RUNS, _SECONDS), dtype=torch.float64)
     shares = torch.tensor([0.25, 0.5, 0.75, 0.95]).double()

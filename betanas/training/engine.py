@@ -155,7 +155,8 @@ def prepare_engine(
     ``eager`` elsewhere, or where the model cannot be captured.
 
     Args:
-        model: The network, perhaps wrapped or compiled; its buffers are left as they were.
+        model: The network, perhaps wrapped or compiled; its buffers are left as they were, and so
+            is torch's generator.
         recipe: How to train.
         precision: In which numbers the model computes.
         ranks: This process among its peers.
@@ -165,6 +166,7 @@ def prepare_engine(
     """
     eager = EagerEngine(model, recipe, precision, beat, weight)
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    random_state = ranks.random_state()
     alone = ranks.device.type == "cuda" and ranks.size == 1 and not recipe.compile
     engine: Engine = GraphEngine(eager) if alone and recipe.engine != "eager" else eager
     try:
@@ -179,4 +181,5 @@ def prepare_engine(
         engine.prepare(batch)
     for buffer, before in kept:
         buffer.copy_(before)
+    ranks.set_random_state(random_state)
     return engine

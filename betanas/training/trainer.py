@@ -16,6 +16,7 @@ from torch import nn
 
 from betanas.architecture.reference import ReferenceModel
 from betanas.devices.ranks import Ranks, Wishes
+from betanas.devices.seeds import seed_dropout
 from betanas.devices.work import LossWatch, WorkTimer
 from betanas.files import whole_file
 from betanas.images.batches import Batches, HeldOut
@@ -103,6 +104,8 @@ class Training:
         self._model = synchronize_norms(model, ranks) if recipe.sync_batch_norm else model
         self._average = WeightAverage(self._model, recipe.weight_average)
         self._wrapped = parallel(recipe, self._model, ranks)
+        if task.supernet is None:  # whose gates are the same on all ranks
+            seed_dropout(task.seed, ranks, 0)
         self._optimizer = self._build_optimizer()
         self._learning_rate = LearningRate(recipe, self._optimizer)
         self._held_out = HeldOut(placed, task, ranks)
@@ -358,6 +361,8 @@ class Training:
         self._optimizer.load_state_dict(saved["optimizer"])
         self._learning_rate.plateau.state = tuple(saved["plateau"])
         ranks.set_random_state(saved["random_states"][ranks.rank if same else 0])
+        if not same and self._task.supernet is None:
+            seed_dropout(self._task.seed, ranks, saved["steps"])
         self._restore_more(saved)
 
     def _more_state(self) -> dict[str, Any]:

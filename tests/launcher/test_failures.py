@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 import torch
 from trainings import TaskMaker, ranks_of, wait_until_gone
 
-from betanas.files import read_json
-from betanas.launcher.client import TrainerServer
+from betanas.files import read_json, write_json
+from betanas.launcher import client
+from betanas.launcher.client import TrainerServer, _clear
 from betanas.launcher.failures import conclude, write_failure
-from betanas.trial import RESULT_FILE, Failure, TrainingResult
+from betanas.trial import LOG_FILE, RESULT_FILE, TASK_FILE, Failure, TrainingResult
 
 LONG = {"seconds": 120}
 
@@ -69,10 +71,20 @@ def test_killed_rank_is_named_though_another_notices_before_the_agent(
     assert "rank 1" in result.message
 
 
-def test_hung_rank_is_named_and_ended(server: TrainerServer, make_task: TaskMaker) -> None:
+def test_hung_rank_is_named_and_ended(
+    server: TrainerServer, make_task: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_SILENT_SECONDS", 1.0)
     task = make_task(budget=LONG, ranks=2, stall_seconds=4.0)
     interrupt = Interrupt(task.folder, 1, signal.SIGSTOP)
-    result = server.run(task, interrupt)
+    heard: list[dict[str, Any]] = []
+
+    def listen(news: dict[str, Any]) -> None:
+        heard.append(news)
+        interrupt(news)
+
+    result = server.run(task, listen)
+    assert heard[-2:] == [{}, {}]  # while it was silent: who holds a claim on the trial renews it
     assert result.failure is Failure.TIMED_OUT
     assert "rank 1 gave no sign of life" in result.message
     assert not wait_until_gone(list(interrupt.pids.values()))
@@ -98,10 +110,31 @@ def test_too_little_memory(server: TrainerServer, make_task: TaskMaker) -> None:
 
 def test_rank_that_raises(server: TrainerServer, make_task: TaskMaker) -> None:
     two_classes = replace(make_task().architecture, num_classes=2)
-    result = server.run(make_task(architecture=two_classes, ranks=2))
+    before = set(Path(tempfile.gettempdir()).glob("pytorch-errorfile*"))
+    task = make_task(architecture=two_classes, ranks=2)
+    result = server.run(task)
     assert result.failure is Failure.CRASHED
     assert "rank" in result.message
     assert "out of bounds" in result.message
+    assert "Traceback" in (Path(task.folder) / LOG_FILE).read_text()
+    assert set(Path(tempfile.gettempdir()).glob("pytorch-errorfile*")) <= before
+
+
+def test_whoever_is_killed_while_a_folder_is_cleared_finds_its_checkpoint_again(
+    make_task: TaskMaker,
+) -> None:
+    task = make_task()
+    folder = Path(task.folder)
+    folder.mkdir(parents=True)
+    write_json(folder / TASK_FILE, task.to_json())
+    (folder / "checkpoint.pt").touch()
+    (folder / "rank-0.beat").touch()
+    _clear(folder, task)
+    assert not (folder / "rank-0.beat").exists()
+    _clear(folder, task)  # by the next one, before anything was written
+    assert (folder / "checkpoint.pt").exists()
+    _clear(folder, replace(task, seed=task.seed + 1))
+    assert not (folder / "checkpoint.pt").exists()
 
 
 @pytest.mark.parametrize("victim", ["server", "agent"])

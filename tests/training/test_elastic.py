@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import socket
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +16,12 @@ import torch
 from trainings import DIGITS, TaskMaker, ranks_of
 
 from betanas.devices.ranks import Ranks
+from betanas.devices.seeds import seed_dropout
 from betanas.errors import InputError
 from betanas.files import write_json
 from betanas.images.batches import Batches, share_of
 from betanas.images.placement import TrainingImages
+from betanas.jobs.train import _meeting_name
 from betanas.launcher.client import TrainerServer
 from betanas.launcher.rendezvous import Rendezvous
 from betanas.training.checkpoint import read_checkpoint, write_checkpoint
@@ -114,6 +119,51 @@ def test_a_fixed_batch_is_the_same_for_any_number_of_ranks(
 def test_machines_that_come_and_go_are_told_the_rules(options: Any, rule: str) -> None:
     with pytest.raises(InputError, match=rule):
         Rendezvous.elastic(*options)
+
+
+def test_a_machine_waits_until_the_first_one_listens() -> None:
+    """Whose images may take longer than torch waits for it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    meeting = Rendezvous(1, f"127.0.0.1:{port}", nnodes=(1, 2))
+    meeting.wait_for_host(seconds=0.2)  # what then becomes of it torch says
+    heard: list[float] = []
+
+    def listen_later() -> None:
+        time.sleep(1)
+        with socket.create_server(("127.0.0.1", port)) as listening:
+            heard.append(time.monotonic())
+            listening.accept()
+
+    late = threading.Thread(target=listen_later)
+    late.start()
+    meeting.wait_for_host(seconds=60)
+    assert heard
+    late.join()
+    replace(meeting, node_rank=0).wait_for_host()  # the first one waits for nobody
+
+
+def test_machines_meet_wherever_each_has_the_images(make_task: TaskMaker) -> None:
+    task = make_task()
+    here, there = (
+        replace(task, dataset=task.dataset.model_copy(update={"root": root, "placement": "host"}))
+        for root in ("/home/a/photos", "/home/b/photos")
+    )
+    assert _meeting_name(here) == _meeting_name(there) == _meeting_name(task)
+    other = task.dataset.model_copy(update={"validation": 0.3})
+    assert _meeting_name(replace(task, dataset=other)) != _meeting_name(task)
+
+
+def test_each_rank_drops_out_what_it_draws_itself() -> None:
+    drawn = []
+    for rank in (0, 1, 2):
+        torch.manual_seed(7)
+        seed_dropout(7, Ranks(rank, 3, CPU), 0)
+        drawn.append(torch.rand(8))
+    torch.manual_seed(7)
+    assert torch.equal(drawn[0], torch.rand(8))
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
 
 
 def test_a_machine_knows_how_many_there_may_be_and_its_own_address() -> None:
