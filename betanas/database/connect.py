@@ -133,3 +133,9 @@ def sqlite_file(url: str) -> Path | None:
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return None
     return Path(parsed.database)
+
+
+def no_study(name: str, url: str) -> str:
+    """What is said of a database without a study."""
+    shown = without_password(url)
+    return f"{shown} has no study {name}; begin it with: betanas optimize --study {name}"

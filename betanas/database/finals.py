@@ -7,7 +7,6 @@ by what is trained and for how long, so that plans share it.
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,7 +15,6 @@ from typing import Any, Self
 import optuna
 from optuna.distributions import BaseDistribution
 
-from betanas.database.leases import Leases
 from betanas.database.patience import patient
 from betanas.database.reading import SETTINGS_KEY
 from betanas.database.replicates import VOID, claim_known
@@ -26,7 +24,6 @@ from betanas.trial import REPEATS, Phase, TrialRecord
 
 TRAINING, BUDGET = "training", "budget"  # user attributes of a final: its name, its budget
 _PLAN = "betanas:plan:"  # and a number: the user attributes of the study that hold the plans
-_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,22 +183,13 @@ class StoredFinals:
             goes_on: Whether a plan that was the last one still holds.
             make: Makes another one.
         """
-        leases = Leases(self.stored.database.engine)
-        while True:
+        with self.stored.alone("finals"):
             plans = self.plans()
             if plans and goes_on(plans[-1]):
                 return plans[-1]
-            lease = leases.claim(f"finals/{self.stored.study._study_id}")
-            if lease is None:  # somebody else makes it
-                time.sleep(_PAUSE_SECONDS)
-                continue
-            try:
-                if len(self.plans()) == len(plans):
-                    plan = make()
-                    self._put(len(plans), plan)
-                    return plan
-            finally:
-                leases.release(lease)
+            plan = make()
+            self._put(len(plans), plan)
+            return plan
 
     @patient
     def _put(self, number: int, plan: FinalsPlan) -> None:

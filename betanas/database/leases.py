@@ -35,11 +35,12 @@ from sqlalchemy import (
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
 
-from betanas.database.patience import make_tables
+from betanas.database.patience import make_tables, patient
 from betanas.errors import BetaNASError
 
 LEASE_SECONDS = 120.0
 RENEWAL_SECONDS = 20.0
+_PAUSE_SECONDS = 0.1
 
 _METADATA = MetaData()
 _LEASES = Table(
@@ -134,6 +135,16 @@ class Leases:
             if not _update(connection, lease, expires=_now(connection) + LEASE_SECONDS):
                 raise LostLeaseError(f"{lease.resource} has been taken over by another worker")
             yield connection
+
+    @contextmanager
+    def held(self, resource: str) -> Iterator[None]:
+        """Holds a lease for a while, shorter than ``LEASE_SECONDS``; waits for whoever has it."""
+        while (lease := patient(self.claim)(resource)) is None:
+            time.sleep(_PAUSE_SECONDS)
+        try:
+            yield
+        finally:
+            patient(self.release)(lease)
 
     def release(self, lease: Lease) -> None:
         """Gives a lease back in good order: the next owner's attempt is no retry."""

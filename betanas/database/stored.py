@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from betanas.architecture.complexity import Complexity
 from betanas.architecture.family import Kernel
-from betanas.database.connect import open_database, opening, parse_url, sqlite_file
+from betanas.database.connect import no_study, open_database, opening, parse_url, sqlite_file
 from betanas.database.leases import Lease, Leases, LostLeaseError, current_worker
 from betanas.database.patience import patient
 from betanas.database.reading import (
@@ -28,7 +28,7 @@ from betanas.database.reading import (
 )
 from betanas.database.rows import end_trial, put_attributes, put_parameters, put_steps
 from betanas.database.settings import Settings, refuse_change
-from betanas.errors import NoStudyError, without_password
+from betanas.errors import NoStudyError
 from betanas.study.sections import ACCURACY
 from betanas.trial import PACE, REPEATS, STOPPED_EARLY, TrainingResult, TrialRecord
 
@@ -81,7 +81,7 @@ class StoredStudy:
         """
         file = sqlite_file(url)
         if file is not None and not file.exists():
-            raise NoStudyError(_no_study(name, url))
+            raise NoStudyError(no_study(name, url))
         database = open_database(url)
         try:
             with opening(parse_url(url)):
@@ -89,9 +89,9 @@ class StoredStudy:
                 # One without settings and trials is about to be begun by another worker.
                 if SETTINGS_KEY in study.user_attrs or study.get_trials(deepcopy=False):
                     return cls(database, study, read_settings(study, name))
-                raise NoStudyError(_no_study(name, url))
+                raise NoStudyError(no_study(name, url))
         except KeyError:
-            raise NoStudyError(_no_study(name, url)) from None
+            raise NoStudyError(no_study(name, url)) from None
 
     @classmethod
     def begin(cls, url: str, name: str, fresh: Settings) -> Self:
@@ -238,6 +238,10 @@ class StoredStudy:
                     put_steps(connection, trial_id, steps)
             return self.study.pruner.prune(self.study, self.study._storage.get_trial(trial_id))
         return False
+
+    def alone(self, what: str) -> AbstractContextManager[None]:
+        """Has one of all machines' workers at a time do something short to the study."""
+        return self._leases.held(f"{what}/{self.study._study_id}")
 
     def renew(self, claimed: ClaimedTrial) -> None:
         """Keeps a claim alive; a database that is away at this moment is asked again next time.
@@ -392,8 +396,3 @@ class StoredStudy:
         if frozen.state.is_finished():
             self._ended[frozen.number] = record
         return record
-
-
-def _no_study(name: str, url: str) -> str:
-    shown = without_password(url)
-    return f"{shown} has no study {name}; begin it with: betanas optimize --study {name}"

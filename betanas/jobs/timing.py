@@ -83,7 +83,7 @@ def note_operators(
     if stored.settings.operators is None or stored.settings.operators:
         return False
     cache.mkdir(parents=True, exist_ok=True)
-    with exclusive(cache / _LOCK):
+    with exclusive(cache / _LOCK), stored.alone("operators"):
         stored.read_settings()  # another worker may have measured meanwhile
         if not stored.settings.operators:
             tell(_TOLD)
