@@ -84,26 +84,27 @@ def retrain(run: Run, minutes: list[float], rows: dict[str, Any]) -> Iterator[No
             d = run.definition
             network = decode(d.search_family, trial.kernel, d.resolution, CLASSES)
             plan = Plan(key, key, network, d.dataset, d.recipe, d.budget, seed)
-            again = train(plan, run.folder / "again", run.machine, lambda _: None)
+            folder = run.folder / f"again-{run.row.partition(':')[2]}-{run.seed}"
+            again = train(plan, folder, run.machine, lambda _: None)
             row["test"].append(again["top1"])
             yield
 
 
-def times(runs: list[Run], reference: str) -> None:
-    """When each row's best validation accuracy had reached the reference's at its end, by seed."""
+def times(runs: list[Run], reference: str, minutes: float) -> None:
+    """When each row's best validation accuracy was what the reference has after some minutes."""
     rows: dict[str, dict[int, list[Outcome]]] = {}
     for run in runs:
         rows.setdefault(run.row, {})[run.seed] = outcomes(run)
-    print(f"| row | seconds to what {reference} has at its end, by seed | median factor |")
+    print(f"| row | seconds to what {reference} has then, by seed | median factor |")
     print("|---|---|---|")
     for row, seeds in rows.items():
         told, factors = [], []
         for seed, found in seeds.items():
-            theirs = rows[reference][seed]
-            goal, whole = max(o.value for o in theirs), max(o.seconds for o in theirs)
-            reached = [o.seconds for o in found if o.value >= goal]
+            goal = recommended(rows[reference][seed], 60 * minutes)
+            assert goal is not None
+            reached = [o.seconds for o in found if o.value >= goal.value]
             told.append(f"{reached[0]:.0f}" if reached else f"> {found[-1].seconds:.0f}")
-            factors.append(whole / reached[0] if reached else 0.0)
+            factors.append(60 * minutes / reached[0] if reached else 0.0)
         print(f"| {row} | {', '.join(told)} | {statistics.median(factors):.2f} |")
 
 
@@ -176,7 +177,7 @@ def main() -> None:
                 args.output.write_text(json.dumps(rows, indent=1))
             args.output.write_text(json.dumps(rows, indent=1))
     if args.do == "times":
-        times(runs, args.reference)
+        times(runs, args.reference, max(args.minutes))
 
 
 if __name__ == "__main__":
