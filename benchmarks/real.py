@@ -33,7 +33,17 @@ from typing import Any
 
 import numpy as np
 import optuna
-from real_searches import CLASSES, LIMITS, OPENING, Outcome, Run, outcomes, recommended, search
+from real_searches import (
+    CLASSES,
+    LIMITS,
+    OPENING,
+    Curve,
+    Run,
+    best_so_far,
+    outcomes,
+    recommended,
+    search,
+)
 
 from betanas.architecture.decoding import decode
 from betanas.jobs.train import Machine, Plan, train
@@ -90,20 +100,27 @@ def retrain(run: Run, minutes: list[float], rows: dict[str, Any]) -> Iterator[No
             yield
 
 
-def times(runs: list[Run], reference: str, minutes: float) -> None:
-    """When each row's best validation accuracy was what the reference has after some minutes."""
-    rows: dict[str, dict[int, list[Outcome]]] = {}
-    for run in runs:
-        rows.setdefault(run.row, {})[run.seed] = outcomes(run)
+def times(runs: list[Run], reference: str, minutes: float, file: Path) -> None:
+    """When each row's best validation accuracy was what the reference has after some minutes.
+
+    Args:
+        runs: Of all rows and seeds.
+        reference: A row's name.
+        minutes: Of search.
+        file: Remembers each run's best so far: ``[[seconds, value], ...]``.
+    """
+    curves: dict[str, Curve] = json.loads(file.read_text()) if file.exists() else {}
+    curves |= {run.name: curve for run in runs if (curve := best_so_far(outcomes(run)))}
+    file.write_text(json.dumps(curves))
     print(f"| row | seconds to what {reference} has then, by seed | median factor |")
     print("|---|---|---|")
-    for row, seeds in rows.items():
+    for row in dict.fromkeys(run.row for run in runs):
         told, factors = [], []
-        for seed, found in seeds.items():
-            goal = recommended(rows[reference][seed], 60 * minutes)
-            assert goal is not None
-            reached = [o.seconds for o in found if o.value >= goal.value]
-            told.append(f"{reached[0]:.0f}" if reached else f"> {found[-1].seconds:.0f}")
+        for run in (run for run in runs if run.row == row and run.name in curves):
+            theirs = curves[run.name.replace(row, reference, 1)]
+            goal = max(value for seconds, value in theirs if seconds <= 60 * minutes)
+            reached = [seconds for seconds, value in curves[run.name] if value >= goal]
+            told.append(f"{reached[0]:.0f}" if reached else "not")
             factors.append(60 * minutes / reached[0] if reached else 0.0)
         print(f"| {row} | {', '.join(told)} | {statistics.median(factors):.2f} |")
 
@@ -177,7 +194,8 @@ def main() -> None:
                 args.output.write_text(json.dumps(rows, indent=1))
             args.output.write_text(json.dumps(rows, indent=1))
     if args.do == "times":
-        times(runs, args.reference, max(args.minutes))
+        file = args.output.with_name(f"{args.output.stem}_times.json")
+        times(runs, args.reference, max(args.minutes), file)
 
 
 if __name__ == "__main__":

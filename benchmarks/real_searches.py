@@ -29,6 +29,8 @@ TOLD_0 = "-0"  # how a row's name ends whose sampler is told 0 for what is infea
 LIMITS = {"num_params": 2_000_000, "macs": 25_000_000}
 START = ("plain", "plain-wide", "resnet20-narrow", "airbench")  # as in study pictures
 
+Curve = list[tuple[float, float]]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -54,6 +56,11 @@ class Run:
     def command(self) -> bool:
         """Whether ``betanas optimize`` makes it."""
         return self.row.partition(":")[2].startswith("optimize")
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something of it on this machine."""
+        return (self.began if self.command else self.folder / "searches.db").exists()
 
     @property
     def began(self) -> Path:
@@ -202,6 +209,8 @@ class Outcome:
 
 def outcomes(run: Run) -> list[Outcome]:
     """A search's trainings, in the order in which they ended."""
+    if not run.has_begun:
+        return []
     if run.command:
         began = datetime.fromisoformat(run.began.read_text())
         stored = optuna.load_study(study_name=run.study_file.stem, storage=run.storage)
@@ -218,6 +227,15 @@ def outcomes(run: Run) -> list[Outcome]:
         for t, seconds in zip(trials, spent, strict=True)
         if t.values and "cost" in t.user_attrs
     ]
+
+
+def best_so_far(found: list[Outcome]) -> Curve:
+    """Seconds and values of the trials that were better than all before."""
+    curve: Curve = []
+    for outcome in found:
+        if not curve or outcome.value > curve[-1][1]:
+            curve.append((round(outcome.seconds, 1), outcome.value))
+    return curve
 
 
 def recommended(found: list[Outcome], seconds: float) -> Outcome | None:
