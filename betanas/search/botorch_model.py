@@ -34,6 +34,7 @@ from betanas.search.likelihood import FitClosure, learnt_noise, parts
 # more it took 13 s for 200 values in 25 inputs; the likelihood hardly changes after some tens.
 _COLD_STEPS = 60
 _WARM_STEPS = 20
+_FEW = 256  # values; with more a warm fit has fewer iterations, each of which costs ever more
 _EXACT = 10_000  # observations; beyond 800 GPyTorch iterates, in five times the seconds (840)
 
 
@@ -132,7 +133,7 @@ def fit_model(
         with torch.no_grad():
             for parameter, began in zip(model.parameters(), start.parameters(), strict=True):
                 parameter.copy_(began)
-    steps = _COLD_STEPS if start is None else _WARM_STEPS
+    steps = _COLD_STEPS if start is None else max(3, _WARM_STEPS * _FEW // max(_FEW, len(targets)))
     options = {"maxiter": steps, "ftol": 1e-6, "gtol": 1e-3}
     mll = ExactMarginalLogLikelihood(model.likelihood, model)
     fit_gpytorch_mll(mll, closure=FitClosure(mll), optimizer_kwargs={"options": options})
