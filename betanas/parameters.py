@@ -156,7 +156,11 @@ class Real(Parameter):
             raise ValueError(
                 f"{place} must stay inside [{least:g}, {most:g}], but got [{low:g}, {high:g}]"
             )
-        return replace(self, low=low, high=high, domain=self.widest)
+        if self.log and low <= 0:
+            raise ValueError(f"{place} must be > 0 on a log scale, but got {low:g}")
+        held = self.prior is not None and low <= self.prior[0] <= high
+        prior = self.prior if held else None
+        return replace(self, low=low, high=high, domain=self.widest, prior=prior)
 
     def _end(self, end: object, place: str) -> float:
         if isinstance(end, bool) or not isinstance(end, int | float):
@@ -212,6 +216,10 @@ class Choice(Parameter):
     meaning: str = ""
 
     def __post_init__(self) -> None:
+        if not all(isinstance(option, str) for option in self.options):
+            raise InputError(
+                f"parameter {self.name} must have options that are texts, but got {self.options!r}"
+            )
         if not self.options or len(set(self.options)) < len(self.options):
             raise InputError(
                 f"parameter {self.name} must have options, each once, but got {self.options!r}"

@@ -39,6 +39,9 @@ class Survey:
     layers: LayerTable | None = None
 
 
+_MEANT_FOR = 224  # pixels
+
+
 class Family(ABC):
     """A rule from kernels to architectures: subclass it, and register the class.
 
@@ -173,3 +176,12 @@ class Family(ABC):
     def kernel(self, vector: Sequence[float] | FloatArray) -> dict[str, Any]:
         """Names the values of a vector of shape ``d``."""
         return {p.name: p.value(v) for p, v in zip(self.parameters, vector, strict=True)}
+
+
+def largest_stochastic_depth(family: Family) -> float:
+    """The probability that a family's networks give their last branch; 0 for those without one."""
+    for kernel in family.members.values():
+        resolution, classes = family.published_for or (_MEANT_FOR, 10)
+        layers = getattr(family.decode(dict(kernel), resolution, classes), "layers", ())
+        return max((layer.stochastic_depth for layer in layers), default=0.0)
+    return 0.0

@@ -21,7 +21,7 @@ from betanas.architecture.family import Kernel
 from betanas.architecture.reference import ReferenceModel
 from betanas.data.describe import describe_dataset
 from betanas.errors import InputError
-from betanas.files import make_folder, read_json, write_json
+from betanas.files import read_json, write_json
 from betanas.measures.scored import ScoreObjective, fresh_network, score_network, study_batches
 from betanas.objectives import Tell
 from betanas.parameters import Choice, Integer, Parameter, Real
@@ -83,7 +83,7 @@ class RankObjective(ScoreObjective):
         found: Reference | None = read_json(path)
         if found is None:
             found = self._score_pool(device, tell)
-            make_folder(self.cache)
+            self.cache.mkdir(parents=True, exist_ok=True)
             write_json(path, found)
         return found
 

@@ -109,7 +109,7 @@ def read_table(path: Path, family: Family) -> list[Row]:
 
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # Excel marks its own
         return list(csv.DictReader(file))
 
 

@@ -270,7 +270,12 @@ def _suggested(trial: Trial, parameter: Parameter) -> Any:
 
 
 def _memory(limits: LimitsConfig) -> tuple[int | None, int | None]:
-    """Both limits of memory in bytes."""
+    """Both limits of memory in bytes; a limit that only a study can hold is refused."""
+    if limits.latency_ms is not None:
+        raise InputError(
+            f"space: limits.latency_ms = {limits.latency_ms:g} needs a study, which times "
+            "operators and measures trials; leave it out"
+        )
     scaled = limits.scaled.memory_gib if limits.scaled else "none"
     for place, limit in (("limits.memory_gib", limits.memory_gib), ("limits.scaled", scaled)):
         if limit == "auto":

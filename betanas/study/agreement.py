@@ -9,7 +9,7 @@ from betanas.architecture.supernet import fixed_shape, gate_states
 from betanas.errors import InputError
 from betanas.study.amounts import longer_budget
 from betanas.study.recipe import SEARCHABLE, Recipe, recipe_value
-from betanas.study.sections import ACCURACY, MIN_EVALUATIONS, UNTRAINED
+from betanas.study.sections import ACCURACY, LATENCY, MIN_EVALUATIONS
 
 if TYPE_CHECKING:
     from betanas.study.definition import StudyDefinition
@@ -100,7 +100,7 @@ def _finals(study: "StudyDefinition") -> None:
     if study.search.finals in (None, "none"):
         return
     asked = f"search.finals = {study.search.finals}"
-    if study.objective.name in UNTRAINED:
+    if study.objective.is_untrained:
         raise ValueError(
             f"{asked} trains the best for longer, but objective.name = {study.objective.name} "
             "trains nothing; leave the one or the other out"
@@ -155,7 +155,14 @@ def _one_shot(study: "StudyDefinition") -> None:
 
 
 def _latency_limit(study: "StudyDefinition") -> None:
-    """What can be timed before it is trained."""
+    """What can be timed, and before it is trained."""
+    weight = study.objective.latency_weight
+    if study.objective.is_untrained and (weight or LATENCY in study.objectives):
+        asked = f"objective.latency_weight = {weight:g}" if weight else "objectives with latency"
+        raise ValueError(
+            f"{asked} needs a trial that measures it, but objective.name = {study.objective.name} "
+            "trains nothing; leave the one or the other out"
+        )
     limit = f"limits.latency_ms = {study.limits.latency_ms}"
     if study.limits.latency_ms is None:
         return

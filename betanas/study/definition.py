@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from betanas.architecture.families import find_family
-from betanas.architecture.family import Family
+from betanas.architecture.family import Family, largest_stochastic_depth
 from betanas.errors import InputError
 from betanas.parameters import Parameter
 from betanas.study.agreement import check_sections
@@ -160,11 +160,18 @@ class StudyDefinition(Section):
     def beside(self) -> dict[str, Any]:
         """The file's own recipe, of the values that are searched beside the kernel."""
         return {
-            RECIPE_PREFIX + key: recipe_value(
-                key, min(max(float(getattr(self.recipe, key) or 0), r.low), r.high)
-            )
+            RECIPE_PREFIX + key: recipe_value(key, min(max(self._own(key), r.low), r.high))
             for key, r in self.recipe_ranges.items()
         }
+
+    def _own(self, key: str) -> float:
+        """What a training takes for a recipe's key; where it is not given, its default."""
+        if key == "warm_up":
+            return self.recipe.warm_up_share
+        value = getattr(self.recipe, key)
+        if value is None and key == "stochastic_depth":
+            return largest_stochastic_depth(self.search_family)
+        return float(value or 0)
 
     @property
     def measured_latency(self) -> LatencyConfig | None:

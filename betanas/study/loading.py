@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from betanas.errors import InputError, StudyFileError
 from betanas.study.definition import StudyDefinition
 from betanas.study.ranges import put_together
-from betanas.study.recipe import Budget, PriorConfig, Recipe, RecipeRange
+from betanas.study.recipe import Budget, PriorConfig, Recipe, RecipeRange, without_preset
 
 _BARE_WORD = re.compile(r"[A-Za-z~./][\w~./:@+-]*")
 
@@ -89,6 +89,8 @@ def changed_definition(
 ) -> StudyDefinition:
     """Applies further overrides to what has been checked; arguments as for ``load_definition``."""
     tree = put_together(definition.model_dump(exclude_unset=True))
+    if any(line.startswith("recipe.preset") for line in override_lines(overrides)):
+        without_preset(tree["recipe"])
     return check_study(tree, definition.name, overrides, data, shown=definition.name)
 
 
@@ -129,7 +131,7 @@ def toml_value(value: object, key: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | os.PathLike):
-        return json.dumps(os.fspath(value))
+        return json.dumps(os.fspath(value), ensure_ascii=False)
     if isinstance(value, Integral):
         return str(int(value))
     if isinstance(value, Real):

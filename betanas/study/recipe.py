@@ -64,6 +64,7 @@ SHORT_RECIPE: dict[str, Any] = FAST_RECIPE | {
     "crop_ratio": (0.9, 1.1),
     "evaluations": 2,
 }
+_ONE_CYCLE_WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 _PRESETS = {"fast": FAST_RECIPE, "short": SHORT_RECIPE}
 
 
@@ -126,6 +127,13 @@ class Recipe(Section):
         if isinstance(given, dict) and given.get("preset") in _PRESETS:
             return {**_PRESETS[given["preset"]], **given}
         return given
+
+    @property
+    def warm_up_share(self) -> float:
+        """``warm_up``, or the schedule's own where it is not given."""
+        if self.warm_up is not None:
+            return self.warm_up
+        return _ONE_CYCLE_WARM_UP if self.schedule == "one-cycle" else 0.0
 
     def numbers(self, device: str, resolution: int, *, cpu_has_bf16: bool = False) -> str:
         """In which numbers a model computes: ``float32``, ``tf32`` or ``bf16``.
@@ -226,6 +234,13 @@ def searched_value(key: str, found: RecipeRange) -> Parameter:
     kind = Integer if key == BATCH_SIZE else Real
     prior = None if found.prior is None else (found.prior.mean, found.prior.std)
     return kind(RECIPE_PREFIX + key, low, high, widest, log=found.log, prior=prior)
+
+
+def without_preset(recipe: dict[str, Any]) -> None:
+    """Takes a preset's values out of a recipe that was filled with them."""
+    for key, value in _PRESETS.get(str(recipe.get("preset")), {}).items():
+        if recipe.get(key) == value:
+            del recipe[key]
 
 
 def kernel_of(parameters: Mapping[str, Any]) -> dict[str, Any]:

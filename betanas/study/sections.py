@@ -34,7 +34,7 @@ class LimitsConfig(Section):
     scaled: ScaledLimits | None = None
 
 
-UNTRAINED = ("table", "naswot", "synflow")  # objectives that no budget makes better
+_UNTRAINED = ("table", "naswot", "synflow")
 MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to compare
 
 
@@ -125,6 +125,11 @@ class ObjectiveConfig(Section):
     name: str = "train"
     latency_weight: Annotated[float, Field(ge=0)] = 0.0
     table: str | None = None
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether it trains nothing: no budget makes it better, and no network of it is timed."""
+        return self.name in _UNTRAINED or bool(ranked_names(self.name))
 
     @model_validator(mode="after")
     def _check_table(self) -> Self:

@@ -11,7 +11,6 @@ import torch
 from betanas.study.recipe import Recipe
 from betanas.training.muon import Muon
 
-_ONE_CYCLE_WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 _START = 1 / 25  # of the peak, where it rises from (Smith and Topin, 2019; torch's default)
 
 
@@ -75,9 +74,7 @@ class LearningRate:
 
     def _factor(self, progress: float, epochs: float) -> float:
         recipe = self._recipe
-        warm_up = recipe.warm_up
-        if warm_up is None:
-            warm_up = _ONE_CYCLE_WARM_UP if recipe.schedule == "one-cycle" else 0.0
+        warm_up = recipe.warm_up_share
         if progress < warm_up:
             return 1 - (1 - _START) * _descent(progress / warm_up)
         match recipe.schedule:
