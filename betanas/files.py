@@ -5,9 +5,10 @@ folder flushed, so that not even a power cut leaves half of one.
 """
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -45,8 +46,22 @@ def whole_file(path: Path, keep_as: Path | None = None) -> Iterator[IO[bytes]]:
 def write_whole(path: Path, content: str | bytes) -> Path:
     """Writes a file of text or bytes."""
     with whole_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        if isinstance(content, str):
+            # A folder's name may be no text, and a page shows it as well as it can.
+            content = content.encode(errors="backslashreplace")
+        file.write(content)
     return path
+
+
+def finite(data: Any) -> Any:
+    """Plain data as JSON has it, where a loss that ran away is no number: None in its place."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value) for value in data]
+    return data
 
 
 def write_json(path: Path, data: object) -> None:

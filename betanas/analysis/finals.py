@@ -144,8 +144,10 @@ class Finals:
                     for title, value in long.items()
                     if value is not None and short.get(title) is not None
                 ]
+                if len(both) < MIN_NETWORKS:
+                    continue
                 ranks = rank_correlation([s or 0.0 for s, _ in both], [v for _, v in both])
-                if ranks is not None and len(both) >= MIN_NETWORKS:
+                if ranks is not None:
                     found.append(BudgetCorrelation(amounts[i], amounts[j], len(both), ranks))
         return found
 

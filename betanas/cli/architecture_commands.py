@@ -89,8 +89,8 @@ def describe(
             raise InputError("describe --study takes either --trial N or --best")
         kernel = trial_kernel(stored, trial)
         chosen = definition.search_family
-        resolution = resolution or definition.resolution
-        classes = classes or len(stored.settings.classes)
+        resolution = definition.resolution if resolution is None else resolution
+        classes = len(stored.settings.classes) if classes is None else classes
         images = batch_size or definition.recipe.batch_size
         if resolution == definition.resolution:
             from betanas.jobs.timing import predicted_speed
@@ -138,7 +138,8 @@ def _describe_model(
 
     if resolution is None or classes is None:
         own = meant_for(model)
-        resolution, classes = resolution or own[0], classes or own[1]
+        resolution = own[0] if resolution is None else resolution
+        classes = own[1] if classes is None else classes
     network = find_model(model, resolution, classes, storage).network
     if not isinstance(network, ReferenceModel):
         complexity = count(network, images)

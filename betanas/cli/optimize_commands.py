@@ -154,8 +154,9 @@ def _say_best(
 ) -> None:
     """What a search has found, and what to do with it."""
     from betanas.analysis.status import observed_best
+    from betanas.trial import whole
 
-    best = observed_best(stored.records())
+    best = observed_best(whole(definition, stored.records()))
     if best is None:
         return
     objective = definition.objective.name

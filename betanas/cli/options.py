@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from betanas.errors import BetaNASError, InputError, without_password
+from betanas.files import finite
 
 StudyOption = Annotated[
     str, typer.Option("--study", help="A built-in study's name, or a path to a TOML file.")
@@ -105,7 +106,8 @@ def _number_or_auto(option: str, text: str) -> int | None:
 
 def print_json(data: Any) -> None:
     """One JSON document, and nothing else, on stdout."""
-    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(finite(data), indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 def per_cent(value: float | None) -> str:

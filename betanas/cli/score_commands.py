@@ -70,7 +70,10 @@ def score(
         found = _score_study(study, number, images, device, storage, set_)
     else:
         side = 32 if resolution is None else resolution
-        found = _score_family(str(family), number or 10, side, classes or 10, images, device)
+        number_of = 10 if classes is None else classes
+        found = _score_family(str(family), number or 10, side, number_of, images, device)
+            str(family), number or 10, side, 10 if classes is None else classes, images, device
+        )
     from betanas.jobs.score import to_json
 
     if as_json:

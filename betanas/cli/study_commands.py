@@ -125,9 +125,10 @@ def best(
     from betanas.jobs.front import front_of
     from betanas.jobs.recommend import recommended
     from betanas.jobs.warm_start import begun_from
+    from betanas.trial import whole
 
     records = stored.records()
-    observed = observed_best(records)
+    observed = observed_best(whole(definition, records))
     believed = recommended(definition, stored.settings, records)
     weight = believed.surrogate.source_weight if believed else 0.0
     source = begun_from(definition, stored.settings, records, weight)

@@ -132,7 +132,7 @@ def print_kernels(console: Console, kernels: Mapping[str, Mapping[str, Any]]) ->
     for name in kernels:
         table.add_column(name, justify="right")
     for parameter in next(iter(kernels.values())):
-        shown = (kernel[parameter] for kernel in kernels.values())
+        shown = (kernel.get(parameter, "-") for kernel in kernels.values())
         table.add_row(parameter, *(f"{v:.4f}" if isinstance(v, float) else str(v) for v in shown))
     console.print(table)
 

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from betanas.analysis.status import observed_best, summarize
+from betanas.analysis.status import observed_best, summarize, told_result
 from betanas.cli.options import per_cent, say, short
 from betanas.database.connect import sqlite_file
 from betanas.database.stored import StoredStudy
@@ -63,7 +63,7 @@ def line(record: TrialRecord) -> str:
     """One trial in one line."""
     head = f"trial {record.number:>4} {record.phase or '-':<6} {record.state:<9}"
     if record.state == "complete":
-        return f"{head} {per_cent(record.value):>8} {short(record.num_params):>6} params"
+        return f"{head} {told_result(record):>8} {short(record.num_params):>6} params"
     return f"{head} {record.reason or ''}".rstrip()
 
 
@@ -79,7 +79,7 @@ def picture(definition: StudyDefinition, records: Sequence[TrialRecord], folder:
             facts.add_row(kind, Text(", ".join(f"{r} {n}" for r, n in summary[kind].items())))
     if best is not None:
         facts.add_row(
-            "best", f"{per_cent(best.value)}, trial {best.number}, {short(best.num_params)} params"
+            "best", f"{told_result(best)}, trial {best.number}, {short(best.num_params)} params"
         )
         facts.add_row("so far", Text(curve(records), style="yellow"))
     for record in records:

@@ -2,10 +2,9 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from optuna import create_study
@@ -46,7 +45,7 @@ from betanas.arrays import FloatArray
 from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError
-from betanas.files import make_folder, write_whole
+from betanas.files import finite, make_folder, write_whole
 from betanas.jobs.front import front_of
 from betanas.jobs.recommend import recommended
 from betanas.parameters import Choice, Parameter
@@ -244,6 +243,7 @@ def optuna_importance(
                     distributions=dict(distributions),
                 )
                 for r in sorted(records, key=lambda r: r.number)
+                if space.holds(r.parameters)
             ]
         )
         try:
@@ -328,19 +328,8 @@ def write_report(findings: Findings, folder: Path) -> list[Path]:
     page, pictures = render_page(findings, tables)
     files: dict[str, str | bytes] = {
         "report.html": page,
-        "report.json": json.dumps(_finite(findings.to_json()), indent=1, allow_nan=False) + "\n",
+        "report.json": json.dumps(finite(findings.to_json()), indent=1, allow_nan=False) + "\n",
     }
     files |= {f"{name}.csv": table.to_csv() for name, table in tables.items()}
     files |= {f"figures/{name}": content for name, content in pictures.items()}
     return [write_whole(folder / name, content) for name, content in files.items()]
-
-
-def _finite(data: Any) -> Any:
-    """Plain JSON: a loss that ran away is no number there."""
-    if isinstance(data, float):
-        return data if np.isfinite(data) else None
-    if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return data
