@@ -72,8 +72,6 @@ def score(
         side = 32 if resolution is None else resolution
         number_of = 10 if classes is None else classes
         found = _score_family(str(family), number or 10, side, number_of, images, device)
-            str(family), number or 10, side, 10 if classes is None else classes, images, device
-        )
     from betanas.jobs.score import to_json
 
     if as_json:
