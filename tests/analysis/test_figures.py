@@ -50,6 +50,15 @@ def test_the_history_counts_what_was_rejected(records) -> None:
     assert "best so far" in said
 
 
+def test_a_trial_that_was_ended_early_was_not_rejected(records) -> None:
+    before = sum(r.rejected for r in records)
+    first = next(r for r in records if r.rejected)
+    ended = [replace(r, reason="stopped_early") if r is first else r for r in records]
+    said = texts(to_svg(draw_history(ended)))
+    assert f"rejected ({before - 1})" in said
+    assert "ended early (1)" in said
+
+
 def test_parallel_coordinates_mark_the_best_hundred(records, definition) -> None:
     said = texts(to_svg(draw_parallel_coordinates(records, definition.searched)))
     complete = sum(r.state == "complete" for r in records)

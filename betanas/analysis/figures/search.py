@@ -28,7 +28,7 @@ from betanas.analysis.figures.style import (
     whole_numbers,
 )
 from betanas.parameters import Choice, Parameter, is_whole
-from betanas.trial import TrialRecord
+from betanas.trial import STOPPED_EARLY, TrialRecord
 
 _LABEL = 24  # characters
 _WIDTH, _AXIS_INCHES = 8.4, 0.58  # at least the one, at least the other for each parameter
@@ -56,8 +56,12 @@ def draw_history(records: Sequence[TrialRecord]) -> Figure:
             where="post", color=ORANGE, label="best so far",
         )  # fmt: skip
     below = axes.get_xaxis_transform()
-    for state, colour, name in (("pruned", RED, "rejected"), ("fail", INK, "failed")):
-        numbers = [r.number for r in records if r.state == state]
+    marks = (
+        (RED, "rejected", [r.number for r in records if r.rejected]),
+        (OLIVE, "ended early", [r.number for r in records if r.reason == STOPPED_EARLY]),
+        (INK, "failed", [r.number for r in records if r.state == "fail"]),
+    )
+    for colour, name, numbers in marks:
         if numbers:
             axes.plot(
                 numbers, [0.015] * len(numbers), "|", color=colour, markersize=7,
