@@ -53,6 +53,19 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     return path
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Writes a file unless another process has just done so: what that has written stays."""
+    own = write_whole(path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}"), content)
+    try:
+        path.hardlink_to(own)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        own.replace(path)
+    finally:
+        own.unlink(missing_ok=True)
+
+
 def finite(data: Any) -> Any:
     """Plain data as JSON has it, where a loss that ran away is no number: None in its place."""
     if isinstance(data, float):

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from betanas.files import finite, write_whole
+from betanas.files import finite, write_new, write_whole
 
 
 def test_numbers_that_are_none_are_none_in_json() -> None:
@@ -19,3 +19,11 @@ def test_numbers_that_are_none_are_none_in_json() -> None:
 def test_a_name_that_is_no_text_is_written_as_well_as_can_be(tmp_path: Path) -> None:
     file = write_whole(tmp_path / "page.html", "caf\udce9")
     assert file.read_text(encoding="utf-8") == r"caf\udce9"
+
+
+def test_what_another_process_has_written_meanwhile_stays(tmp_path: Path) -> None:
+    file = tmp_path / "demo.db"
+    write_new(file, b"first")
+    write_new(file, b"second")
+    assert file.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [file]

@@ -45,6 +45,24 @@ def small_task(
     )
 
 
+def elastic_task(make_task: TaskMaker, name: str, ranks: int, **changes: Any) -> TrialTask:
+    """A task whose ranks may come and go; it saves all the time."""
+    recipe = {
+        "elastic": "fixed-batch",
+        "batch_size": 50,
+        "optimizer": "sgd",
+        "learning_rate": 0.05,
+        "schedule": "constant",
+        "sync_batch_norm": True,
+        "precision": "float32",
+        "evaluations": 1,
+        "label_smoothing": 0.1,
+        "mixup": 0.2,
+    }
+    shared = {"checkpoint_seconds": 0.02, "keep_checkpoint": True, "budget": {"steps": 50}}
+    return make_task(name, ranks=ranks, **{"recipe": recipe, **shared, **changes})
+
+
 def learnt(result: TrainingResult) -> object:
     """What must not depend on the clock."""
     return [replace(e, train_seconds=0.0) for e in result.history]

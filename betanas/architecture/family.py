@@ -16,6 +16,7 @@ from betanas.errors import InputError, KernelError
 from betanas.parameters import Parameter
 
 Kernel = Mapping[str, Any]  # ``name -> value``: a float, an int or a choice's option
+_MEANT_FOR = 224  # pixels, for networks that are meant for no data set
 
 
 class TrivialKernelError(KernelError):
@@ -37,9 +38,6 @@ class Survey:
     complexities: Complexities
     features: FloatArray
     layers: LayerTable | None = None
-
-
-_MEANT_FOR = 224  # pixels
 
 
 class Family(ABC):

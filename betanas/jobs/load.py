@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from betanas.errors import InputError, StorageError, without_password
+from betanas.files import write_new
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import Overrides, load_definition
 from betanas.trial import TrialRecord
@@ -64,15 +65,10 @@ def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
 
     recorded, file = RECORDED / f"{definition.name}.db", sqlite_file(url)
     if recorded.is_file() and file is not None and not file.exists():
-        from betanas.data.locking import exclusive  # noqa: PLC0415
-        from betanas.files import write_whole  # noqa: PLC0415
-
         if file.parent == DEFAULT_FOLDER:
             file.parent.mkdir(exist_ok=True)
         if file.parent.is_dir():
-            with exclusive(file.with_name(f".{file.name}.lock")):
-                if not file.exists():  # another reader may have been first, and have written
-                    write_whole(file, recorded.read_bytes())
+            write_new(file, recorded.read_bytes())  # another reader may have been first
     stored = StoredStudy.load(url, definition.name)
     family = stored.settings.meaning["family"]
     if family != definition.family:

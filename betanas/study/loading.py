@@ -90,7 +90,7 @@ def changed_definition(
     """Applies further overrides to what has been checked; arguments as for ``load_definition``."""
     tree = put_together(definition.model_dump(exclude_unset=True))
     if any(line.startswith("recipe.preset") for line in override_lines(overrides)):
-        without_preset(tree["recipe"])
+        without_preset(tree.get("recipe", {}))
     return check_study(tree, definition.name, overrides, data, shown=definition.name)
 
 

@@ -1,5 +1,7 @@
 """Overrides of a study that is complete, and values that it does not give."""
 
+from pathlib import Path
+
 import pytest
 
 import betanas
@@ -17,6 +19,15 @@ def test_another_preset_takes_the_place_of_the_files_own(study: str, preset: str
     assert changed.recipe == load_definition(study, override).recipe
     keys = [*override, "recipe.momentum=0.3"]
     assert changed_definition(load_definition(study), keys, None).recipe.momentum == 0.3
+
+
+def test_a_study_without_a_recipe_takes_a_preset(tmp_path: Path) -> None:
+    file = tmp_path / "bare.toml"
+    file.write_text(
+        'family = "betanet2"\nresolution = 32\n[dataset]\nname = "digits"\n[budget]\nsteps = 4\n'
+    )
+    changed = changed_definition(load_definition(file), ["recipe.preset=short"], None)
+    assert changed.recipe == load_definition(file, ["recipe.preset=short"]).recipe
 
 
 def test_what_starts_a_search_has_the_recipes_own_values() -> None:
@@ -62,10 +73,10 @@ def test_a_range_without_the_priors_mean_has_no_prior() -> None:
 
 def test_options_are_texts() -> None:
     with pytest.raises(InputError, match=r"options that are texts, but got \(3, 5\)"):
-        Choice("c", (3, 5))  # type: ignore[arg-type]
+        Choice("c", (3, 5))  # type: ignore[arg-type] - what is tested
 
 
-def test_names_in_any_letters_and_tables_from_a_spreadsheet(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_names_in_any_letters_and_tables_from_a_spreadsheet(tmp_path: Path) -> None:
     folder = tmp_path / "Fotos 📷"
     found = load_definition("pictures", {"dataset.root": folder})
     assert found.dataset.root == str(folder)

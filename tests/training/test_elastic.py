@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from trainings import DIGITS, TaskMaker, ranks_of
+from trainings import DIGITS, TaskMaker, elastic_task, ranks_of
 
 from betanas.devices.ranks import Ranks
 from betanas.devices.seeds import seed_dropout
@@ -171,23 +171,6 @@ def test_a_machine_knows_how_many_there_may_be_and_its_own_address() -> None:
     assert (found.nnodes, found.node_rank, found.address) == ((1, 3), 2, "127.0.0.1")
     assert Rendezvous.from_json(found.to_json()) == found
     assert Rendezvous.elastic("1", None, None) == Rendezvous()
-
-
-def elastic_task(make_task: TaskMaker, name: str, ranks: int, **changes: Any) -> TrialTask:
-    recipe = {
-        "elastic": "fixed-batch",
-        "batch_size": 50,
-        "optimizer": "sgd",
-        "learning_rate": 0.05,
-        "schedule": "constant",
-        "sync_batch_norm": True,
-        "precision": "float32",
-        "evaluations": 1,
-        "label_smoothing": 0.1,
-        "mixup": 0.2,
-    }
-    shared = {"checkpoint_seconds": 0.02, "keep_checkpoint": True, "budget": {"steps": 50}}
-    return make_task(name, ranks=ranks, **{"recipe": recipe, **shared, **changes})
 
 
 def hand_over(task: TrialTask, following: TrialTask) -> None:

@@ -7,23 +7,12 @@ from typing import Any
 
 import pytest
 from command import free_endpoint
-from trainings import DIGITS, TaskMaker
+from trainings import DIGITS, TaskMaker, elastic_task
 
 from betanas.launcher.client import TrainerServer
 from betanas.launcher.rendezvous import Rendezvous
 from betanas.training.checkpoint import read_checkpoint
 from betanas.trial import TrainingResult, TrialTask
-
-RECIPE = {
-    "elastic": "fixed-batch",
-    "batch_size": 50,
-    "optimizer": "sgd",
-    "learning_rate": 0.05,
-    "schedule": "constant",
-    "sync_batch_norm": True,
-    "precision": "float32",
-    "evaluations": 1,
-}
 
 
 class Story:
@@ -58,8 +47,8 @@ def test_three_machines_begin_together_and_two_go_on_when_the_third_is_lost(
     make_task: TaskMaker, tmp_path: Path
 ) -> None:
     """The first one, where all meet, comes last."""
-    endless = {"budget": {"steps": 10**6}, "checkpoint_seconds": 0.02, "stall_seconds": 300.0}
-    tasks = [make_task(f"node{k}", ranks=1, recipe=RECIPE, **endless) for k in range(3)]
+    endless = {"budget": {"steps": 10**6}, "keep_checkpoint": False, "stall_seconds": 300.0}
+    tasks = [elastic_task(make_task, f"node{k}", 1, **endless) for k in range(3)]
     endpoint = free_endpoint()
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         nodes = [stack.enter_context(TrainerServer(DIGITS, 16, tmp_path / "cache")) for _ in tasks]
