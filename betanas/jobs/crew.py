@@ -272,6 +272,7 @@ def _run_worker(
             work(relay, team=Team(size, relay.may_begin))
         except BetaNASError as error:
             relay.fails(error)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # there is nothing left to give back
     except (KeyboardInterrupt, Exception):
         # What is cut off anywhere may complain of something else on its way out.
         if not was_told_to_end():

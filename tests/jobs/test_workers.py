@@ -123,11 +123,12 @@ def test_what_one_worker_cannot_go_on_with_ends_all_in_one_line(tmp_path: Path) 
 CUT_OFF = """
 import os, signal, sys, time
 from multiprocessing import get_context
+from multiprocessing.util import Finalize
 
 from betanas.jobs.crew import _run_worker
 
 
-def work(relay, team):
+def is_told(relay, team):
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
@@ -135,19 +136,27 @@ def work(relay, team):
         raise OSError("cut off")
 
 
+def is_told_too_late(relay, team):
+    Finalize(None, os.kill, args=(os.getpid(), signal.SIGTERM), exitpriority=0)
+
+
+
 fork = get_context("fork")
-process = fork.Process(target=_run_worker, args=(fork.Pipe()[1], [], 2, os.getpid(), work))
+job = (fork.Pipe()[1], [], 2, os.getpid(), globals()[sys.argv[1]])
+process = fork.Process(target=_run_worker, args=job)
 process.start()
 process.join()
 sys.exit(process.exitcode)
 """
 
 
-def test_a_worker_that_is_told_to_end_ends_without_a_traceback() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CUT_OFF], check=False, capture_output=True, text=True
-    )
-    assert (ran.returncode, ran.stderr) == (128 + signal.SIGTERM, "")
+@pytest.mark.parametrize(
+    ("work", "code"), [("is_told", 128 + signal.SIGTERM), ("is_told_too_late", 0)]
+)
+def test_a_worker_that_is_told_to_end_ends_without_a_traceback(work: str, code: int) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", CUT_OFF, work]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (code, "")
 
 
 GRADIENTS_FIRST = """
