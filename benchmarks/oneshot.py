@@ -8,10 +8,10 @@ Study ``singlepath``: three stages of three blocks, half as wide, R=32, one thre
 
 - ``latency``: random networks, their latency by the table of operators and measured.
 - ``sweep``: what supernets of several latency weights choose, by table and measured.
-- ``equal``: the network chosen at weight 0.5, random ones of no more latency by the table, and the
-  best of a Gaussian process's search under the same limit that took as much processor time as the
-  supernet, all trained alone with the same images and seed. Values are those of the validation
-  images, from which the Gaussian process has chosen, too.
+- ``equal``: the network chosen at a weight (``--weight``), random ones of no more latency by the
+  table, and the best of a Gaussian process's search under the same limit that took as much
+  processor time as the supernet, all trained alone with the same images and seed. Values are those
+  of the validation images, from which the Gaussian process has chosen, too.
 
 Budgets are steps and images, and seconds are a process's own, so that other work on the core does
 not count. A latency is the median over rounds of the least of some passes; in a round all networks
@@ -55,7 +55,6 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 CLASSES, RESOLUTION = 10, 32
 WEIGHTS = (0.0, 0.02, 0.1, 0.5)
-COMPARED = 0.5  # the weight of part ``equal``, study singlepath's
 NETWORKS, RANDOM = 20, 8
 ROUNDS, PASSES = 40, 5
 SHARE = 4  # a trial of the Gaussian process has so much fewer images than a final training
@@ -75,6 +74,7 @@ class Bench:
         batch = [f"recipe.batch_size={asked.batch}"]
         self.definition: StudyDefinition = load_definition("singlepath", batch, asked.data)
         self.steps, self.images, self.folder = asked.steps, asked.images, asked.folder
+        self.weight: float = asked.weight
         self._output = output = asked.output
         self.rows = read_rows(output)
         self.table, self.plan = self._planned()
@@ -233,10 +233,11 @@ def chosen_network(bench: Bench, weight: float, seed: int) -> dict[str, Any]:
 def equal(bench: Bench, seeds: Iterable[int]) -> None:
     """The chosen network against random ones and the Gaussian process's, each retrained."""
     for seed in seeds:
-        chosen = chosen_network(bench, COMPARED, seed)
+        chosen = chosen_network(bench, bench.weight, seed)
         most = chosen["predicted_ms"]
         keys = {
-            "seed": seed, "steps": bench.steps, "batch": bench.batch, "images": bench.images,
+            "weight": bench.weight, "seed": seed, "steps": bench.steps, "batch": bench.batch,
+            "images": bench.images,
         }  # fmt: skip
         entrants = {"one-shot": chosen["choices"]}
         drawn = bench.random(RANDOM, seed + 1, most)
@@ -323,13 +324,13 @@ def report(rows: Mapping[str, Any]) -> None:
                 )
                 skipped = [list(r["choices"].values()).count("skip") for r in own]
                 print(f"| {weight:g} | {len(own)} | {said:.2f} | {was:.2f} | {skipped} |")
-    for seed in sorted({r["seed"] for r in rows.get("equal", ())}):
-        own = {r["name"]: r for r in rows["equal"] if r["seed"] == seed}
+    for weight, seed in sorted({(r["weight"], r["seed"]) for r in rows.get("equal", ())}):
+        own = {r["name"]: r for r in rows["equal"] if (r["weight"], r["seed"]) == (weight, seed)}
         drawn = [r["accuracy"] for name, r in own.items() if name.startswith("random")]
         told = [f"{n} {own[n]['accuracy']:.3f}" for n in ("one-shot", "gp") if n in own]
         if drawn:
             told.append(f"median of {len(drawn)} random {statistics.median(drawn):.3f}")
-        print(f"\nseed {seed}: " + ", ".join(told))
+        print(f"\nweight {weight:g}, seed {seed}: " + ", ".join(told))
 
 
 def main() -> None:
@@ -340,6 +341,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of a supernet")
     parser.add_argument("--batch", type=int, default=100, help="images of a step")
     parser.add_argument("--images", type=int, default=20_000, help="of a final training")
+    parser.add_argument("--weight", type=float, default=0.5, help="of part equal; one of sweep's")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--folder", type=Path, default=Path("storage/oneshot-benchmark"))
