@@ -1,6 +1,7 @@
 """What all tests share: real pictures, a browser, a trainer, and which tests run by default."""
 
 import os
+import random
 import shutil
 import signal
 import zipfile
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from own_plugins import registered
 from trainings import DIGITS, TaskMaker, small_task
@@ -20,6 +22,10 @@ from betanas.launcher.client import TrainerServer
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A shell's background job ignores Ctrl-C, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A machine with other work may take any time for an example.
+hypothesis.settings.register_profile("any-time", deadline=None)
+hypothesis.settings.load_profile("any-time")
 
 CIFAR_ZIP = Path(__file__).parents[2] / "shared" / "data" / "cifar10.zip"
 CHROMIUM_FLAGS = [
@@ -50,6 +56,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         costs[item.path] += 100 if item.get_closest_marker("slow") else 1
         costs[item.path] += 10_000 if item.get_closest_marker("timeout") else 0
     items.sort(key=lambda item: -costs[item.path])
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """A test that draws without a seed draws the same each time."""
+    import torch  # not above, where its environment is not set yet
+
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

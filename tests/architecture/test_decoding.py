@@ -136,14 +136,14 @@ def check_against_plain(family: str, kernel: dict[str, float], resolution: int) 
     )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(kernel=kernels(BETANET2), resolution=RESOLUTIONS)
 @example(kernel=dict(BETANET2.published), resolution=224)
 def test_betanet2_as_written(kernel: dict[str, float], resolution: int) -> None:
     check_against_plain("betanet2", kernel, resolution)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(kernel=kernels(BETANET3), resolution=RESOLUTIONS)
 @example(kernel=dict(BETANET3.published), resolution=224)
 def test_betanet3_as_written(kernel: dict[str, float], resolution: int) -> None:
@@ -158,7 +158,7 @@ def test_many_even_kernels_as_written(family: str) -> None:
         check_against_plain(family, FAMILIES[family].kernel(vector), int(resolution))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), family=st.sampled_from(FAMILY_NAMES), resolution=RESOLUTIONS)
 def test_ratios_and_stochastic_depth_are_linear(
     data: st.DataObject, family: str, resolution: int
@@ -204,7 +204,7 @@ def check_laws(architecture: Architecture, kernel: dict[str, float], resolution:
     assert architecture.latent_channels >= 0  # 0 is pooled directly
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     data=st.data(),
     family=st.sampled_from(FAMILY_NAMES),

@@ -17,7 +17,7 @@ from betanas.architecture.layers import Activation, Architecture, Block, Layer, 
 PUBLISHED = decode(FAMILIES["betanet2"], FAMILIES["betanet2"].published, 224, 100)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), family=st.sampled_from(FAMILY_NAMES), resolution=RESOLUTIONS)
 def test_json_round_trip(data: st.DataObject, family: str, resolution: int) -> None:
     kernel = data.draw(kernels(FAMILIES[family])) | {"k": 2.5}
@@ -32,7 +32,7 @@ def test_json_round_trip(data: st.DataObject, family: str, resolution: int) -> N
     assert all(type(y.block) is Block for y in again.layers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), family=st.sampled_from(FAMILY_NAMES), resolution=RESOLUTIONS)
 def test_table_round_trip(data: st.DataObject, family: str, resolution: int) -> None:
     kernel = data.draw(kernels(FAMILIES[family])) | {"k": 2.5}

@@ -7,7 +7,7 @@ from betanas.data import split_indices
 from betanas.errors import DataError
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     counts=st.lists(st.integers(10, 60), min_size=2, max_size=6),
     validation=st.floats(0.15, 0.8),

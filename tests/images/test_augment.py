@@ -84,7 +84,7 @@ def crops(draw: st.DrawFn) -> tuple[tuple[int, int, int, int], bool]:
     return (top, left, height, width), draw(st.booleans())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(crops(), min_size=1, max_size=6), st.integers(1, 70))
 def test_one_step_equals_torchvisions_crop_resize_and_flip(
     chosen: list[tuple[tuple[int, int, int, int], bool]], resolution: int
