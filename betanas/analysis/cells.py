@@ -1,7 +1,10 @@
 """How numbers read on the report's page."""
 
+from betanas.analysis.measure import Measure
+from betanas.study.sections import ACCURACY
+
 COUNTS = ("num_params", "macs", "activation_bytes")
-ACCURACIES = ("value", "searched", "mean", "std", "probability_best")
+VALUES = ("value", "searched", "mean", "std")
 
 
 def short_count(value: float) -> str:
@@ -12,23 +15,27 @@ def short_count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def plain_number(value: float, column: str) -> str:
-    """A number of a table by what its column means."""
+def plain_number(value: float, column: str, measure: Measure) -> str:
+    """A number of a table by what its column means; the measure is of the study's values."""
     if column in COUNTS:
         return short_count(value)
-    if column in ACCURACIES or column.startswith("value ("):
+    if column in VALUES or column.startswith("value ("):
+        return measure.told(value)
+    if column == ACCURACY:
+        return measure.plain.told(value)
+    if column == "probability_best":
         return per_cent(value)
     if column == "latency_seconds":
         return f"{1000 * value:.2f} ms"
     return f"{value:g}" if value == int(value) else f"{value:.3f}"
 
 
-def kernel_number(value: float, row: str) -> str:
+def kernel_number(value: float, row: str, measure: Measure) -> str:
     """A number of a table with a row a parameter, and what the kernels reach and cost below."""
     if row in COUNTS:
         return short_count(value)
-    if row in ("accuracy", "mean evaluation"):
-        return per_cent(value)
+    if row in (measure.name, "mean evaluation"):
+        return measure.told(value)
     return f"{value:g}" if row == "trials" or isinstance(value, int) else f"{value:.3f}"
 
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from betanas.analysis.cells import per_cent
 from betanas.analysis.correlation import RankCorrelation, rank_correlation
-from betanas.analysis.status import told_result, told_value
+from betanas.analysis.status import told_result
 from betanas.database.finals import BUDGET, Entrant, FinalsPlan, StoredFinals
 from betanas.database.stored import StoredStudy
 from betanas.study.amounts import amount_text
@@ -212,7 +213,8 @@ class Finals:
                 f"{said(record.audit[BUDGET][plan.unit])}"
             )
             if winner.value is not None:
-                short = told_value(winner.value, weighed=record.is_weighed)
+                known = winner.value
+                short = f"{known:.4f}" if record.is_weighed else per_cent(known)
                 line += f" ({short} after {said(plan.trial_amount)})"
             found.append(line if self.is_done else f"{line}; the finals are not over")
         found += [

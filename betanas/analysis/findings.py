@@ -10,6 +10,7 @@ from betanas.analysis.evidence import Replicates
 from betanas.analysis.finals import Finals
 from betanas.analysis.front import Front
 from betanas.analysis.importance import Dependence
+from betanas.analysis.measure import Measure
 from betanas.analysis.pareto import known_costs, pareto_front
 from betanas.analysis.ranges import RangeAdvice
 from betanas.analysis.scaling import ScaledCost
@@ -49,6 +50,7 @@ class Findings:
         class_names: Of the data set, in label order.
         parameters: What is searched, in the family's order.
         records: All trials, by number.
+        measure: What their values are.
         observed: The best trial; None if none is complete.
         recommended: What the model recommends; None if it has too little to learn from.
         networks: The best kernels in full.
@@ -70,6 +72,7 @@ class Findings:
     class_names: tuple[str, ...]
     parameters: Sequence[Parameter]
     records: Sequence[TrialRecord]
+    measure: Measure
     observed: TrialRecord | None
     recommended: Recommendation | None
     networks: tuple[DecodedKernel, ...]

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ from betanas.analysis.figures.style import inline_svg, to_png, to_svg
 from betanas.analysis.figures.supernet import draw_gates, draw_supernets
 from betanas.analysis.figures.training import draw_training
 from betanas.analysis.findings import Findings
-from betanas.analysis.tables import TRIAL_COLUMNS, Table, chances_table
+from betanas.analysis.measure import ACCURACIES, Measure
+from betanas.analysis.tables import Table, chances_table, trials_table
 from betanas.architecture.families import find_family
 from betanas.parameters import Integer, Real
 
@@ -63,14 +65,14 @@ def draw_all(findings: Findings) -> dict[str, Figure]:
         name = "architecture_" + network.title.split()[0]
         figures[name] = draw_architecture(network.architecture, network.kernel)
     draws: list[tuple[str, bool, Callable[[], Figure]]] = [
-        ("history", bool(f.records), lambda: draw_history(f.records)),
+        ("history", bool(f.records), lambda: draw_history(f.records, f.measure)),
         ("outcomes", bool(f.records), lambda: draw_outcomes(f.outcomes)),
         (
             "parallel_coordinates",
             bool(f.records),
             lambda: draw_parallel_coordinates(f.records, f.parameters),
         ),
-        ("pareto", f.observed is not None, lambda: draw_pareto(f.records)),
+        ("pareto", f.observed is not None, lambda: draw_pareto(f.records, f.measure)),
         (
             "scaling",
             bool(f.scaling),
@@ -85,21 +87,23 @@ def draw_all(findings: Findings) -> dict[str, Figure]:
         (
             "partial_dependence",
             bool(f.dependence),
-            lambda: draw_partial_dependence(f.dependence, recommended),
+            lambda: draw_partial_dependence(f.dependence, recommended, f.measure),
         ),
     ]
     figures |= {name: draw() for name, wanted, draw in draws if wanted}
     figures |= _draw_supernets(f)
     if f.clustering is not None:
         figures["dendrogram"] = draw_dendrogram(f.clustering)
-        figures["cluster_means"] = draw_cluster_means(f.clustering, f.parameters, recommended)
+        figures["cluster_means"] = draw_cluster_means(
+            f.clustering, f.parameters, recommended, f.measure
+        )
     if f.front is not None:
-        figures["front"] = draw_front(f.front, complete_trials(f.records))
+        figures["front"] = draw_front(f.front, complete_trials(f.records), f.measure)
         figures["hypervolume"] = draw_hypervolume(f.front)
     if f.confirmed is not None:
-        figures["confirmed"] = draw_confirmed(f.confirmed)
+        figures["confirmed"] = draw_confirmed(f.confirmed, f.measure)
     if f.quality is not None:
-        figures["model_quality"] = draw_model_quality(f.quality)
+        figures["model_quality"] = draw_model_quality(f.quality, f.measure)
     return figures
 
 
@@ -137,11 +141,12 @@ def render_page(
             inline[name] = inline_svg(svg, name.replace("_", "-"), name.replace("_", " "))
     style, script = (_TEMPLATES.joinpath(n).read_text("utf-8") for n in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = _environment().get_template("report.html")
+    page = _environment(findings.measure).get_template("report.html")
     return page.render(
         heading=findings.name,
         what="report",
         findings=findings,
+        measure=findings.measure,
         tables=tables,
         figures=inline,
         data=_data(findings),
@@ -179,8 +184,12 @@ def render_scaling(title: str, svg: str, table: Table) -> str:
     )
 
 
-def _environment() -> Environment:
-    """The templates; whatever comes from a study is escaped where it is put in."""
+def _environment(measure: Measure = ACCURACIES) -> Environment:
+    """The templates; whatever comes from a study is escaped where it is put in.
+
+    Args:
+        measure: Of the study's values, where the page has some.
+    """
     made = Environment(
         loader=FileSystemLoader(str(_TEMPLATES)),
         autoescape=True,
@@ -190,7 +199,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters |= {f.__name__: f for f in (per_cent, decimal, duration, short_count)}
-    made.globals |= {f.__name__: f for f in (plain_number, kernel_number, share)}
+    made.globals |= {f.__name__: partial(f, measure=measure) for f in (plain_number, kernel_number)}
+    made.globals["share"] = share
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return made
 
@@ -199,7 +209,7 @@ def _meanings(findings: Findings) -> dict[str, str]:
     """What the rows of the table of kernels mean."""
     meanings = {p.name: p.meaning for p in find_family(str(findings.facts["family"])).parameters}
     return meanings | {
-        "accuracy": "measured; of the recommended best, predicted",
+        findings.measure.name: "measured; of the recommended best, predicted",
         "num_params": "trainable weights",
         "macs": "multiply-adds of one image",
         "activation_bytes": "kept activations of a training step",
@@ -208,7 +218,7 @@ def _meanings(findings: Findings) -> dict[str, str]:
 
 def _data(findings: Findings) -> dict[str, Any]:
     """The trials for the page's script."""
-    columns = (*(c for c in TRIAL_COLUMNS if c != "fingerprint"),)
+    table, measure = trials_table(findings.records, ()), findings.measure
     kernels = (
         [
             round(v, _KERNEL_DIGITS) if isinstance(v, int | float) else v
@@ -229,8 +239,19 @@ def _data(findings: Findings) -> dict[str, Any]:
             for p in findings.parameters
         ],
         "trials": [
-            {**{c: getattr(r, c) for c in columns}, "kernel": kernel}
-            for r, kernel in zip(findings.records, kernels, strict=True)
+            {
+                **{c: v for c, v in zip(table.columns, row, strict=True) if c != "fingerprint"},
+                "kernel": kernel,
+            }
+            for row, kernel in zip(table.rows, kernels, strict=True)
         ],
+        "columns": table.columns,
+        "value": _scale(measure),
+        "weighs": _scale(measure.plain),
         "highlight": highlighted(len(complete_trials(findings.records))),
     }
+
+
+def _scale(measure: Measure) -> dict[str, Any]:
+    """How values read, for the page's script."""
+    return {key: getattr(measure, key) for key in ("name", "scale", "digits")}

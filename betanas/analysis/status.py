@@ -37,11 +37,6 @@ def told_result(record: TrialRecord) -> str:
     return f"{told}, weighed {record.value:.4f}" if record.is_weighed else told
 
 
-def told_value(value: float, *, weighed: bool) -> str:
-    """A value, or the deviation of one, for people."""
-    return f"{value:.4f}" if weighed else per_cent(value)
-
-
 def summarize(
     name: str, records: Sequence[TrialRecord], target: int, front: Front | None = None
 ) -> dict[str, Any]:

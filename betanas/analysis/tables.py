@@ -156,10 +156,7 @@ def kernels_table(findings: Findings) -> Table:
         values["observed best"] = findings.observed.value
     if findings.recommended is not None:
         values["recommended best"] = findings.recommended.predicted_value
-    weighed = findings.observed is not None and findings.observed.is_weighed
-    rows.append(
-        ["weighed value" if weighed else "accuracy", *(values.get(n.title) for n in networks)]
-    )
+    rows.append([findings.measure.name, *(values.get(n.title) for n in networks)])
     rows += [[cost, *(getattr(n.complexity, cost) for n in networks)] for cost in COSTS]
     return Table(("parameter", *(n.title for n in networks)), rows)
 

@@ -20,12 +20,12 @@ from betanas.cli.options import (
     ends_well,
     err,
     out,
-    per_cent,
     print_json,
     say,
 )
 
 if TYPE_CHECKING:
+    from betanas.analysis.measure import Measure
     from betanas.analysis.tables import Table
 
 TopOption = Annotated[int, typer.Option(help="How many of the best trials to cluster.")]
@@ -44,6 +44,7 @@ def cluster(
 ) -> None:
     """Cluster the best trials: which kinds of kernel do well."""
     from betanas.analysis.clusters import cluster_best
+    from betanas.analysis.measure import Measure
     from betanas.analysis.tables import cluster_table
     from betanas.trial import whole
 
@@ -56,7 +57,7 @@ def cluster(
     if as_json:
         print_json({"clusters": found.to_json(), "recommended": best.to_json() if best else None})
         return
-    _print_clusters(cluster_table(found, best))
+    _print_clusters(cluster_table(found, best), Measure.of(definition.objective, records))
     for c in found.clusters:
         say(f"cluster {c.label}: trials {', '.join(map(str, c.trials))}")
 
@@ -90,7 +91,7 @@ def report(
     say(f"wrote {files[0]} and {len(files) - 1} files of numbers and figures beside it")
 
 
-def _print_clusters(table: Table) -> None:
+def _print_clusters(table: Table, measure: Measure) -> None:
     """The published form: a row a parameter, the recommended kernel beside the clusters' means."""
     from rich.table import Table as RichTable
 
@@ -103,7 +104,7 @@ def _print_clusters(table: Table) -> None:
             if value is None or isinstance(value, str):
                 cells.append(value or "-")
             elif row[0] == "mean evaluation":
-                cells.append(per_cent(value))
+                cells.append(measure.told(value))
             else:
                 cells.append(str(value) if row[0] == "trials" else f"{value:.4f}")
         shown.add_row(str(row[0]), *cells)

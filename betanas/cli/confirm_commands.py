@@ -21,7 +21,6 @@ from betanas.cli.options import (
     err,
     out,
     parse_ranks,
-    per_cent,
     print_json,
     say,
     short,
@@ -30,6 +29,7 @@ from betanas.jobs.load import open_begun, storage_url
 
 if TYPE_CHECKING:
     from betanas.analysis.confirmation import Confirmed, Repeated
+    from betanas.analysis.measure import Measure
 
 
 @app.command(epilog=example("betanas confirm --study digits --top 5 --seeds 3"))
@@ -60,6 +60,7 @@ def confirm(
     import optuna
 
     from betanas.analysis.confirmation import confirmed
+    from betanas.analysis.measure import Measure
     from betanas.cli.progress import ConfirmProgress, tracked
     from betanas.jobs.confirm import Wanted
     from betanas.jobs.confirm import confirm as run
@@ -83,8 +84,9 @@ def confirm(
     if found is None:
         say("no repeated training has a value")
         return
-    _print_models(found)
-    say(_verdict(found))
+    measure = Measure.of(definition.objective, records)
+    _print_models(found, measure)
+    say(_verdict(found, measure))
 
 
 @app.command(epilog=example("betanas latency --study digits --top 30 --batch 1"))
@@ -114,19 +116,22 @@ def latency(
         return
     from rich.table import Table
 
+    from betanas.analysis.measure import Measure
+
+    scale = Measure.of(definition.objective, stored.records()).plain
     table = Table(box=None, pad_edge=False)
-    for column in ("trial", "accuracy", "params", "macs", "latency", "quartiles"):
+    for column in ("trial", scale.name, "params", "macs", "latency", "quartiles"):
         table.add_column(column, justify="right")
     for m in found:
         r, took = m.record, m.latency
         quartiles = f"{1000 * took.low:.2f} to {1000 * took.high:.2f} ms"
-        cells = (per_cent(r.value), short(r.num_params), short(r.macs))
+        cells = (scale.told(r.accuracy), short(r.num_params), short(r.macs))
         table.add_row(str(r.number), *cells, f"{1000 * took.seconds:.2f} ms", quartiles)
     out.print(table)
     say(f"batch {batch} on {name}; noted on the trials: the report has one more Pareto front")
 
 
-def _print_models(found: Confirmed) -> None:
+def _print_models(found: Confirmed, measure: Measure) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -140,9 +145,9 @@ def _print_models(found: Confirmed) -> None:
             m.title,
             short(m.num_params),
             short(m.macs),
-            per_cent(m.searched),
-            per_cent(m.mean),
-            per_cent(m.std),
+            measure.told(m.searched),
+            measure.told(m.mean),
+            measure.told(m.std),
             str(len(m.values)),
             str(m.failed),
             _chance(m.probability_best),
@@ -159,17 +164,17 @@ def _chance(probability: float | None) -> str:
     return "-" if probability is None else f"{100 * probability:.0f} %"
 
 
-def _verdict(found: Confirmed) -> str:
+def _verdict(found: Confirmed, measure: Measure) -> str:
     """The two answers in words."""
     if found.noise_std is None:
         return "no model was trained twice: nothing can be said of the order"
-    noise = per_cent(found.noise_std)
+    noise = measure.told(found.noise_std)
     lines = [f"noise of one training: {noise} ({found.degrees} degrees of freedom)"]
     d = found.against_largest
     if d is not None:
         lines.append(
             f"the search's best, trial {d.better}, beats the largest feasible model with "
-            f"probability {_chance(d.probability)}: difference {100 * d.mean:+.2f} points, "
-            f"95 % interval [{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
+            f"probability {_chance(d.probability)}: difference "
+            f"{measure.told_difference(d.mean, d.low, d.high)}"
         )
     return "\n".join(lines)

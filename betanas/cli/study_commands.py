@@ -6,7 +6,6 @@ Each imports what it needs when it runs, so that ``--help`` answers at once.
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -120,7 +119,8 @@ def best(
     """Show the observed and the recommended best kernel."""
     definition, stored = load_begun(study, storage, set_)
     from betanas.analysis.finals import finals_of
-    from betanas.analysis.status import observed_best, result_json, told_result, told_value
+    from betanas.analysis.measure import Measure
+    from betanas.analysis.status import observed_best, result_json, told_result
     from betanas.cli.tables import print_front, print_kernels
     from betanas.jobs.front import front_of
     from betanas.jobs.recommend import recommended
@@ -158,11 +158,11 @@ def best(
     print_kernels(out, columns)
     say(f"observed     {told_result(observed)}")
     if believed is not None:
-        shown = partial(told_value, weighed=observed.is_weighed)
-        what = "weighed value predicted" if observed.is_weighed else "predicted"
+        measure = Measure.of(definition.objective, records)
+        what = "weighed value predicted" if measure.weighs else "predicted"
         say(
-            f"recommended  {shown(believed.predicted_value)} {what}, "
-            f"standard deviation {shown(believed.predicted_std)}; {_quality(believed.quality)}"
+            f"recommended  {measure.told(believed.predicted_value)} {what}, standard deviation "
+            f"{measure.told(believed.predicted_std)}; {_quality(believed.quality)}"
         )
     if source is not None:
         say(f"begun        from {source}")

@@ -92,11 +92,10 @@ def picture(definition: StudyDefinition, records: Sequence[TrialRecord], folder:
 
 def curve(records: Sequence[TrialRecord], width: int = 48) -> str:
     """The running best as a line of blocks, the newest at the right."""
-    values, best = [], 0.0
+    values: list[float] = []
     for record in records:
         if record.value is not None and not record.is_replicate:
-            best = max(best, record.value)
-            values.append(best)
+            values.append(max([record.value, *values[-1:]]))
     if not values:
         return ""
     step = max(len(values) / width, 1.0)

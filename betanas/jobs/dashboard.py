@@ -28,6 +28,7 @@ from betanas.analysis.figures.search import (
 )
 from betanas.analysis.figures.style import to_png
 from betanas.analysis.figures.training import draw_training
+from betanas.analysis.measure import Measure
 from betanas.analysis.status import audit_warnings, observed_best, summarize, told_result
 from betanas.analysis.tables import layers_table
 from betanas.architecture.decoding import decode
@@ -204,7 +205,7 @@ def attach_figures(
 def _figures(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Callable[[], Figure]]:
     """The figures that need no model: ready in a second or two."""
     parameters, records = definition.searched, whole(definition, stored.records())
-    best = observed_best(records)
+    best, measure = observed_best(records), Measure.of(definition.objective, records)
     found: dict[str, Callable[[], Figure]] = {}
     if best is not None:
         network = decode(
@@ -215,14 +216,14 @@ def _figures(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Call
         )
         found["best architecture.png"] = lambda: draw_architecture(network, best.kernel)
     if records:
-        found["history.png"] = lambda: draw_history(records)
+        found["history.png"] = lambda: draw_history(records, measure)
         found["outcomes.png"] = lambda: draw_outcomes(outcomes_by_phase(records))
         found["parallel coordinates.png"] = lambda: draw_parallel_coordinates(records, parameters)
     if best is not None:
-        found["pareto.png"] = lambda: draw_pareto(records)
+        found["pareto.png"] = lambda: draw_pareto(records, measure)
     front = front_of(stored)
     if front is not None:
-        found["front.png"] = lambda: draw_front(front, complete_trials(records))
+        found["front.png"] = lambda: draw_front(front, complete_trials(records), measure)
     if any(history_of(r) for r in complete_trials(records)):
         found["trainings.png"] = lambda: draw_training(records)
     try:
@@ -230,5 +231,5 @@ def _figures(definition: StudyDefinition, stored: StoredStudy) -> dict[str, Call
     except InputError:
         return found
     found["dendrogram.png"] = lambda: draw_dendrogram(clustering)
-    found["cluster means.png"] = lambda: draw_cluster_means(clustering, parameters, None)
+    found["cluster means.png"] = lambda: draw_cluster_means(clustering, parameters, None, measure)
     return found

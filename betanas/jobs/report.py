@@ -34,6 +34,7 @@ from betanas.analysis.importance import (
     main_effects,
     partial_dependence,
 )
+from betanas.analysis.measure import Measure
 from betanas.analysis.page import render_page
 from betanas.analysis.ranges import advise_ranges
 from betanas.analysis.scaling import RESOLUTIONS, scale
@@ -115,6 +116,7 @@ def analyse_records(
         class_names=settings.classes,
         parameters=parameters,
         records=records,
+        measure=Measure.of(definition.objective, everything),
         observed=observed,
         recommended=found,
         networks=_networks(definition, settings, observed, found),

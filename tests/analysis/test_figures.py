@@ -12,6 +12,7 @@ from betanas.analysis.figures.architecture import draw_architecture
 from betanas.analysis.figures.search import draw_history, draw_outcomes, draw_parallel_coordinates
 from betanas.analysis.figures.style import inline_svg, to_png, to_svg
 from betanas.analysis.figures.supernet import draw_gates, draw_supernets
+from betanas.analysis.measure import ACCURACIES
 from betanas.analysis.page import draw_all
 from betanas.analysis.pareto import COSTS
 from betanas.architecture.decoding import decode
@@ -43,7 +44,7 @@ def test_a_study_has_every_figure_and_each_is_reproducible(findings) -> None:
 
 
 def test_the_history_counts_what_was_rejected(records) -> None:
-    said = texts(to_svg(draw_history(records)))
+    said = texts(to_svg(draw_history(records, ACCURACIES)))
     rejected = sum(r.state == "pruned" for r in records)
     assert f"rejected ({rejected})" in said
     assert "failed (1)" in said
@@ -54,7 +55,7 @@ def test_a_trial_that_was_ended_early_was_not_rejected(records) -> None:
     before = sum(r.rejected for r in records)
     first = next(r for r in records if r.rejected)
     ended = [replace(r, reason="stopped_early") if r is first else r for r in records]
-    said = texts(to_svg(draw_history(ended)))
+    said = texts(to_svg(draw_history(ended, ACCURACIES)))
     assert f"rejected ({before - 1})" in said
     assert "ended early (1)" in said
 
@@ -99,7 +100,7 @@ def test_empty_and_strange_studies_can_be_drawn(definition) -> None:
     strange = TrialRecord(0, "fail", phase="_$\\frac{x}<b>&", reason="$_^{")
     for records in ([], [strange], [TrialRecord(0, "running")]):
         for figure in (
-            draw_history(records),
+            draw_history(records, ACCURACIES),
             draw_outcomes({"_<i>": {"$x_": 1}} if records else {}),
             draw_parallel_coordinates(records, definition.searched),
         ):
@@ -107,7 +108,7 @@ def test_empty_and_strange_studies_can_be_drawn(definition) -> None:
 
 
 def test_inline_figures_keep_their_ids_apart_and_follow_the_page(records) -> None:
-    svg = inline_svg(to_svg(draw_history(records)), "history", "history")
+    svg = inline_svg(to_svg(draw_history(records, ACCURACIES)), "history", "history")
     assert svg.startswith("<svg")
     assert "var(--ink)" in svg
     assert "#1c2128" not in svg

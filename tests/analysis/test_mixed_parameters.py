@@ -93,12 +93,16 @@ def test_figures_name_the_options(found: Findings) -> None:
     assert found.recommended is not None
     figures = {
         "parallel": draw_parallel_coordinates(found.records, found.parameters),
-        "dependence": draw_partial_dependence(found.dependence, found.recommended.parameters),
+        "dependence": draw_partial_dependence(
+            found.dependence, found.recommended.parameters, found.measure
+        ),
     }
     for figure in figures.values():
         assert {*CHOICES["early"], "relu", "silu", "gelu"} <= set(texts(to_svg(figure)).split())
     recommended = found.recommended.parameters
-    said = texts(to_svg(draw_cluster_means(found.clustering, found.parameters, recommended)))
+    said = texts(
+        to_svg(draw_cluster_means(found.clustering, found.parameters, recommended, found.measure))
+    )
     told = [c.mean_parameters["activation"] for c in found.clustering.clusters]
     for option in {recommended["early"], *told}:
         assert str(option) in said.split()

@@ -9,6 +9,7 @@ import pytest
 from generated import generated_records, settings_of
 
 from betanas.jobs.report import analyse_records, write_report
+from betanas.study.loading import load_definition
 
 HOSTILE = (
     "</script><script>window.hit=1</script>",
@@ -222,3 +223,36 @@ def test_trials_that_were_trained_again_have_a_section(
     assert again.observed is not None
     assert again.observed.number == best[0].number  # the search's best stays the search's
     assert again.summary["feasible"] == sum(r.counts for r in records)
+
+
+def test_weighed_values_have_columns_and_a_trial_without_a_parameter_its_line(
+    browser, tmp_path: Path
+) -> None:
+    definition = load_definition("betanet2", ["objective.latency_weight=0.1"])
+    settings = settings_of(definition)
+    records = generated_records(definition, settings, 6)
+    timed = {"accuracy": 0.75, "latency": {"p50_ms": 2.0, "p95_ms": 3.0}}
+    whole = dataclasses.replace(records[0], state="fail", value=None, reason="diverged")
+    lacking = {k: v for k, v in whole.parameters.items() if k != "Da"}
+    records[:3] = [
+        whole,
+        dataclasses.replace(whole, number=1, parameters=lacking),
+        dataclasses.replace(whole, number=2, state="complete", value=0.6807, audit=timed),
+    ]
+    write_report(analyse_records(definition, settings, records), tmp_path)
+    opened = Opened(browser, tmp_path / "report.html")
+    assert opened.page.locator("#trials-table th button").all_inner_texts()[1:4] == [
+        "weighed",
+        "accuracy",
+        "latency_ms",
+    ]
+    cells = opened.page.locator("#trials-table tr[data-trial='2'] td").all_inner_texts()
+    assert cells[1:4] == ["0.6807", "75.00", "2.00"]
+    first, second = (
+        opened.page.locator(f"#coordinates path[data-trial='{n}']").get_attribute("d").split("L")
+        for n in (0, 1)
+    )
+    place = list(definition.parameters).index("Da")
+    assert second == first[:place] + first[place + 1 :]
+    assert opened.errors == []
+    opened.page.context.close()

@@ -54,6 +54,8 @@ def test_the_curve_rises_to_its_newest_value() -> None:
     assert drawn[0] == "▁"
     assert drawn[-1] == "█"
     assert len(drawn) == 4
+    below = curve([TrialRecord(i, "complete", "gp", v - 5) for i, v in enumerate(values)])
+    assert below == drawn  # scores may be negative
     many = [TrialRecord(i, "complete", "gp", i / 1000) for i in range(1000)]
     assert len(curve(many)) == 48
     assert "rejected" not in line(many[0])

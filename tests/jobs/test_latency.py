@@ -11,6 +11,7 @@ from generated import generate_database
 from betanas.analysis.clusters import complete_trials
 from betanas.analysis.figures.costs import draw_pareto
 from betanas.analysis.figures.style import to_svg
+from betanas.analysis.measure import ACCURACIES
 from betanas.analysis.pareto import COSTS, LATENCY, known_costs, pareto_front
 from betanas.analysis.tables import pareto_table
 from betanas.architecture.decoding import decode
@@ -62,8 +63,8 @@ def test_latencies_are_noted_on_the_best_trials_and_replaced(tmp_path: Path) -> 
     front = [row[1] for row in pareto_table(again).rows if row[0] == LATENCY]
     assert front == [r.number for r in pareto_front(again, LATENCY)]
     assert front[-1] == best[0]
-    assert "latency (ms, batch 1)" in to_svg(draw_pareto(again))
-    assert "latency" not in to_svg(draw_pareto(before))
+    assert "latency (ms, batch 1)" in to_svg(draw_pareto(again, ACCURACIES))
+    assert "latency" not in to_svg(draw_pareto(before, ACCURACIES))
 
 
 def test_nothing_to_measure_is_a_clear_error(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from betanas.analysis.figures.style import (
     new_figure,
     styled,
 )
+from betanas.analysis.measure import Measure
 from betanas.parameters import Choice, Parameter, Value
 
 
@@ -64,6 +65,7 @@ def draw_cluster_means(
     clustering: Clustering,
     parameters: Sequence[Parameter],
     recommended: Mapping[str, Value] | None,
+    measure: Measure,
 ) -> Figure:
     """Each cluster's mean kernel on normalised parameters, the recommended one beside them.
 
@@ -81,7 +83,7 @@ def draw_cluster_means(
         above.plot(
             places(cluster.mean_parameters, numbers), "o-", markersize=4,
             color=cluster_colour(cluster.label),
-            label=f"cluster {cluster.label}: {cluster.size}, {100 * cluster.mean_value:.2f} %",
+            label=f"cluster {cluster.label}: {cluster.size}, {measure.told(cluster.mean_value)}",
         )  # fmt: skip
     if recommended is not None:
         above.plot(

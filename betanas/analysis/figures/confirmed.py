@@ -10,13 +10,14 @@ from betanas.analysis.figures.style import (
     ORANGE,
     legend_above,
     new_axes,
-    per_cent_axis,
     styled,
+    value_axis,
 )
+from betanas.analysis.measure import Measure
 
 
 @styled
-def draw_confirmed(found: Confirmed) -> Figure:
+def draw_confirmed(found: Confirmed, measure: Measure) -> Figure:
     """Each model's repetitions, their mean with its 95 % interval, what the search had said."""
     figure, axes = new_axes(7.2, 1.2 + 0.42 * len(found.models))
     reach = float(student.ppf(0.975, found.degrees)) if found.degrees else 0.0
@@ -33,7 +34,7 @@ def draw_confirmed(found: Confirmed) -> Figure:
     axes.set_yticks(range(len(found.models)), [m.title for m in found.models])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("validation accuracy (%)")
-    per_cent_axis(axes, "x")
+    axes.set_xlabel(measure.axis())
+    value_axis(axes, measure, "x")
     legend_above(axes, 3)
     return figure

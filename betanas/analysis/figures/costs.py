@@ -15,10 +15,11 @@ from betanas.analysis.figures.style import (
     PURPLE,
     counts_axis,
     new_figure,
-    per_cent_axis,
     styled,
+    value_axis,
     whole_numbers,
 )
+from betanas.analysis.measure import Measure
 from betanas.analysis.pareto import LATENCY, cost_of, known_costs, pareto_front
 from betanas.analysis.scaling import ScaledCost
 from betanas.trial import TrialRecord
@@ -65,8 +66,8 @@ def _title(records: Sequence[TrialRecord], cost: str) -> str:
 
 
 @styled
-def draw_pareto(records: Sequence[TrialRecord]) -> Figure:
-    """Accuracy against each cost; the front is what nothing cheaper beats."""
+def draw_pareto(records: Sequence[TrialRecord], measure: Measure) -> Figure:
+    """The value against each cost; the front is what nothing cheaper beats."""
     costs = known_costs(records)
     figure = new_figure(8.4, 3.0)
     complete = complete_trials(records)
@@ -88,11 +89,11 @@ def draw_pareto(records: Sequence[TrialRecord]) -> Figure:
             axes.set_xscale("log")
             fit_log_axis(axes, "x")
         axes.set_xlabel(_title(records, cost))
-        per_cent_axis(axes)
+        value_axis(axes, measure)
         if i:
             axes.tick_params(labelleft=False)
         else:
-            axes.set_ylabel("validation accuracy (%)")
+            axes.set_ylabel(measure.axis())
     return figure
 
 

@@ -11,21 +11,23 @@ from betanas.analysis.figures.style import (
     ORANGE,
     new_axes,
     new_figure,
-    per_cent_axis,
     styled,
+    value_axis,
     whole_numbers,
 )
 from betanas.analysis.front import TITLES, Front
+from betanas.analysis.measure import Measure
 from betanas.trial import TrialRecord
 
 
 @styled
-def draw_front(front: Front, complete: Sequence[TrialRecord]) -> Figure:
+def draw_front(front: Front, complete: Sequence[TrialRecord], measure: Measure) -> Figure:
     """Accuracy against each other objective; of more than two, the front is no line there.
 
     Args:
         front: The study's.
         complete: Its complete trials.
+        measure: What the first objective's values are.
     """
     costs = front.objectives[1:]
     figure = new_figure(8.4 if len(costs) > 1 else 6.0, 3.0)
@@ -42,9 +44,9 @@ def draw_front(front: Front, complete: Sequence[TrialRecord]) -> Figure:
         axes.set_xscale("log")
         fit_log_axis(axes, "x")
         axes.set_xlabel(TITLES[cost])
-        per_cent_axis(axes)
+        value_axis(axes, measure)
         if i == 0:
-            axes.set_ylabel("validation accuracy (%)")
+            axes.set_ylabel(measure.axis())
     return figure
 
 

@@ -15,11 +15,12 @@ from betanas.analysis.figures.style import (
     name_ticks,
     new_axes,
     new_figure,
-    per_cent_axis,
     styled,
+    value_axis,
     whole_numbers,
 )
 from betanas.analysis.importance import Dependence
+from betanas.analysis.measure import Measure
 from betanas.parameters import Value
 from betanas.search.quality import ModelQuality
 
@@ -53,9 +54,9 @@ def draw_importance(importance: Mapping[str, Mapping[str, float]]) -> Figure:
 
 @styled
 def draw_partial_dependence(
-    dependence: Sequence[Dependence], recommended: Mapping[str, Value] | None
+    dependence: Sequence[Dependence], recommended: Mapping[str, Value] | None, measure: Measure
 ) -> Figure:
-    """The model's accuracy along each parameter, with one standard deviation either side.
+    """The model's value along each parameter, with one standard deviation either side.
 
     Between a choice's options there is nothing to draw: each has a point of its own.
     """
@@ -81,11 +82,11 @@ def draw_partial_dependence(
                 whole_numbers(axes)
         axes.set_ylim(low, high)
         axes.set_title(d.name, pad=3)
-        per_cent_axis(axes)
+        value_axis(axes, measure)
         if i % columns:
             axes.tick_params(labelleft=False)
         else:
-            axes.set_ylabel("accuracy (%)")
+            axes.set_ylabel(measure.axis(measure.name))
     return figure
 
 
@@ -104,7 +105,7 @@ def _draw_options(axes: Axes, d: Dependence, marked: Value | None) -> None:
 
 
 @styled
-def draw_model_quality(quality: ModelQuality) -> Figure:
+def draw_model_quality(quality: ModelQuality, measure: Measure) -> Figure:
     """What models fitted without a trial say of it, against what was measured."""
     figure, axes = new_axes(4.6, 4.0)
     ends = [
@@ -116,8 +117,8 @@ def draw_model_quality(quality: ModelQuality) -> Figure:
         quality.measured, quality.predicted, yerr=1.96 * quality.std, fmt="o", markersize=3,
         color=BLUE, ecolor=BLUE, elinewidth=0.5, alpha=0.5, linewidth=0,
     )  # fmt: skip
-    axes.set_xlabel("measured accuracy (%)")
-    axes.set_ylabel("predicted without the trial (%)")
-    per_cent_axis(axes, "x")
-    per_cent_axis(axes, "y")
+    axes.set_xlabel(measure.axis(f"measured {measure.name}"))
+    axes.set_ylabel(measure.axis("predicted without the trial"))
+    value_axis(axes, measure, "x")
+    value_axis(axes, measure, "y")
     return figure

@@ -23,10 +23,11 @@ from betanas.analysis.figures.style import (
     TEAL,
     legend_above,
     new_axes,
-    per_cent_axis,
     styled,
+    value_axis,
     whole_numbers,
 )
+from betanas.analysis.measure import Measure
 from betanas.parameters import Choice, Parameter, is_whole
 from betanas.trial import STOPPED_EARLY, TrialRecord
 
@@ -37,7 +38,7 @@ _RASTERISE_ABOVE = 800  # lines: beyond, a picture inside the SVG is smaller tha
 
 
 @styled
-def draw_history(records: Sequence[TrialRecord]) -> Figure:
+def draw_history(records: Sequence[TrialRecord], measure: Measure) -> Figure:
     """Every trial in order: values by phase, the running best, rejected and failed ones below."""
     figure, axes = new_axes()
     complete = sorted(complete_trials(records), key=lambda r: r.number)
@@ -69,8 +70,8 @@ def draw_history(records: Sequence[TrialRecord]) -> Figure:
             )  # fmt: skip
     axes.set_xlabel("trial")
     whole_numbers(axes)
-    axes.set_ylabel("validation accuracy (%)")
-    per_cent_axis(axes)
+    axes.set_ylabel(measure.axis())
+    value_axis(axes, measure)
     legend_above(axes, 6)
     axes.margins(x=0.02, y=0.08)
     return figure

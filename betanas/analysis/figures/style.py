@@ -13,6 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from betanas.analysis.cells import short_count
+from betanas.analysis.measure import Measure
 
 INK, MUTED, FAINT, PAPER = "#1c2128", "#59636e", "#d3dae2", "#ffffff"
 BLUE, ORANGE, GREEN, PURPLE, RED = "#2b6fdb", "#d9730e", "#23936a", "#8a60d1", "#cf394a"
@@ -106,6 +107,12 @@ def per_cent_axis(axes: Axes, which: str = "y") -> None:
 
     axis = axes.yaxis if which == "y" else axes.xaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+
+
+def value_axis(axes: Axes, measure: Measure, which: str = "y") -> None:
+    """Labels values as people read them."""
+    if measure.in_per_cent:
+        per_cent_axis(axes, which)
 
 
 def legend_above(axes: Axes, columns: int = 6) -> None:

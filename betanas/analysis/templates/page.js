@@ -7,7 +7,7 @@
   const svg = byId("coordinates");
   if (!svg || !data.trials.length) return;
   const SVG = "http://www.w3.org/2000/svg";
-  // Sixteen axes and the accuracy fit on the page side by side; more of them are scrolled to.
+  // Sixteen axes and the value fit on the page side by side; more of them are scrolled to.
   const WIDTH = Math.max(1000, 62 * data.parameters.length), TOP = 34, BOTTOM = 312, HEIGHT = 336, SIDE = 42;
 
   const draw = (name, attributes, text) => {
@@ -30,8 +30,8 @@
       : { ...p, options: {}, of: (t) => t.kernel[i] });
   if (values.length)
     axes.push({
-      name: "accuracy", options: {}, low: Math.min(...values), high: Math.max(...values),
-      of: (t) => t.value, show: (v) => (100 * v).toFixed(1),
+      name: data.value.name, options: {}, low: Math.min(...values), high: Math.max(...values),
+      of: (t) => t.value, show: (v) => (data.value.scale * v).toFixed(data.value.digits),
     });
   const step = (WIDTH - 2 * SIDE) / Math.max(axes.length - 1, 1);
   axes.forEach((axis, i) => {
@@ -53,8 +53,8 @@
   ranked.forEach((t, i) => (t.rank = i));
   const rank = (t) => (t.value === null ? Infinity : t.rank);
   [...trials].sort((a, b) => (rank(a) === rank(b) ? 0 : rank(b) > rank(a) ? 1 : -1)).forEach((t) => {
-    const points = axes.map((a) => [a.x, a.of(t)]).filter((p) => p[1] !== null && p[1] !== undefined)
-      .map(([x, v], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${height(axes[i], v).toFixed(1)}`);
+    const points = axes.map((a) => [a, a.of(t)]).filter((p) => p[1] !== null && p[1] !== undefined)
+      .map(([a, v], i) => `${i ? "L" : "M"}${a.x.toFixed(1)} ${height(a, v).toFixed(1)}`);
     t.path = draw("path", { d: points.join("") });
     t.path.classList.add(t.state);
     if (rank(t) < data.highlight[0]) t.path.classList.add("first");
@@ -133,15 +133,21 @@
   });
 
   // ---- table
-  const per = (v) => (100 * v).toFixed(2);
   const units = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
   const short = (v) => {
     for (const [size, unit] of units) if (v >= size) return trim(v / size) + unit;
     return trim(v);
   };
+  const scaled = (measure, of) => ({
+    name: measure.name, of, scale: measure.scale, first: -1,
+    show: (v) => (measure.scale * v).toFixed(measure.digits),
+  });
   const columns = [
     { name: "trial", of: (t) => t.number, show: String },
-    { name: "accuracy", of: (t) => t.value, show: per, scale: 100, first: -1 },
+    scaled(data.value, (t) => t.value),
+    ...(data.columns.includes("accuracy") ? [scaled(data.weighs, (t) => t.accuracy)] : []),
+    ...(data.columns.includes("latency")
+      ? [{ name: "latency_ms", of: (t) => t.latency, show: (v) => v.toFixed(2) }] : []),
     { name: "state", of: (t) => t.state, text: true },
     { name: "phase", of: (t) => t.phase, text: true },
     { name: "params", of: (t) => t.num_params, show: short },
