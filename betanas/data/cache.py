@@ -19,19 +19,17 @@ from betanas.files import TEMPORARY, whole_file
 _LAYOUT_VERSION = 1
 
 
-def open_cached(cache: Path, name: str, stamp: str | None) -> ImageSet | None:
+def open_cached(cache: Path, name: str, stamp: str) -> ImageSet | None:
     """Opens what ``store`` wrote, or returns None where it is missing, stale or damaged.
 
     Args:
         cache: The cache folder.
         name: The name it was stored under.
-        stamp: What it was stored with; None accepts any.
+        stamp: What it was stored with.
     """
     try:
         with np.load(cache / f"{name}.npz") as stored:
-            if int(stored["version"]) != _LAYOUT_VERSION:
-                return None
-            if stamp is not None and str(stored["stamp"]) != stamp:
+            if int(stored["version"]) != _LAYOUT_VERSION or str(stored["stamp"]) != stamp:
                 return None
             labels = stored["labels"].astype(np.int64)
             classes = tuple(str(item) for item in stored["classes"])

@@ -8,7 +8,6 @@ import numpy as np
 
 from betanas.data.cache import open_cached, remove_unusable, store
 from betanas.data.decode import choose_side, decode_pictures, resized_side
-from betanas.data.describe import DatasetFacts
 from betanas.data.folder import PictureFolder, Pictures, no_test_part, scan_folder
 from betanas.data.images import Channels, ImageSet, channel_statistics
 from betanas.data.locking import exclusive
@@ -25,7 +24,6 @@ def load_images(
     part: Part,
     resolution: int,
     cache: Path | None = None,
-    facts: DatasetFacts | None = None,
     scanned: PictureFolder | None = None,
 ) -> ImageSet:
     """Loads one part of a data set, with the training part's mean and standard deviation.
@@ -39,8 +37,6 @@ def load_images(
         part: ``train`` (the validation part is still in it) or ``test``.
         resolution: The side in pixels that the network sees.
         cache: Folder for the decoded pictures of ``imagefolder``; without one they stay in memory.
-        facts: What ``describe_dataset`` said of ``config``, if it was asked a moment ago: pictures
-            in the cache then open in milliseconds, and the folder is not walked again.
         scanned: The folder, if it was walked a moment ago.
 
     Raises:
@@ -50,10 +46,6 @@ def load_images(
         return load_digits_part(part)
     if config.name != "imagefolder":
         return load_published(config, part)
-    if cache is not None and facts is not None:
-        cached = _open_any(cache, facts.fingerprint, None, part, resolution)
-        if cached is not None:
-            return cached
     folder = scanned or scan_folder(Path(config.root).expanduser())
     if part == "test" and folder.test is None:
         raise no_test_part(folder.root)
@@ -65,13 +57,13 @@ def _load_folder(
 ) -> ImageSet:
     if cache is None:
         return _decode_in_memory(folder, part, resolution)
-    cached = _open_any(cache, folder.fingerprint, folder.stamp, part, resolution)
+    cached = _open_any(folder, part, resolution, cache)
     if cached is not None:
         return cached
     _make_folder(cache)
     with exclusive(cache / f"{folder.fingerprint}-{part}.lock") as alone:
         # Another process may have written it while this one waited.
-        cached = _open_any(cache, folder.fingerprint, folder.stamp, part, resolution)
+        cached = _open_any(folder, part, resolution, cache)
         if cached is not None:
             return cached
         if alone:
@@ -130,11 +122,9 @@ def _names(fingerprint: str, part: Part, resolution: int) -> tuple[str, str]:
     return f"{fingerprint}-{part}-own", f"{fingerprint}-{part}-{resized_side(resolution)}"
 
 
-def _open_any(
-    cache: Path, fingerprint: str, stamp: str | None, part: Part, resolution: int
-) -> ImageSet | None:
-    for name in _names(fingerprint, part, resolution):
-        cached = open_cached(cache, name, stamp)
+def _open_any(folder: PictureFolder, part: Part, resolution: int, cache: Path) -> ImageSet | None:
+    for name in _names(folder.fingerprint, part, resolution):
+        cached = open_cached(cache, name, folder.stamp)
         if cached is not None:
             return cached
     return None

@@ -72,14 +72,6 @@ def test_resized_pictures_are_stored_for_each_resolution(
     assert len(list(cache.glob("*.npy"))) == 2
 
 
-def test_facts_spare_the_walk(root: Path, cache: Path) -> None:
-    config = folder_config(root)
-    facts = describe_dataset(config)
-    first = load_images(config, "train", 32, cache, facts)
-    root.rename(root.with_name("moved"))
-    assert same(load_images(config, "train", 32, cache, facts), first)
-
-
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "scrambled", "lengthened", "removed"])
 def test_damaged_files_are_rebuilt(root: Path, cache: Path, suffix: str, damage: str) -> None:
