@@ -48,25 +48,23 @@ class Coefficients:
         width: Multiplier of B0's channels.
         depth: Multiplier of the layers of B0's stages.
         resolution: Input side in pixels.
-        dropout: Before the last layer.
     """
 
     width: float
     depth: float
     resolution: int
-    dropout: float
 
 
 # The authors' ``efficientnet_builder.py``.
 PUBLISHED = {
-    "efficientnet-b0": Coefficients(1.0, 1.0, 224, 0.2),
-    "efficientnet-b1": Coefficients(1.0, 1.1, 240, 0.2),
-    "efficientnet-b2": Coefficients(1.1, 1.2, 260, 0.3),
-    "efficientnet-b3": Coefficients(1.2, 1.4, 300, 0.3),
-    "efficientnet-b4": Coefficients(1.4, 1.8, 380, 0.4),
-    "efficientnet-b5": Coefficients(1.6, 2.2, 456, 0.4),
-    "efficientnet-b6": Coefficients(1.8, 2.6, 528, 0.5),
-    "efficientnet-b7": Coefficients(2.0, 3.1, 600, 0.5),
+    "efficientnet-b0": Coefficients(1.0, 1.0, 224),
+    "efficientnet-b1": Coefficients(1.0, 1.1, 240),
+    "efficientnet-b2": Coefficients(1.1, 1.2, 260),
+    "efficientnet-b3": Coefficients(1.2, 1.4, 300),
+    "efficientnet-b4": Coefficients(1.4, 1.8, 380),
+    "efficientnet-b5": Coefficients(1.6, 2.2, 456),
+    "efficientnet-b6": Coefficients(1.8, 2.6, 528),
+    "efficientnet-b7": Coefficients(2.0, 3.1, 600),
 }
 FOUND = {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}  # by the authors' grid search, for B0
 

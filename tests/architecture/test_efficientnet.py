@@ -1,5 +1,7 @@
 """EfficientNet and compound scaling: the published networks, and any other made larger."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,17 @@ from torchvision import models
 from betanas.architecture.complexity import count
 from betanas.architecture.compound import Multipliers, compound_table
 from betanas.architecture.decoding import TrivialKernelError, decode
-from betanas.architecture.efficientnet import B0, EFFICIENTNET, FOUND, PUBLISHED
+from betanas.architecture.efficientnet import (
+    B0,
+    EFFICIENTNET,
+    FOUND,
+    PUBLISHED,
+    Coefficients,
+)
 from betanas.architecture.families import FAMILIES
 from betanas.architecture.layers import Architecture, Block
 from betanas.architecture.limits import Feasibility, Limits
+from betanas.models.heads import set_dropout
 from betanas.models.network import build_model
 
 # As torchvision documents them, for 1,000 classes.
@@ -64,6 +73,17 @@ def test_b0_answers_as_torchvisions_with_the_same_weights() -> None:
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
         assert torch.allclose(ours(images), theirs(images), atol=1e-6)
+
+
+def test_dropout_is_the_recipes_and_no_coefficient() -> None:
+    assert [f.name for f in fields(Coefficients)] == ["width", "depth", "resolution"]
+    model, images = build_model(B0, 7), torch.rand(1, 3, 64, 64)
+    model.train()
+    model.latent.register_forward_hook(lambda _module, _inputs, y: torch.ones_like(y))
+    own = model(images)
+    assert torch.equal(own, model(images)), "it has none by itself"
+    set_dropout(model, 0.5)
+    assert not torch.equal(own, model(images))
 
 
 def test_the_formula_misses_the_published_networks() -> None:
