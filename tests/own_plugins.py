@@ -11,9 +11,11 @@ from typing import Any, Self
 
 from betanas import objectives
 from betanas.architecture import families
+from betanas.architecture.cells import OPERATIONS, Cell, CellNetwork, Operation
 from betanas.architecture.families import register_family
 from betanas.architecture.family import Family, TrivialKernelError
 from betanas.architecture.layers import Architecture, Block, Layer
+from betanas.architecture.nasbench201 import skeleton
 from betanas.objectives import Objective, Tell, register_objective
 from betanas.parameters import Choice, Integer, Real
 from betanas.trial import TrainingResult, TrialLatency, TrialTask
@@ -49,6 +51,27 @@ class Pyramid(Family):
                 )
                 side, channels = after, width
         return Architecture(resolution, num_classes, 2 * channels, tuple(layers))
+
+
+class Squares(Family):
+    """Networks of one cell, whose edges beside each other are the same operation."""
+
+    name = "squares"
+    parameters = (
+        Choice("outer", OPERATIONS, meaning="into and out of the middle"),
+        Choice("inner", OPERATIONS, meaning="of all other edges"),
+        Integer("resolved", 8, 16, (1, 64), "least side in pixels"),
+    )
+    has_layers = False
+
+    def decode(
+        self, parameters: Mapping[str, Any], resolution: int, num_classes: int
+    ) -> CellNetwork:
+        if resolution < parameters["resolved"]:
+            raise TrivialKernelError(f"{resolution} pixels are too few")
+        outer, inner = (Operation(parameters[name]) for name in ("outer", "inner"))
+        cell = Cell((outer, inner, inner, inner, inner, outer))
+        return CellNetwork(resolution, num_classes, 0, skeleton(resolution), cell)
 
 
 class Size(Objective):
@@ -127,6 +150,7 @@ def registered() -> Iterator[None]:
     registries = (families._REGISTRY, objectives._REGISTRY)
     before = [dict(registry.known) for registry in registries]
     register_family(Pyramid)
+    register_family(Squares)
     for own in (Size, Deadly, Timed, Mortal, Empty):
         register_objective(own.__name__.lower(), own)
     try:

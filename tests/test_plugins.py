@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faults import AcknowledgedLog, start_process
-from own_plugins import Pyramid, Size
+from own_plugins import Pyramid, Size, Squares
 
 from betanas.analysis.status import summarize
 from betanas.architecture.complexity import count
@@ -23,6 +23,7 @@ from betanas.jobs.model_names import find_model
 from betanas.jobs.optimize import SearchOptions, optimize
 from betanas.jobs.report import analyse, write_report
 from betanas.objectives import find_objective
+from betanas.search.plan import planned_problem
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_definition
 
@@ -87,6 +88,32 @@ def test_default_survey_equals_one_by_one() -> None:
     assert set(verdicts.counts()) == {"no_contraction", "num_params"}
 
 
+def test_the_default_survey_counts_networks_of_cells_by_themselves() -> None:
+    family, rng = Squares(), np.random.default_rng(0)
+    columns = rng.integers(0, 5, 40), rng.integers(0, 5, 40), rng.integers(1, 65, 40)
+    kernels = np.column_stack(columns).astype(np.float64)
+    survey = family.survey(kernels, 32, 10, 8)
+    assert survey.layers is None
+    assert survey.trivial.tolist() == (kernels[:, 2] > 32).tolist()
+    assert 0 < survey.trivial.sum() < 40
+    assert np.isfinite(survey.features).all()
+    for i in np.flatnonzero(~survey.trivial):
+        network = decode(family, family.kernel(kernels[i]), 32, 10)
+        assert survey.complexities.row(i) == count(network, 8)
+        assert survey.features[i, 0] == pytest.approx(np.log(len(network.layers)))
+    assert len(family.survey(kernels[:0], 32, 10, 8).trivial) == 0
+
+
+def test_a_family_of_cells_without_a_survey_is_searched(tmp_path: Path) -> None:
+    text = STUDY.replace('"pyramid"', '"squares"').replace("growth = 1.5", "resolved = 16")
+    definition, _ = study(tmp_path, text.replace("20_000", "500_000"))
+    problem = planned_problem(definition, 10, 2**30, None)
+    problem.check_feasible()
+    verdicts = problem.rules.check(problem.sobol_points(0, 32))
+    assert 0 < verdicts.feasible.sum() < 32
+    assert set(verdicts.counts()) == {"num_params"}
+
+
 def test_of_the_betanets_the_default_survey_equals_theirs() -> None:
     family = FAMILIES["betanet2"]
     low, high = np.array(list(family.ranges.values())).T
@@ -144,7 +171,7 @@ def test_a_study_narrows_the_familys_parameters(tmp_path: Path) -> None:
 
 
 def test_families_are_found_registered_and_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"one of betanet2, .* efficientnet, nasnet, pyramid, but"):
+    with pytest.raises(InputError, match=r"one of betanet2, .* nasnet, pyramid, squares, but"):
         find_family("pyramids")
     assert isinstance(find_family("pyramid"), Pyramid)
     Pyramid.name = "betanet2"
@@ -176,7 +203,7 @@ def test_an_installed_package_brings_plugins(
     assert find_objective("brought") is Size
     with pytest.raises(InputError, match="family broken of brought:missing cannot be loaded: Attr"):
         find_family("broken")
-    with pytest.raises(InputError, match="nasnet, pyramid, brought, broken, but got 'none'"):
+    with pytest.raises(InputError, match="pyramid, squares, brought, broken, but got 'none'"):
         find_family("none")
     assert study(tmp_path, STUDY.replace("pyramid", "brought"))[0].family == "brought"
 

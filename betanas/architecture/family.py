@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from betanas.architecture.complexity import Complexities, count_table
+from betanas.architecture.complexity import Complexities, count, count_table
 from betanas.architecture.layers import Architecture, LayerTable
-from betanas.architecture.profile import PROFILE, profile_table
+from betanas.architecture.profile import PROFILE, profile_chain, profile_table
 from betanas.arrays import BoolArray, FloatArray
 from betanas.errors import InputError, KernelError
 from betanas.parameters import Parameter
@@ -95,6 +95,8 @@ class Family(ABC):
             num_classes: Outputs of the last linear layer.
             batch_size: Images of one training step on one device.
         """
+        if not self.has_layers:
+            return self._counted_alone(kernels, resolution, num_classes, batch_size)
         networks: dict[int, Architecture] = {}
         for i, row in enumerate(kernels):
             with suppress(TrivialKernelError):
@@ -112,6 +114,24 @@ class Family(ABC):
         trivial = np.ones(len(kernels), dtype=np.bool_)
         trivial[rows] = False
         return Survey(trivial, Complexities(*costs), features, layers)
+
+    def _counted_alone(
+        self, kernels: FloatArray, resolution: int, num_classes: int, batch_size: int
+    ) -> Survey:
+        """``survey`` of networks that no table holds: each different kernel's by itself."""
+        unique, where = np.unique(kernels, axis=0, return_inverse=True)
+        trivial = np.ones(len(unique), dtype=np.bool_)
+        costs = np.zeros((len(unique), 3), dtype=np.int64)
+        features = np.zeros((len(unique), len(PROFILE)))
+        for i, row in enumerate(unique):
+            with suppress(TrivialKernelError):
+                network = self.decode(self.kernel(row), resolution, num_classes)
+                cost = count(network, batch_size)
+                costs[i] = cost.num_params, cost.macs, cost.activation_bytes
+                features[i] = profile_chain(network.layers)
+                trivial[i] = False
+        where = where.ravel()
+        return Survey(trivial[where], Complexities(*costs[where].T), features[where])
 
     def settled(self, ranges: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
         """The ranges of a study, with those fixed that shape none of its networks.
