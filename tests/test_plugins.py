@@ -3,7 +3,9 @@
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from betanas.analysis.status import summarize
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES, find_family, register_family
+from betanas.architecture.family import TrivialKernelError
+from betanas.architecture.layers import Architecture
 from betanas.architecture.limits import Feasibility, Limits
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, KernelError, StudyFileError
@@ -112,6 +116,28 @@ def test_a_family_of_cells_without_a_survey_is_searched(tmp_path: Path) -> None:
     verdicts = problem.rules.check(problem.sobol_points(0, 32))
     assert 0 < verdicts.feasible.sum() < 32
     assert set(verdicts.counts()) == {"num_params"}
+
+
+def test_a_member_is_asked_for_its_stochastic_depth_at_the_studys_resolution(
+    tmp_path: Path,
+) -> None:
+    class Small(Pyramid):
+        """Networks for at most 64 pixels, whose branches are dropped the more the smaller."""
+
+        name = "small"
+
+        def decode(self, parameters: Any, resolution: int, num_classes: int) -> Architecture:
+            if resolution > 64:
+                raise TrivialKernelError(f"{resolution} pixels are too many")
+            plain = super().decode(parameters, resolution, num_classes)
+            *body, last = plain.layers
+            return replace(plain, layers=(*body, replace(last, stochastic_depth=4 / resolution)))
+
+    register_family(Small)
+    ranged = "batch_size = 32\nstochastic_depth = {low = 0.0, high = 0.5}"
+    text = STUDY.replace('"pyramid"', '"small"').replace("batch_size = 32", ranged)
+    definition, _ = study(tmp_path, text.replace("growth = 1.5", ""))
+    assert definition.beside == {"recipe.stochastic_depth": 0.25}
 
 
 def test_of_the_betanets_the_default_survey_equals_theirs() -> None:

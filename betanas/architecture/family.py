@@ -16,7 +16,7 @@ from betanas.errors import InputError, KernelError
 from betanas.parameters import Parameter
 
 Kernel = Mapping[str, Any]  # ``name -> value``: a float, an int or a choice's option
-_MEANT_FOR = 224  # pixels, for networks that are meant for no data set
+_ANY_CLASSES = 10  # where they do not matter
 
 
 class TrivialKernelError(KernelError):
@@ -196,10 +196,14 @@ class Family(ABC):
         return {p.name: p.value(v) for p, v in zip(self.parameters, vector, strict=True)}
 
 
-def largest_stochastic_depth(family: Family) -> float:
-    """The probability that a family's networks give their last branch; 0 for those without one."""
+def largest_stochastic_depth(family: Family, resolution: int) -> float:
+    """The probability that a family's networks give their last branch; 0 for those without one.
+
+    It is that of the first member that has a network at this resolution.
+    """
     for kernel in family.members.values():
-        resolution, classes = family.published_for or (_MEANT_FOR, 10)
-        layers = getattr(family.decode(dict(kernel), resolution, classes), "layers", ())
-        return max((layer.stochastic_depth for layer in layers), default=0.0)
+        with suppress(TrivialKernelError):
+            network = family.decode(dict(kernel), resolution, _ANY_CLASSES)
+            found = max((layer.stochastic_depth for layer in network.layers), default=0.0)
+            return round(found, 9)
     return 0.0

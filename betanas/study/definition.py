@@ -170,7 +170,7 @@ class StudyDefinition(Section):
             return self.recipe.warm_up_share
         value = getattr(self.recipe, key)
         if value is None and key == "stochastic_depth":
-            return largest_stochastic_depth(self.search_family)
+            return largest_stochastic_depth(self.search_family, self.resolution)
         return float(value or 0)
 
     @property
