@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from betanas.architecture.complexity import Complexities, count_table
+from betanas.architecture.complexity import Complexities, count, count_table
 from betanas.architecture.compound import Multipliers, compound_table
 from betanas.architecture.decoding import check_resolution, decode
 from betanas.architecture.efficientnet import FOUND
@@ -28,6 +28,7 @@ from betanas.architecture.layers import Architecture, LayerTable
 from betanas.errors import InputError
 
 RESOLUTIONS = tuple(range(64, 1025, 32))
+_MOST_LAYERS, _MOST_MACS = 2.0**18, 2.0**60  # that are counted, in memory and in 64 bits
 _CONTRACTIONS = "k"  # the parameter of the families whose contractions follow the BetaNets' rule
 
 
@@ -206,8 +207,22 @@ class Scaling:
         side = round(self._base_network.resolution * ratio)
         check_resolution(side)
         phi = np.array([np.log(ratio) / np.log(g.gamma)])
-        by = Multipliers(g.alpha**phi, g.beta**phi, np.array([side]))
+        with np.errstate(over="ignore"):
+            by = Multipliers(g.alpha**phi, g.beta**phi, np.array([side]))
+            layers = len(self._base_network.layers) * by.depth[0]
+            macs = self._base_macs * by.depth[0] * by.width[0] ** 2 * ratio**2  # about
+        if layers > _MOST_LAYERS or macs > _MOST_MACS:
+            raise InputError(
+                f"compound scaling from {self.base} to {resolution} pixels needs multipliers that "
+                f"leave a network to be counted, but it would be {by.depth[0]:.3g} times as deep "
+                f"and {by.width[0]:.3g} times as wide; take a smaller alpha or beta, a larger "
+                "gamma, or nearer sides"
+            )
         return compound_table(self._base_network, by)
+
+    @cached_property
+    def _base_macs(self) -> int:
+        return count(self._base_network, 1).macs
 
     @cached_property
     def _base_network(self) -> Architecture:

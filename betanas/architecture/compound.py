@@ -115,7 +115,7 @@ def _repeated(lengths: list[int], by: FloatArray) -> tuple[IntArray, IntArray, I
         ``n x N``, ``n x N`` of 0 and 1, and ``n``.
     """
     each = np.array(lengths)
-    made = np.ceil(each * by[:, None]).astype(np.int64)
+    made = np.maximum(np.ceil(each * by[:, None]), 1).astype(np.int64)  # by may have become 0
     made[:, 0] = each[0]
     ends = np.cumsum(made, axis=1)
     layer = np.arange(ends[:, -1].max())

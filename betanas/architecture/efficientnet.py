@@ -30,6 +30,7 @@ from betanas.errors import InputError
 from betanas.parameters import Real
 
 SIDE = 224  # B0's input in pixels
+MOST = 64  # times B0's depth or width: what is larger nobody trains, and its table fits no memory
 BAND = 0.1  # how far alpha * beta**2 * gamma**2 may lie from 2
 
 # Table 1: expansion ratio, kernel size, stride, channels, layers. The stem has 32 channels.
@@ -103,8 +104,9 @@ B0 = _base()
 class EfficientNet(TableFamily):
     """The family ``efficientnet``: B0 scaled by depth, width and side to the power of phi.
 
-    A network's side is the study's times ``gamma**phi``, in whole pixels. The published networks
-    are members with their own multipliers and ``phi = 1``.
+    A network's side is the study's times ``gamma**phi``, in whole pixels; none is more than
+    ``MOST`` times as deep or wide as B0. The published networks are members with their own
+    multipliers and ``phi = 1``.
     """
 
     name = "efficientnet"
@@ -131,15 +133,31 @@ class EfficientNet(TableFamily):
         return np.asarray(np.abs(alpha * beta**2 * gamma**2 - 2) <= BAND)
 
     def table(self, kernels: npt.ArrayLike, resolution: int) -> LayerTable:
-        """Decodes n kernels at once; sides out of range are moved to its ends."""
+        """Decodes n kernels at once.
+
+        Sides out of range are moved to its ends; in place of a network that is too large there is
+        B0 at its side.
+        """
         x, sides = self._sides(kernels, resolution)
-        depth, width = np.power(x[:, :2].T, x[:, 3])
+        by = self._multipliers(x)
+        depth, width = np.where(_too_large(by), 1.0, by)
         sides = np.clip(sides, MIN_RESOLUTION, MAX_RESOLUTION)
         return compound_table(B0, Multipliers(depth, width, sides))
 
     def decode(self, parameters: Kernel, resolution: int, num_classes: int) -> Architecture:
-        """Decodes one kernel; raises TrivialKernelError for a side that no network is made for."""
+        """Decodes one kernel.
+
+        Raises:
+            TrivialKernelError: For a side that no network is made for, or a network that is more
+                than ``MOST`` times as deep or wide as B0.
+        """
         vector = self.vector(parameters)[None, :]
+        by = self._multipliers(vector)
+        if _too_large(by)[0]:
+            raise TrivialKernelError(
+                f"alpha**phi and beta**phi must be <= {MOST}, but got {by[0, 0]:.4g} and "
+                f"{by[1, 0]:.4g}; use another alpha, beta or phi"
+            )
         side = self._sides(vector, resolution)[1][0]
         if not MIN_RESOLUTION <= side <= MAX_RESOLUTION:
             raise TrivialKernelError(
@@ -156,6 +174,7 @@ class EfficientNet(TableFamily):
         table = self.table(kernels, resolution)
         costs = count_table(table, num_classes, batch_size)
         trivial = (sides < MIN_RESOLUTION) | (sides > MAX_RESOLUTION)
+        trivial |= _too_large(self._multipliers(np.asarray(kernels, dtype=np.float64)))
         return Survey(trivial, costs, profile_table(table), table)
 
     def _sides(self, kernels: npt.ArrayLike, resolution: int) -> tuple[FloatArray, IntArray]:
@@ -166,6 +185,16 @@ class EfficientNet(TableFamily):
             raise InputError(f"kernels must have shape n x {len(self.names)}, but got {x.shape}")
         sides = np.minimum(resolution * np.power(x[:, 2], x[:, 3]), 2.0**31)
         return x, np.rint(sides).astype(np.int64)
+
+    @staticmethod
+    def _multipliers(kernels: FloatArray) -> FloatArray:
+        """Of depth and of width, ``2 x n``."""
+        return np.asarray(np.power(kernels[:, :2].T, kernels[:, 3]))
+
+
+def _too_large(by: FloatArray) -> BoolArray:
+    """Which of n networks nobody builds, by their multipliers of depth and width, ``2 x n``."""
+    return np.asarray((by > MOST).any(axis=0))
 
 
 EFFICIENTNET = EfficientNet()

@@ -130,3 +130,19 @@ def test_a_network_whose_side_is_not_the_studys_grows_from_its_own() -> None:
     assert scaling.architecture(224) == decode(family, scaling.kernel, 224, 10)
     assert scaling.architecture(224).resolution == 300
     assert scaling.architecture(448).resolution == 600
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("growth", [Growth(gamma=1.001), Growth(alpha=8.0, gamma=1.1)])
+def test_compound_scaling_beyond_all_counts_is_refused(growth) -> None:
+    family = FAMILIES["betanet2"]
+    scaling = Scaling(family, family.published, 100, Rule.COMPOUND, growth=growth)
+    assert scaling.cost(16, 1).layers > 0
+    with pytest.raises(InputError, match=r"from 224 to 512 pixels .* times as deep and .* alpha"):
+        scaling.cost(512, 1)
+
+
+def test_the_authors_multipliers_reach_from_the_smallest_side_to_the_largest() -> None:
+    family = FAMILIES["betanet2"]
+    scaling = Scaling(family, family.published | {"k": 3.0}, 100, Rule.COMPOUND, 16)
+    assert scaling.cost(4096, 1).layers > 5000

@@ -145,3 +145,32 @@ def test_the_band_rejects_exactly_and_a_side_out_of_range_is_nothing_to_build() 
     assert reasons == [None, None, "family_rule", "no_contraction"]
     with pytest.raises(TrivialKernelError, match=r"must be in \[16, 4096\], but got 26789"):
         EFFICIENTNET.decode({"alpha": 1.05, "beta": 1.0, "gamma": 1.4, "phi": 16.0}, 123, 10)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_too_large_is_rejected_without_being_made() -> None:
+    kernels = np.array(
+        [
+            [8, 1, 1, 16],
+            [1, 8, 1, 16],
+            [8, 8, 8, 16],
+            [0.1, 0.1, 1, -8],
+            [2, 2, 1, 6.01],
+            [2, 2, 1, 6],
+        ]
+    )
+    survey = EFFICIENTNET.survey(kernels, 32, 10, 100)
+    assert survey.trivial.tolist() == [True] * 5 + [False]
+    assert survey.layers is not None
+    largest = decode(EFFICIENTNET, EFFICIENTNET.kernel(kernels[5]), 32, 10)
+    assert survey.layers.depth[5] == len(largest.layers) == 1 + 64 * 16
+    assert survey.complexities.row(5) == count(largest, 100)
+    assert (survey.complexities.num_params > 0).all()
+    rules = Feasibility(EFFICIENTNET, 10, 8, 2, Limits(32))
+    assert rules.check(kernels[:5]).counts() == {"no_contraction": 5}
+    with pytest.raises(TrivialKernelError, match=r"must be <= 64, but got 2\.815e\+14 and 1;"):
+        EFFICIENTNET.decode(EFFICIENTNET.kernel(kernels[0]), 32, 10)
+
+
+def test_what_is_scaled_to_next_to_nothing_has_a_layer_of_each_stage() -> None:
+    assert len(scaled(B0, 0.0, 0.0, 32).layers) == 8
