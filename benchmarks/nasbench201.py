@@ -176,7 +176,7 @@ def score(cells: int, data: str, path: Path) -> None:
         model, costs = fresh_network(network, trial_seed(0, number), "cpu"), count(network, 1)
         row = {"cell": str(cell), "num_params": costs.num_params, "macs": costs.macs}
         for name, compute in (
-            ("naswot", lambda m=model: naswot(m, batches)),
+            ("naswot", lambda m=model: naswot(m, batches(32))),
             ("synflow", lambda m=model: synflow(m, 32)),
         ):
             began = time.process_time()

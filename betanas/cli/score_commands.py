@@ -24,11 +24,8 @@ from betanas.cli.options import (
 from betanas.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
     from betanas.jobs.score import Scored
+    from betanas.measures.scored import Batches
     from betanas.study.recipe import DatasetConfig
 
 
@@ -120,9 +117,7 @@ def _score_family(
     return score_family(chosen, number, resolution, classes, batches, device, _tell)
 
 
-def _batches(
-    images: DatasetConfig | None, resolution: int, seed: int, cache: Path
-) -> Sequence[Tensor]:
+def _batches(images: DatasetConfig | None, resolution: int, seed: int, cache: Path) -> Batches:
     """Images to score with, or noise and a note of why."""
     from betanas.jobs.score import batches_of
 

@@ -19,7 +19,7 @@ from betanas.database.stored import StoredStudy
 from betanas.devices.find import find_devices
 from betanas.errors import DataError, InputError
 from betanas.images.placement import TrainingImages
-from betanas.measures.scored import fresh_network, image_batches, noise_batches
+from betanas.measures.scored import Batches, drawn_batches, fresh_network, noise_batches, on_device
 from betanas.models.scores import naswot, synflow
 from betanas.search.space import Space
 from betanas.study.definition import StudyDefinition
@@ -56,19 +56,19 @@ class Scorer:
     """Scores networks on the same images.
 
     Attributes:
-        batches: Normalised images, ``b x 3 x R x R`` each.
+        batches: Normalised images for each network's side.
         seed: Draws the weights, with a network's number.
         device: ``cpu`` or ``cuda``.
     """
 
-    batches: Sequence[Tensor]
+    batches: Batches
     seed: int
     device: str
 
     def score(self, number: int, network: Architecture, value: float | None) -> Scored:
         """Builds a network with fresh weights and scores it."""
         model = fresh_network(network, trial_seed(self.seed, number), self.device)
-        batches = (batch.to(self.device) for batch in self.batches)
+        batches = on_device(self.batches(network.resolution), self.device)
         costs = count(network, 1)
         return Scored(
             number,
@@ -91,7 +91,7 @@ def score_study(
     definition: StudyDefinition,
     stored: StoredStudy,
     most: int | None,
-    batches: Sequence[Tensor],
+    batches: Batches,
     device: str,
     tell: Tell,
 ) -> list[Scored]:
@@ -132,7 +132,7 @@ def score_family(
     number: int,
     resolution: int,
     num_classes: int,
-    batches: Sequence[Tensor],
+    batches: Batches,
     device: str,
     tell: Tell,
     seed: int = 0,
@@ -165,15 +165,19 @@ def score_family(
 
 def batches_of(
     dataset: DatasetConfig | None, resolution: int, seed: int, cache: Path
-) -> tuple[list[Tensor], str | None]:
+) -> tuple[Batches, str | None]:
     """Images to score with; noise, and why, where there are none."""
+
+    def noise(side: int) -> list[Tensor]:
+        return noise_batches(side, seed)
+
     if dataset is None:
-        return noise_batches(resolution, seed), "naswot looks at noise; --data FOLDER has images"
+        return noise, "naswot looks at noise; --data FOLDER has images"
     try:
         images = TrainingImages.load(dataset, resolution, cache)
     except DataError as error:
-        return noise_batches(resolution, seed), f"{error}; naswot looks at noise"
-    return image_batches(images, resolution, seed), None
+        return noise, f"{error}; naswot looks at noise"
+    return drawn_batches(images, resolution, seed), None
 
 
 def correlations(scored: Sequence[Scored]) -> dict[str, RankCorrelation | None]:

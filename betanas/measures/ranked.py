@@ -22,7 +22,13 @@ from betanas.architecture.reference import ReferenceModel
 from betanas.data.describe import describe_dataset
 from betanas.errors import InputError
 from betanas.files import read_json, write_json
-from betanas.measures.scored import ScoreObjective, fresh_network, score_network, study_batches
+from betanas.measures.scored import (
+    ScoreObjective,
+    fresh_network,
+    no_batches,
+    score_network,
+    study_batches,
+)
 from betanas.objectives import Tell
 from betanas.parameters import Choice, Integer, Parameter, Real
 from betanas.study.definition import StudyDefinition
@@ -32,6 +38,7 @@ from betanas.trial import TrainingResult, TrialTask, trial_seed
 POOL = 32  # networks to stand among
 _MOST_DRAWN = 2**14  # kernels for them
 _FIRST = 2**31  # their numbers begin behind those of all trials
+_SEEN = "own sides"  # by the networks of the pool: scores that were kept before are others
 # Keys of a study that decide its pool and the scores in it.
 _KEYS = ("family", "resolution", "parameters.", "dataset.", "limits.", "objective.", "search.seed")
 
@@ -50,7 +57,7 @@ class RankObjective(ScoreObjective):
         self._names = definition.objective.ranked
         reads_images = definition.objective.reads_images
         self._facts = describe_dataset(definition.dataset, reads_images=reads_images)
-        self._batches = study_batches(definition, self.cache) if reads_images else []
+        self._batches = study_batches(definition, self.cache) if reads_images else no_batches
         self._reference: Reference | None = None
         return self
 
@@ -65,10 +72,9 @@ class RankObjective(ScoreObjective):
         assert self._reference is not None  # noqa: S101 - ``run`` comes first
         network = task.architecture
         assert not isinstance(network, ReferenceModel)  # noqa: S101 - families decode none
-        batches = [batch.to(task.device) for batch in self._batches]
         places = []
         for name in self._names:
-            value = score_network(name, network, model, batches)
+            value = score_network(name, network, model, self._batches, task.device)
             if not math.isfinite(value):
                 return -math.inf
             places.append(place(value, self._reference[name]))
@@ -78,7 +84,7 @@ class RankObjective(ScoreObjective):
         """The pool's scores, from the cache if they are there."""
         meaning = self.definition.meaning()
         key = {name: value for name, value in meaning.items() if name.startswith(_KEYS)}
-        plain = json.dumps([key, self._facts.fingerprint, POOL], sort_keys=True)
+        plain = json.dumps([key, self._facts.fingerprint, POOL, _SEEN], sort_keys=True)
         path = self.cache / f"ranks-{hashlib.sha256(plain.encode()).hexdigest()[:16]}.json"
         found: Reference | None = read_json(path)
         if found is None:
@@ -89,14 +95,15 @@ class RankObjective(ScoreObjective):
 
     def _score_pool(self, device: str, tell: Tell) -> Reference:
         """Scores networks until there are enough that have all scores."""
-        batches = [batch.to(device) for batch in self._batches]
         found: dict[str, list[float]] = {name: [] for name in self._names}
         classes, resolution = self._facts.num_classes, self.definition.resolution
         for number, kernel in enumerate(random_kernels(self.definition, classes)):
             network = decode(self.definition.search_family, kernel, resolution, classes)
             seed = trial_seed(self.definition.search.seed, _FIRST + number)
             model = fresh_network(network, seed, device)
-            values = [score_network(name, network, model, batches) for name in self._names]
+            values = [
+                score_network(name, network, model, self._batches, device) for name in self._names
+            ]
             if all(map(math.isfinite, values)):
                 for own, value in zip(found.values(), values, strict=True):
                     own.append(value)

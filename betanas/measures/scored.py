@@ -3,7 +3,8 @@
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,9 @@ from betanas.trial import Failure, TrainingResult, TrialTask, trial_seed
 
 # As NASWOT is usually evaluated: batches of 128 images, and the mean of three of them.
 BATCH, BATCHES = 128, 3
+
+# From a network's input side in pixels to the images that ``naswot`` looks at, on the CPU.
+Batches = Callable[[int], Sequence[Tensor]]
 
 
 class ScoreObjective(Objective):
@@ -55,7 +59,10 @@ class SynflowObjective(ScoreObjective):
 
 
 class NaswotObjective(ScoreObjective):
-    """``naswot``: on the same images for all trials, which the study's seed draws."""
+    """``naswot``: on the same images for all trials, which the study's seed draws.
+
+    Each network sees them at its own side, as it does where it is trained.
+    """
 
     def __enter__(self) -> Self:
         self._batches = study_batches(self.definition, self.cache)
@@ -63,11 +70,12 @@ class NaswotObjective(ScoreObjective):
 
     def score(self, model: nn.Module, task: TrialTask) -> float:
         """See ``betanas.models.scores.naswot``."""
-        return naswot(model, (batch.to(task.device) for batch in self._batches))
+        batches = self._batches(task.architecture.resolution)
+        return naswot(model, on_device(batches, task.device))
 
 
 def score_network(
-    name: str, network: Architecture, model: nn.Module, batches: Sequence[Tensor]
+    name: str, network: Architecture, model: nn.Module, batches: Batches, device: str
 ) -> float:
     """One of a network's scores, or of its costs.
 
@@ -75,10 +83,11 @@ def score_network(
         name: ``naswot``, ``synflow``, ``num_params`` or ``macs``.
         network: What the model was built from.
         model: With fresh weights.
-        batches: For ``naswot``, on the model's device.
+        batches: For ``naswot``.
+        device: The model's.
     """
     if name == "naswot":
-        return naswot(model, batches)
+        return naswot(model, on_device(batches(network.resolution), device))
     if name == "synflow":
         return synflow(model, network.resolution)
     return float(getattr(count(network, 1), name))
@@ -102,22 +111,53 @@ def kernel_scorer(
     Raises:
         DataError: If ``naswot`` lacks its images.
     """
-    batches = study_batches(definition, cache) if name == "naswot" else []
+    batches = study_batches(definition, cache) if name == "naswot" else no_batches
     family, resolution = definition.search_family, definition.resolution
 
     def score(parameters: Mapping[str, Any], number: int) -> float:
         network = decode(family, kernel_of(parameters), resolution, num_classes)
         model = fresh_network(network, trial_seed(definition.search.seed, number), "cpu")
-        value = score_network(name, network, model, batches)
+        value = score_network(name, network, model, batches, "cpu")
         return value if math.isfinite(value) else -math.inf
 
     return score
 
 
-def study_batches(definition: StudyDefinition, cache: Path) -> list[Tensor]:
-    """The images that ``naswot`` looks at in all trials of a study, which its seed draws."""
+def study_batches(definition: StudyDefinition, cache: Path) -> Batches:
+    """The images that ``naswot`` looks at in all trials of a study, which its seed draws.
+
+    Raises:
+        DataError: If they cannot be loaded, or are too few.
+    """
+    # As for a training, what is decoded is decoded for the study's side, and resized for a network.
     images = TrainingImages.load(definition.dataset, definition.resolution, cache)
-    return image_batches(images, definition.resolution, definition.search.seed)
+    return drawn_batches(images, definition.resolution, definition.search.seed)
+
+
+def drawn_batches(images: TrainingImages, resolution: int, seed: int) -> Batches:
+    """The batches that a seed draws at any side; those of the last side are kept.
+
+    Args:
+        images: As for ``image_batches``.
+        resolution: The side that is likely to be asked for first.
+        seed: Draws them.
+
+    Raises:
+        DataError: As ``image_batches``.
+    """
+    at = lru_cache(maxsize=1)(lambda side: image_batches(images, side, seed))
+    at(resolution)
+    return at
+
+
+def no_batches(side: int) -> Sequence[Tensor]:  # noqa: ARG001 - as all batches
+    """For scores that look at no image."""
+    return []
+
+
+def on_device(batches: Iterable[Tensor], device: str) -> Iterable[Tensor]:
+    """The batches where a model is, one at a time."""
+    return (batch.to(device) for batch in batches)
 
 
 def fresh_network(network: Network, seed: int, device: str) -> nn.Module:

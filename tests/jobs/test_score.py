@@ -13,7 +13,7 @@ import pytest
 from betanas.architecture.families import find_family
 from betanas.errors import InputError
 from betanas.jobs.score import Scored, correlations, score_family, to_json
-from betanas.measures.scored import noise_batches
+from betanas.measures.scored import no_batches, noise_batches
 
 FIELDS = {"number", "naswot", "synflow", "num_params", "macs", "value"}
 
@@ -37,12 +37,12 @@ def test_a_score_that_is_no_number_ranks_last() -> None:
 def test_random_kernels_of_a_family_are_scored() -> None:
     batches, told = [b[:4] for b in noise_batches(32, 0)], []
     family = find_family("nasbench201")
-    found = score_family(family, 3, 32, 100, batches, "cpu", told.append)
+    found = score_family(family, 3, 32, 100, lambda _side: batches, "cpu", told.append)
     assert found == told
     assert [s.number for s in found] == [0, 1, 2]
     assert len({s.naswot for s in found}) == 3
     assert all(s.value is None and s.num_params >= 73_306 for s in found)
-    assert score_family(family, 1, 32, 100, batches, "cpu", told.append) == found[:1]
+    assert score_family(family, 1, 32, 100, lambda _side: batches, "cpu", print) == found[:1]
 
 
 def test_a_family_without_networks_at_a_resolution() -> None:
@@ -53,7 +53,7 @@ def test_a_family_without_networks_at_a_resolution() -> None:
             return super().decode(self.published | {"k": 12.0}, 16, 10)
 
     with pytest.raises(InputError, match="nothing has nearly only trivial kernels"):
-        score_family(Nothing(), 2, 16, 10, [], "cpu", print)
+        score_family(Nothing(), 2, 16, 10, no_batches, "cpu", print)
 
 
 @pytest.mark.slow

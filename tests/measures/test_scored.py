@@ -9,6 +9,7 @@ from trainings import small_task
 
 import betanas
 from betanas.architecture.cells import Cell
+from betanas.architecture.efficientnet import EFFICIENTNET
 from betanas.architecture.nasbench201 import NASBENCH201, kernel_of_cell
 from betanas.errors import DataError
 from betanas.images.placement import TrainingImages
@@ -17,6 +18,7 @@ from betanas.measures.scored import (
     SynflowObjective,
     fresh_network,
     image_batches,
+    kernel_scorer,
 )
 from betanas.models.scores import naswot, synflow
 from betanas.study.loading import load_definition
@@ -36,6 +38,23 @@ def test_naswot_of_a_trial_is_that_of_its_network_and_the_studys_images(tmp_path
     assert [tuple(b.shape) for b in batches] == 3 * [(128, 3, 16, 16)]
     assert first.value == naswot(fresh_network(task.architecture, task.seed, "cpu"), batches)
     assert (first.device, first.ranks, first.epochs) == ("cpu", 1, 0)
+
+
+def test_a_network_is_scored_at_its_own_side_as_it_is_trained(tmp_path: Path) -> None:
+    definition = load_definition("efficientnet-grid", {"objective.name": "naswot"})
+    kernel = {"alpha": 1.0, "beta": 1.0, "gamma": 1.5, "phi": 1.0}
+    network = EFFICIENTNET.decode(kernel, definition.resolution, 10)
+    assert (definition.resolution, network.resolution) == (16, 24)
+    images = TrainingImages.load(definition.dataset, 16, tmp_path)
+    batches = image_batches(images, 24, definition.search.seed)
+    task = small_task(tmp_path, architecture=network)
+    own = naswot(fresh_network(network, task.seed, "cpu"), batches)
+    with NaswotObjective(definition, tmp_path) as objective:
+        assert objective.run(task, print).value == own
+        assert objective.run(small_task(tmp_path), print).value is not None
+    drawn = fresh_network(network, trial_seed(definition.search.seed, 3), "cpu")
+    score = kernel_scorer(definition, "naswot", 10, tmp_path)
+    assert score(kernel, 3) == naswot(drawn, batches)
 
 
 def test_no_image_is_drawn_twice_nor_from_those_held_out(tmp_path: Path) -> None:
