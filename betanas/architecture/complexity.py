@@ -20,7 +20,7 @@ from betanas.architecture.layers import (
 from betanas.architecture.nasnet_cells import SumCellNetwork, count_sums
 from betanas.arrays import BoolArray, FloatArray, IntArray
 
-FLOAT_BYTES = 4
+FLOAT_BYTES, BF16_BYTES = 4, 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ class EfficientNet(TableFamily):
         costs = count_table(table, num_classes, batch_size)
         trivial = (sides < MIN_RESOLUTION) | (sides > MAX_RESOLUTION)
         trivial |= _too_large(self._multipliers(np.asarray(kernels, dtype=np.float64)))
-        return Survey(trivial, costs, profile_table(table), table)
+        return Survey(trivial, costs, profile_table(table), table, sides)
 
     def _sides(self, kernels: npt.ArrayLike, resolution: int) -> tuple[FloatArray, IntArray]:
         """The kernels as an array, and their networks' sides in pixels, ``n``."""

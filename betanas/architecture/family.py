@@ -11,7 +11,7 @@ import numpy as np
 from betanas.architecture.complexity import Complexities, count, count_table
 from betanas.architecture.layers import Architecture, LayerTable
 from betanas.architecture.profile import PROFILE, profile_chain, profile_table
-from betanas.arrays import BoolArray, FloatArray
+from betanas.arrays import BoolArray, FloatArray, IntArray
 from betanas.errors import InputError, KernelError
 from betanas.parameters import Parameter
 
@@ -32,12 +32,15 @@ class Survey:
         complexities: Their costs, ``n``; anything for a trivial one.
         features: What their accuracy is likely to depend on, ``n x f``: finite, of any scale.
         layers: Of n networks, whose operators can then be timed; None if they are not of layers.
+        sides: Of the networks' own inputs in pixels, ``n``, anything for a trivial one; None if all
+            have the resolution that they are described at.
     """
 
     trivial: BoolArray
     complexities: Complexities
     features: FloatArray
     layers: LayerTable | None = None
+    sides: IntArray | None = None
 
 
 class Family(ABC):
@@ -104,6 +107,7 @@ class Family(ABC):
         rows = list(networks)
         costs = np.zeros((3, len(kernels)), dtype=np.int64)
         features = np.zeros((len(kernels), len(PROFILE)))
+        sides = np.full(len(kernels), resolution)
         layers = None
         if rows:
             table = LayerTable.of(*networks.values())
@@ -111,9 +115,10 @@ class Family(ABC):
             counted = count_table(table, num_classes, batch_size)
             costs[:, rows] = counted.num_params, counted.macs, counted.activation_bytes
             features[rows] = profile_table(table)
+            sides[rows] = [network.resolution for network in networks.values()]
         trivial = np.ones(len(kernels), dtype=np.bool_)
         trivial[rows] = False
-        return Survey(trivial, Complexities(*costs), features, layers)
+        return Survey(trivial, Complexities(*costs), features, layers, sides)
 
     def _counted_alone(
         self, kernels: FloatArray, resolution: int, num_classes: int, batch_size: int
@@ -123,15 +128,18 @@ class Family(ABC):
         trivial = np.ones(len(unique), dtype=np.bool_)
         costs = np.zeros((len(unique), 3), dtype=np.int64)
         features = np.zeros((len(unique), len(PROFILE)))
+        sides = np.full(len(unique), resolution)
         for i, row in enumerate(unique):
             with suppress(TrivialKernelError):
                 network = self.decode(self.kernel(row), resolution, num_classes)
                 cost = count(network, batch_size)
                 costs[i] = cost.num_params, cost.macs, cost.activation_bytes
                 features[i] = profile_chain(network.layers)
+                sides[i] = network.resolution
                 trivial[i] = False
         where = where.ravel()
-        return Survey(trivial[where], Complexities(*costs[where].T), features[where])
+        counted = Complexities(*costs[where].T)
+        return Survey(trivial[where], counted, features[where], sides=sides[where])
 
     def settled(self, ranges: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
         """The ranges of a study, with those fixed that shape none of its networks.

@@ -1,12 +1,13 @@
 """What a network may cost, and the exact check that rejects the rest before training."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from betanas.architecture.complexity import FLOAT_BYTES, Complexities, step_bytes
+from betanas.architecture.complexity import BF16_BYTES, Complexities, step_bytes
 from betanas.architecture.family import Family, Survey
 from betanas.architecture.operators import OperatorTable, network_seconds
 from betanas.arrays import BoolArray, FloatArray, IntArray
@@ -61,6 +62,7 @@ class Verdicts:
         code: 0 for a feasible kernel, else 1 + the index of its ``Rejection``, shape ``n``.
         complexities: The costs at the study's own resolution, shape ``n``.
         features: Of the networks at that resolution, ``n x f``; see ``Survey``.
+        step_bytes: Memory of a training step there, ``n``.
         step_seconds: Predicted seconds an image of a training step, ``n``; None without a table.
         latency_ms: Predicted milliseconds of an answer, ``n``; None without a table.
     """
@@ -68,6 +70,7 @@ class Verdicts:
     code: IntArray
     complexities: Complexities
     features: FloatArray
+    step_bytes: FloatArray
     step_seconds: FloatArray | None = None
     latency_ms: FloatArray | None = None
 
@@ -99,11 +102,13 @@ class Feasibility:
     Attributes:
         family: Whose rules decode the kernels.
         num_classes: Outputs of the last linear layer.
-        batch_size: Images of one training step on one device.
+        batch_size: Images of one training step on one device, the most where they are searched.
         optimizer_slots: Values the optimiser keeps for each weight.
         limits: What holds at the study's resolution.
         scaled: What the same kernel must hold at another resolution, if anything.
-        value_bytes: Of an activation: 4, or 2 in bf16.
+        bf16_from: Pixels of a batch from which on activations are kept in bf16: 0 for always,
+            infinity for never.
+        smallest_batch: The fewest images of a step; as many as the most if it is left out.
         operators: Of training steps on the study's device, if they were measured.
         answering: Of the answers whose latency counts, likewise.
         answer_images: Images of one answer.
@@ -115,14 +120,11 @@ class Feasibility:
     optimizer_slots: int
     limits: Limits
     scaled: Limits | None = None
-    value_bytes: int = FLOAT_BYTES
+    bf16_from: float = math.inf
+    smallest_batch: int | None = None
     operators: OperatorTable | None = None
     answering: OperatorTable | None = None
     answer_images: int = 1
-
-    def step_bytes(self, costs: Complexities) -> FloatArray:
-        """Memory of a training step of n networks, ``n``."""
-        return step_bytes(costs, self.optimizer_slots, self.value_bytes)
 
     def check(self, kernels: npt.ArrayLike) -> Verdicts:
         """Checks n kernels, ``n x d``; the first rule that a kernel breaks is its reason."""
@@ -137,6 +139,7 @@ class Feasibility:
                 np.concatenate([c.activation_bytes for c in costs]),
             ),
             np.concatenate([part.features for part in parts]),
+            np.concatenate([part.step_bytes for part in parts]),
             _joined([part.step_seconds for part in parts]),
             _joined([part.latency_ms for part in parts]),
         )
@@ -146,11 +149,11 @@ class Feasibility:
         return self.check(kernels).feasible
 
     def _check_chunk(self, x: FloatArray) -> Verdicts:
-        survey, code = self._survey(x, self.limits, _ORDINARY)
+        survey, memory, code = self._survey(x, self.limits, _ORDINARY)
         broken = ~self.family.allowed(x) & ~survey.trivial
         code = np.where(broken, 1 + _REJECTIONS.index(Rejection.FAMILY_RULE), code)
         if self.scaled is not None:
-            larger, scaled_code = self._survey(x, self.scaled, _SCALED)
+            larger, _, scaled_code = self._survey(x, self.scaled, _SCALED)
             most = survey.complexities.num_params * (self.scaled.growth or np.inf)
             grows = 1 + _REJECTIONS.index(Rejection.SCALED_GROWTH)
             outgrown = larger.complexities.num_params > most
@@ -161,7 +164,7 @@ class Feasibility:
         if latency is not None and self.limits.latency_ms is not None:
             slow = latency > LATENCY_MARGIN * self.limits.latency_ms
             code = np.where((code == 0) & slow, 1 + _REJECTIONS.index(Rejection.LATENCY), code)
-        return Verdicts(code, survey.complexities, survey.features, steps, latency)
+        return Verdicts(code, survey.complexities, survey.features, memory, steps, latency)
 
     def _seconds(self, survey: Survey) -> tuple[FloatArray | None, ...]:
         """Predicted seconds an image of training steps and answers, as far as there are tables."""
@@ -172,16 +175,36 @@ class Feasibility:
 
     def _survey(
         self, x: FloatArray, limits: Limits, reasons: tuple[Rejection, ...]
-    ) -> tuple[Survey, IntArray]:
+    ) -> tuple[Survey, FloatArray, IntArray]:
         survey = self.family.survey(x, limits.resolution, self.num_classes, self.batch_size)
         costs = survey.complexities
         over_params = costs.num_params > (limits.num_params or np.inf)
-        over_memory = self.step_bytes(costs) > (limits.memory_bytes or np.inf)
+        memory = self._step_bytes(survey, limits.resolution)
+        over_memory = memory > (limits.memory_bytes or np.inf)
         over_macs = costs.macs > (limits.macs or np.inf)
         broken = [survey.trivial, over_params, over_memory, over_macs]
         places = [1 + _REJECTIONS.index(r) for r in (*reasons, Rejection.MACS)]
         code = np.select(broken, places, 0)
-        return survey, code.astype(np.int64)
+        return survey, memory, code.astype(np.int64)
+
+    def _step_bytes(self, survey: Survey, resolution: int) -> FloatArray:
+        """Memory of a training step, ``n``: the most that any batch size needs.
+
+        That is the largest, but where it is one in bf16 of which fewer images, just not in it, may
+        need more.
+        """
+        costs, slots = survey.complexities, self.optimizer_slots
+        if self.bf16_from == np.inf:
+            return step_bytes(costs, slots)
+        sides = np.full_like(costs.macs, resolution) if survey.sides is None else survey.sides
+        pixels = np.maximum(sides, 1).astype(np.float64) ** 2
+        most = np.minimum(np.ceil(self.bf16_from / pixels) - 1, self.batch_size)  # not in bf16
+        images = np.where(most >= (self.smallest_batch or self.batch_size), most, 0)
+        kept = costs.activation_bytes * (images / self.batch_size)
+        plain = step_bytes(replace(costs, activation_bytes=kept.astype(np.int64)), slots)
+        plain = np.where(images > 0, plain, 0.0)
+        rounded = step_bytes(costs, slots, BF16_BYTES)
+        return np.where(most < self.batch_size, np.maximum(plain, rounded), plain)
 
 
 def _joined(parts: list[FloatArray | None]) -> FloatArray | None:

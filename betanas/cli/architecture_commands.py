@@ -186,8 +186,8 @@ def check(
             raise
         classes = 100 if definition.dataset.name == "cifar100" else 10
         notes.append(f"{error}; {classes} classes assumed")
-    memory, scaled = _memory_limits(definition)
-    problem = planned_problem(definition, classes, memory, scaled)
+    definition, kind, memory, scaled = _begun_here(definition)
+    problem = planned_problem(definition, classes, memory, scaled, kind)
     problem.check_feasible()
     fraction = problem.feasible_fraction()
     ranges = {name: list(r) for name, r in definition.ranges.items()}
@@ -249,16 +249,25 @@ def _parse_kernel(text: str) -> dict[str, float]:
     return kernel
 
 
-def _memory_limits(definition: StudyDefinition) -> tuple[int | None, int | None]:
-    """Memory limits in bytes; torch is asked only where a limit is the device's."""
+def _begun_here(
+    definition: StudyDefinition,
+) -> tuple[StudyDefinition, str, int | None, int | None]:
+    """A study as it would begin here: its precision, kind of device and memory limits in bytes.
+
+    Torch is asked only where there is a limit of memory.
+    """
     from betanas.study.feasibility import memory_bytes
 
     scaled = definition.limits.scaled
     wanted = [definition.limits.memory_gib, scaled.memory_gib if scaled else "none"]
-    device = 0
-    if "auto" in wanted:
-        from betanas.devices.find import find_devices
+    if set(wanted) == {"none"}:
+        return definition, "cpu", None, None
+    from betanas.database.settings import precision_here
+    from betanas.devices.find import find_devices
 
-        device = find_devices("auto", None, claim=False).memory_bytes
-    ordinary, larger = (memory_bytes(limit, device) for limit in wanted)
-    return ordinary, larger
+    devices = find_devices("auto", None, claim=False)
+    if found := precision_here(definition, devices):
+        recipe = definition.recipe.model_copy(update={"precision": found})
+        definition = definition.model_copy(update={"recipe": recipe})
+    ordinary, larger = (memory_bytes(limit, devices.memory_bytes) for limit in wanted)
+    return definition, devices.kind, ordinary, larger

@@ -16,8 +16,9 @@ from betanas.trial import TrialRecord
 if TYPE_CHECKING:  # reading a study needs no torch
     from betanas.devices.find import Devices
 
-# 1 knew neither device nor ranks; 1 and 2 had other defaults (study/definition.py)
-SCHEMA = 3
+# 1 knew neither device nor ranks; 1 and 2 had other defaults, up to 3 a memory limit counted other
+# bytes: see study/meaning.py
+SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class Settings:
         scaled_memory_bytes: The same at the second resolution.
         device: ``cpu`` or ``cuda``; None in a study older than this record.
         ranks: Processes that train each trial, on all machines together; None likewise.
-        precision: What ``recipe.precision`` of a study on CPUs is; None on GPUs, and in a study
-            older than this record.
+        precision: What ``recipe.precision`` of a study on CPUs is, or on GPUs without bf16; None on
+            others, where it goes by the size of a batch, and in a study older than this record.
         cores: Processor cores of a worker of a study on CPUs when it began; None likewise.
         operators: ``OperatorTable`` of training steps as JSON; empty until it is measured, before
             the first proposal that learns from trials; None if it is not to be.
@@ -99,14 +100,21 @@ def new_settings(definition: StudyDefinition, facts: DatasetFacts, devices: "Dev
         ),
         device=devices.kind,
         ranks=devices.nproc_per_node * devices.nnodes,
-        # Workers on other processors compute in the same numbers, if more slowly.
-        precision=(
-            definition.recipe.numbers("cpu", definition.resolution, cpu_has_bf16=multiplies_bf16())
-            if devices.kind == "cpu"
-            else None
-        ),
+        precision=precision_here(definition, devices),
         cores=devices.cores if devices.kind == "cpu" else None,
     )
+
+
+def precision_here(definition: StudyDefinition, devices: "Devices") -> str | None:
+    """In which numbers a study that begins is to train; None where that goes by the batch.
+
+    Workers on other devices of the kind then compute in the same numbers, if more slowly.
+    """
+    if devices.kind == "cpu":
+        here = multiplies_bf16()
+        return definition.recipe.numbers("cpu", definition.resolution, cpu_has_bf16=here)
+    automatic = definition.recipe.precision == "auto"
+    return "float32" if automatic and not devices.has_bf16 else None
 
 
 def other_cores(begun: Settings, fresh: Settings) -> str | None:

@@ -30,6 +30,8 @@ class Devices:
         nnodes: Machines that train together, each with so many ranks.
         workers: Workers of one study that share this machine; the other figures are one worker's.
         cores: Processor cores that the worker has.
+        has_bf16: Whether the GPUs multiply bf16 by themselves; of a CPU ``betanas.cores``
+            knows.
     """
 
     kind: Literal["cpu", "cuda"]
@@ -38,6 +40,7 @@ class Devices:
     nnodes: int = 1
     workers: int = 1
     cores: int = field(default_factory=available_cores)
+    has_bf16: bool = True
 
 
 def find_devices(
@@ -128,7 +131,7 @@ def _on_gpus(indices: list[int], ranks: int | None, *, claim: bool) -> Devices:
         )
     import torch  # noqa: PLC0415 - a search on a CPU begins sooner without
 
-    found = {_identity(i): torch.cuda.get_device_properties(i).total_memory for i in indices}
+    found = {_identity(i): torch.cuda.get_device_properties(i) for i in indices}
     free: list[str] = []
     for gpu in found:
         if len(free) < (ranks or len(indices)) and (not claim or claim_gpu(gpu)):
@@ -139,8 +142,10 @@ def _on_gpus(indices: list[int], ranks: int | None, *, claim: bool) -> Devices:
             f"this user, but {ranks or 1} must be; wait for those, or give a smaller "
             "--nproc-per-node or --device cpu"
         )
-    memory = int(_GPU_SHARE * min(found[gpu] for gpu in free))
-    return Devices("cuda", len(free), memory)
+    memory = int(_GPU_SHARE * min(found[gpu].total_memory for gpu in free))
+    # As torch.cuda.is_bf16_supported(including_emulation=False), which asks the current one only.
+    has_bf16 = torch.version.hip is not None or all(found[gpu].major >= 8 for gpu in free)
+    return Devices("cuda", len(free), memory, has_bf16=has_bf16)
 
 
 def _identity(index: int) -> str:

@@ -8,6 +8,7 @@ from betanas.search.space import Space
 from betanas.search.warm_start import WarmStart
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import study_feasibility
+from betanas.study.meaning import NUMBERS_OF_STUDY
 
 StudyProblem = Problem[ArchitectureRules]
 
@@ -17,6 +18,10 @@ def study_problem(definition: StudyDefinition, settings: Settings) -> StudyProbl
     memory, scaled_memory = settings.memory_bytes, settings.scaled_memory_bytes
     classes, device = len(settings.classes), settings.device or "cpu"
     operators, answering = settings.operators, settings.answering
+    formerly = settings.schema <= NUMBERS_OF_STUDY
+    if not formerly:
+        trained = settings.trained(definition.recipe, device)
+        definition = definition.model_copy(update={"recipe": trained})
     problem = planned_problem(
         definition,
         classes,
@@ -25,6 +30,7 @@ def study_problem(definition: StudyDefinition, settings: Settings) -> StudyProbl
         device,
         OperatorTable.from_json(operators) if operators else None,
         None if answering is None else OperatorTable.from_json(answering),
+        formerly=formerly,
     )
     told = settings.warm_start
     return problem if told is None else WarmStart.from_json(told).begin(problem)
@@ -38,10 +44,19 @@ def planned_problem(
     device: str = "cpu",
     operators: OperatorTable | None = None,
     answering: OperatorTable | None = None,
+    *,
+    formerly: bool = False,
 ) -> StudyProblem:
     """The problem of a study that may not have begun; arguments as for ``study_feasibility``."""
     feasibility = study_feasibility(
-        definition, num_classes, memory, scaled_memory, device, operators, answering
+        definition,
+        num_classes,
+        memory,
+        scaled_memory,
+        device,
+        operators,
+        answering,
+        formerly=formerly,
     )
     space, search = Space(definition.searched), definition.search
     rules = ArchitectureRules(space, feasibility)

@@ -110,8 +110,7 @@ class ArchitectureRules(Rules):
         costs = verdicts.complexities
         feasible = verdicts.feasible
         if self.memory_below is not None:
-            needed = self.feasibility.step_bytes(costs)
-            feasible = feasible & (needed < self.memory_below)
+            feasible = feasible & (verdicts.step_bytes < self.memory_below)
         if self.feasibility.limits.latency_ms is not None and verdicts.latency_ms is not None:
             feasible = feasible & (self.fast_enough(verdicts.latency_ms) >= _LEAST_PROBABILITY)
         features = [np.log(np.maximum(c, 1)) for c in (costs.num_params, costs.macs)]
@@ -193,4 +192,4 @@ class ArchitectureRules(Rules):
     def _step_bytes(self, kernels: FloatArray) -> FloatArray:
         if len(kernels) == 0:
             return np.zeros(0)
-        return self.feasibility.step_bytes(self.check(kernels).complexities)
+        return self.check(kernels).step_bytes

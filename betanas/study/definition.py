@@ -202,6 +202,12 @@ class StudyDefinition(Section):
         return self.recipe.batch_size if searched is None else int(searched.high)
 
     @property
+    def smallest_batch(self) -> int:
+        """Likewise, the fewest."""
+        searched = self.recipe_ranges.get(BATCH_SIZE)
+        return self.recipe.batch_size if searched is None else int(searched.low)
+
+    @property
     def ranges(self) -> dict[str, tuple[Any, ...]]:
         """``name -> (low, high)``, or options, of all that is searched."""
         return {p.name: p.range for p in self.searched}

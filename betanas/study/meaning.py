@@ -18,6 +18,10 @@ _FORMER_DEFAULTS: dict[str, dict[int, dict[str, Any]]] = {
     "search": {2: {"sampler": "gp"}},
 }
 
+# The last schema of studies whose memory limit took all networks to compute in the same numbers:
+# those of the study's side and of the file's batch size, float32 on every CPU.
+NUMBERS_OF_STUDY = 3
+
 
 def former_defaults(section: str, schema: int) -> dict[str, Any]:
     """A section's defaults of a schema that are others today."""

@@ -156,6 +156,16 @@ class Recipe(Section):
             return "bf16" if cpu_has_bf16 else "float32"
         return "bf16" if self.batch_size * resolution**2 >= _BF16_PIXELS else "tf32"
 
+    def bf16_from(self, device: str) -> float:
+        """Pixels of a rank's batch from which on ``numbers`` are bf16; infinity for never.
+
+        Args:
+            device: ``cpu`` or ``cuda``, as for ``numbers``.
+        """
+        if device == "cuda" and self.precision == "auto":
+            return _BF16_PIXELS
+        return 0.0 if self.precision == "bf16" else math.inf
+
     @property
     def optimizer_slots(self) -> int:
         """Values that the optimiser keeps for each weight, with the average of the weights."""

@@ -4,11 +4,12 @@ import signal
 import subprocess
 import sys
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
 from betanas.devices.claims import claim_gpu, claimed_gpus
-from betanas.devices.find import find_devices
+from betanas.devices.find import Devices, find_devices
 from betanas.errors import DeviceError
 
 HOLD = """
@@ -42,3 +43,15 @@ def test_claim_ends_with_its_process_even_by_sigkill() -> None:
 def test_device_that_cannot_be(device: str) -> None:
     with pytest.raises(DeviceError, match="must be auto, cpu, cuda, or GPUs such as cuda:1"):
         find_devices(device, None)
+
+
+@pytest.mark.parametrize(("generations", "has_bf16"), [((9, 8), True), ((8, 7), False)])
+def test_gpus_have_bf16_if_all_have(
+    monkeypatch: pytest.MonkeyPatch, generations: tuple[int, ...], has_bf16: bool
+) -> None:
+    gpus = [SimpleNamespace(uuid=i, total_memory=1000, major=m) for i, m in enumerate(generations)]
+    monkeypatch.setattr("betanas.devices.find._count_gpus", lambda: len(gpus))
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda i: gpus[i])
+    found = find_devices("auto", None, claim=False)
+    assert found == Devices("cuda", 2, 900, has_bf16=has_bf16)
+    assert find_devices("cuda:0", None, claim=False).has_bf16

@@ -10,7 +10,6 @@ import pytest
 from command import ask_json
 from generated import generated_records, settings_of, write_database
 
-from betanas.architecture.complexity import step_bytes
 from betanas.jobs.load import load_study as open_study
 from betanas.jobs.model_names import find_model
 from betanas.search.plan import StudyProblem, study_problem
@@ -22,9 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def bytes_of_a_step(problem: StudyProblem, parameters: Mapping[str, float]) -> float:
-    rules = problem.rules.feasibility
-    costs = rules.check(problem.space.vector(parameters)[None, :]).complexities
-    return float(step_bytes(costs, rules.optimizer_slots)[0])
+    return float(problem.rules.check(problem.space.vector(parameters)[None, :]).step_bytes[0])
 
 
 @pytest.fixture(scope="module")

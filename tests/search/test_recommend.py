@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from small_search import accuracy, is_feasible, make_problem
 
-from betanas.architecture.complexity import step_bytes
 from betanas.search.plan import StudyProblem
 from betanas.search.quality import ModelQuality, widened, widening
 from betanas.search.recommend import MIN_TRIALS, Recommendation, evenly_ranked, recommend
@@ -27,8 +26,7 @@ def records(noise: float, number: int = 60) -> list[TrialRecord]:
 
 
 def bytes_of_a_step(problem: StudyProblem, parameters: Mapping[str, float]) -> float:
-    costs = problem.rules.feasibility.check(problem.space.vector(parameters)[None, :]).complexities
-    return float(step_bytes(costs, problem.rules.feasibility.optimizer_slots)[0])
+    return float(problem.rules.check(problem.space.vector(parameters)[None, :]).step_bytes[0])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import optuna
 import pytest
 from small_search import add_finished, fail, is_feasible, make_problem, propose, run
 
-from betanas.architecture.complexity import step_bytes
 from betanas.architecture.decoding import decode
 from betanas.architecture.limits import Feasibility
 from betanas.search import botorch_strategy
@@ -24,7 +23,7 @@ STRATEGIES = ["botorch", "tpe", "random", "evolution", "cmaes", "nsga2", "local"
 
 
 def needed_bytes(feasibility: Feasibility, kernels: np.ndarray) -> np.ndarray:
-    return step_bytes(feasibility.check(kernels).complexities, feasibility.optimizer_slots)
+    return feasibility.check(kernels).step_bytes
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

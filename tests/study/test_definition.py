@@ -1,18 +1,27 @@
 """What study files mean: defaults, published values, what may change while a study runs."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from betanas.architecture.complexity import step_bytes
 from betanas.architecture.families import FAMILIES
-from betanas.database.settings import SCHEMA, Settings
+from betanas.data.describe import DatasetFacts
+from betanas.database.settings import SCHEMA, Settings, new_settings
+from betanas.devices.find import Devices
+from betanas.search.plan import study_problem
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import GIB, memory_bytes, study_feasibility
 from betanas.study.loading import load_definition
 from betanas.study.meaning import default_meaning
 from betanas.study.recipe import Budget, DatasetConfig, Recipe
+
+PUBLISHED = np.array([list(FAMILIES["betanet2"].published.values())])
 
 
 def define(**changed: Any) -> StudyDefinition:
@@ -278,12 +287,73 @@ def test_feasibility_of_a_study() -> None:
         ("cpu", 32, "bf16", "bf16", 2),
     ],
 )
+@pytest.mark.parametrize("formerly", [False, True])
 def test_numbers_decide_how_much_memory_activations_take(
-    device: str, resolution: int, precision: str, numbers: str, value_bytes: int
+    device: str, resolution: int, precision: str, numbers: str, value_bytes: int, formerly: bool
 ) -> None:
     d = define(resolution=resolution, recipe={"precision": precision})
     assert d.recipe.numbers(device, resolution) == numbers
-    assert study_feasibility(d, 10, None, device=device).value_bytes == value_bytes
+    rules = study_feasibility(d, 10, None, device=device, formerly=formerly)
+    found = rules.check(PUBLISHED)
+    assert found.step_bytes == step_bytes(found.complexities, 2, value_bytes)
+
+
+def needed(d: StudyDefinition, kernels: NDArray[np.float64], batch: int, value_bytes: int) -> float:
+    costs = replace(study_feasibility(d, 10, None), batch_size=batch).check(kernels).complexities
+    return float(step_bytes(costs, 2, value_bytes)[0])
+
+
+def test_of_a_searched_batch_the_one_that_needs_most_memory_must_fit() -> None:
+    def bytes_of(low: int, high: int, *, formerly: bool = False) -> float:
+        d = define(resolution=64, recipe={"batch_size": {"low": low, "high": high}})
+        rules = study_feasibility(d, 10, None, device="cuda", formerly=formerly)
+        return float(rules.check(PUBLISHED).step_bytes[0])
+
+    d = define(resolution=64)  # where 64 images are trained in bf16, and 63 are not
+    assert bytes_of(2, 20) == needed(d, PUBLISHED, 20, 4)
+    assert bytes_of(2, 63) == needed(d, PUBLISHED, 63, 4)
+    assert bytes_of(64, 100) == needed(d, PUBLISHED, 100, 2)
+    assert bytes_of(2, 400) == needed(d, PUBLISHED, 400, 2)
+    assert bytes_of(2, 100) == pytest.approx(needed(d, PUBLISHED, 63, 4), rel=1e-3)
+    assert bytes_of(2, 100) > needed(d, PUBLISHED, 100, 2)
+    assert bytes_of(2, 20, formerly=True) == needed(d, PUBLISHED, 20, 2)  # as of 100 images
+
+
+def test_a_network_computes_in_the_numbers_of_its_own_side() -> None:
+    d = define(family="efficientnet", resolution=32, parameters={})
+    kernels = np.array([[1.1, 1.1, 1.2, 1.0], [1.1, 1.0, 1.7, 1.0]])  # of 38 and 54 pixels
+    found = study_feasibility(d, 10, None, device="cuda").check(kernels)
+    expected = [needed(d, kernels[:1], 100, 4), needed(d, kernels[1:], 100, 2)]
+    assert found.step_bytes.tolist() == expected
+    before = study_feasibility(d, 10, None, device="cuda", formerly=True).check(kernels)
+    assert before.step_bytes[1] == needed(d, kernels[1:], 100, 4)
+
+
+@pytest.mark.parametrize(
+    ("devices", "schema", "precision", "value_bytes"),
+    [
+        (Devices("cuda", 1, GIB), SCHEMA, None, 2),
+        (Devices("cuda", 1, GIB, has_bf16=False), SCHEMA, "float32", 4),
+        (Devices("cuda", 1, GIB, has_bf16=False), 3, "float32", 2),
+        (Devices("cpu", 1, GIB), SCHEMA, "bf16", 2),
+        (Devices("cpu", 1, GIB), 3, "bf16", 4),
+    ],
+)
+def test_memory_is_that_of_the_numbers_that_a_study_began_with(
+    monkeypatch: pytest.MonkeyPatch,
+    devices: Devices,
+    schema: int,
+    precision: str | None,
+    value_bytes: int,
+) -> None:
+    monkeypatch.setattr("betanas.database.settings.multiplies_bf16", lambda: True)
+    d, facts = define(resolution=64), DatasetFacts("digits", tuple("0123456789"), 9, 9, "x")
+    settings = replace(new_settings(d, facts, devices), schema=schema)
+    assert settings.precision == precision
+    assert settings.trained(d.recipe, devices.kind).precision == (precision or "auto")
+    monkeypatch.setattr("betanas.database.settings.multiplies_bf16", lambda: False)
+    found = study_problem(d, settings).rules.check(PUBLISHED)
+    assert found.step_bytes == step_bytes(found.complexities, 2, value_bytes)
 
 
 @pytest.mark.parametrize(
