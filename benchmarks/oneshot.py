@@ -7,7 +7,8 @@
 Study ``singlepath``: three stages of three blocks, half as wide, R=32, one thread.
 
 - ``latency``: random networks, their latency by the table of operators and measured.
-- ``sweep``: what supernets of several latency weights choose, by table and measured.
+- ``sweep``: what supernets of several latency weights choose, by table and, all together at the
+  end, measured.
 - ``equal``: the network chosen at a weight (``--weight``), random ones of no more latency by the
   table, and the best of a Gaussian process's search under the same limit that took as much
   processor time as the supernet, all trained alone with the same images and seed. Values are those
@@ -209,6 +210,11 @@ def sweep(bench: Bench, seeds: Iterable[int]) -> None:
     for seed in seeds:
         for weight in WEIGHTS:
             chosen_network(bench, weight, seed)
+    rows = bench.rows["sweep"]
+    taken = measured_ms([bench.network(row["choices"]) for row in rows])
+    for row, ms in zip(rows, taken, strict=True):
+        row["measured_ms"] = float(np.median(ms))
+    bench.save()
 
 
 def chosen_network(bench: Bench, weight: float, seed: int) -> dict[str, Any]:
@@ -221,7 +227,6 @@ def chosen_network(bench: Bench, weight: float, seed: int) -> dict[str, Any]:
         choices = result.supernet["choices"]
         row = {
             "choices": choices, "predicted_ms": bench.plan.runtime_ms(choices),
-            "measured_ms": float(np.median(measured_ms([bench.network(choices)]))),
             "supernet_accuracy": result.value, "cpu_seconds": seconds,
         }  # fmt: skip
         bench.add("sweep", keys | row)
@@ -320,15 +325,13 @@ def report(rows: Mapping[str, Any]) -> None:
         print("\n{} steps of {} images\n".format(*length))
         print("| weight | seeds | by the table (ms) | measured (ms) | skipped |")
         print("|---|---|---|---|---|")
-        for weight in WEIGHTS:
-            own = [r for r in rows["sweep"] if (r["steps"], r["batch"]) == length]
-            own = [r for r in own if r["weight"] == weight]
-            if own:
-                said, was = (
-                    statistics.median(r[k] for r in own) for k in ("predicted_ms", "measured_ms")
-                )
-                skipped = [list(r["choices"].values()).count("skip") for r in own]
-                print(f"| {weight:g} | {len(own)} | {said:.2f} | {was:.2f} | {skipped} |")
+        same = [r for r in rows["sweep"] if (r["steps"], r["batch"]) == length]
+        for weight in sorted({r["weight"] for r in same}):
+            own = [r for r in same if r["weight"] == weight]
+            said = statistics.median(r["predicted_ms"] for r in own)
+            was = statistics.median(r.get("measured_ms", np.nan) for r in own)
+            skipped = [list(r["choices"].values()).count("skip") for r in own]
+            print(f"| {weight:g} | {len(own)} | {said:.2f} | {was:.2f} | {skipped} |")
     for weight, seed in sorted({(r["weight"], r["seed"]) for r in rows.get("equal", ())}):
         own = {r["name"]: r for r in rows["equal"] if (r["weight"], r["seed"]) == (weight, seed)}
         drawn = [r["accuracy"] for name, r in own.items() if name.startswith("random")]
