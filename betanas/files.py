@@ -101,15 +101,20 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the folder of a report; commands do so before they begin to work.
+def make_folder(folder: Path, inside: str = "") -> None:
+    """Makes the folder of ``--output``; commands do so before they begin to work.
+
+    Args:
+        folder: The folder.
+        inside: A folder in it, which is to be made, too.
 
     Raises:
         InputError: If it cannot be made or written.
     """
+    place = folder / inside
     try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "figures" / ".writable", b"").unlink()
+        place.mkdir(parents=True, exist_ok=True)
+        write_whole(place / ".writable", b"").unlink()
     except OSError as error:
         raise InputError(
             f"--output {folder} cannot be written ({error.strerror}); choose another folder"

@@ -77,7 +77,7 @@ def report(
     from betanas.files import make_folder
 
     definition, stored = load_begun(study, storage, set_)
-    make_folder(output)
+    make_folder(output, "figures")
     say("analysing ...", err, "dim")
     from betanas.jobs.report import analyse, write_report
 

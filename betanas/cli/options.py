@@ -1,5 +1,6 @@
 """The options that commands share, and how every command ends."""
 
+import errno
 import functools
 import json
 import os
@@ -65,9 +66,22 @@ def say(text: str, console: Console = out, style: str | None = None) -> None:
 
 P = ParamSpec("P")
 
+_FULL = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT), "make room, and the same command goes on from here"
+)
+_FORBIDDEN = dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), "allow it, or choose another place"
+)
+_IN_THE_WAY = dict.fromkeys(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG),
+    "move away what is there, or choose another place",
+)
+# What the user can do about files that no command has looked at before it began to work.
+_CURES = _FULL | _FORBIDDEN | _IN_THE_WAY
+
 
 def ends_well(command: Callable[P, None]) -> Callable[P, None]:
-    """Turns our errors into one line and an exit code, and Ctrl-C into 130."""
+    """Turns errors of ours and of files into one line and an exit code, and Ctrl-C into 130."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -82,6 +96,12 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:
+            if error.errno not in _CURES or (error.filename is None and error.errno not in _FULL):
+                raise
+            place = "" if error.filename is None else f"{error.filename2 or error.filename}: "
+            say(f"error: {place}{error.strerror}; {_CURES[error.errno]}", err, "red")
+            raise typer.Exit(1 if error.errno in _FULL else 2) from None
 
     return run
 

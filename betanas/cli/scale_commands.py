@@ -99,6 +99,7 @@ def scale(
 ) -> None:
     """Show what one kernel costs at many resolutions, and the largest network that fits."""
     from betanas.analysis.scaling import Ceiling, Rule, Scaling, parse_resolutions
+    from betanas.files import make_folder
     from betanas.jobs.scaling import ScaleOptions, scale_up, write_scaling
 
     sides, wanted = parse_resolutions(resolutions), _rule(rule)
@@ -123,6 +124,8 @@ def scale(
         scaling = Scaling(source.family, source.kernel, number, by, base, growth)
         return scale_up(scaling, options, lambda row: say(_timed(by, row), err, "dim"))
 
+    if output is not None:
+        make_folder(output, "figures")
     others = [r for r in Rule if r is not wanted and not Scaling.refusal(source.family, r)]
     found = [run(by) for by in [wanted, *(others if compare else [])]]
     files = (

@@ -13,7 +13,7 @@ from betanas.analysis.figures.style import to_svg
 from betanas.architecture.reference import ReferenceModel
 from betanas.devices.find import find_devices
 from betanas.errors import InputError
-from betanas.files import read_json, whole_file, write_json
+from betanas.files import make_folder, read_json, whole_file, write_json
 from betanas.jobs.costs import costs_of
 from betanas.jobs.model_names import plan_alike, plan_training
 from betanas.jobs.train import Machine, Plan, TrainOptions, folder_name, from_weights, train
@@ -56,7 +56,8 @@ def compare(
         training came to, and ``histories``, seconds and validation accuracies of each.
 
     Raises:
-        InputError: For a model, a data set or a device that is not there; nothing has begun then.
+        InputError: For a model, a data set or a device that is not there, or a folder that cannot
+            be written; nothing has begun then.
         RunError: If a training fails.
     """
     if len(set(names)) < len(names):
@@ -73,6 +74,7 @@ def compare(
                 f"--models has none of them: {','.join(names)}; leave it out"
             )
         plans = [begun_with_weights(plan, say) for plan in plans]
+    make_folder(folder)
     for plan in plans:
         runs, histories = [], []
         for seed in range(seeds):

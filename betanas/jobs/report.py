@@ -325,7 +325,7 @@ def write_report(findings: Findings, folder: Path) -> list[Path]:
     Raises:
         InputError: If the folder cannot be written.
     """
-    make_folder(folder)
+    make_folder(folder, "figures")
     tables = all_tables(findings)
     page, pictures = render_page(findings, tables)
     files: dict[str, str | bytes] = {

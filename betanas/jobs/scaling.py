@@ -150,5 +150,5 @@ def write_scaling(curves: Sequence[ScaledUp], title: str, base: int, folder: Pat
         "figures/scaling.svg": svg,
         "figures/scaling.png": to_png(figure),
     }
-    make_folder(folder)
+    make_folder(folder, "figures")
     return [write_whole(folder / name, content) for name, content in files.items()]

@@ -23,6 +23,7 @@ from betanas.data import describe_dataset, load_images
 from betanas.devices.find import Devices, find_devices
 from betanas.devices.ranks import Ranks
 from betanas.errors import InputError, RunError
+from betanas.files import make_folder
 from betanas.images.batches import HeldOut, share_of
 from betanas.images.placement import TrainingImages
 from betanas.jobs.costs import counts_of
@@ -246,7 +247,7 @@ def train(
     known = _finished(folder / MODEL_FILE, task)
     if known is not None:
         return known
-    _make(folder)
+    make_folder(folder)
     result = _result(task, tell, machine.meeting)
     if result.value is None:
         raise RunError(
@@ -316,15 +317,6 @@ def _finished(path: Path, task: TrialTask) -> dict[str, Any] | None:
         return None
     facts = dict(read_trained(path).facts)
     return facts | {"checkpoint": str(path)} if facts.get("training") == _digest(task) else None
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--output {folder} cannot be written ({error.strerror}); choose another folder"
-        ) from None
 
 
 def _result(
