@@ -22,7 +22,17 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|optuna")
     heed_sigterm()
+    _end_unread_in_silence()
     commands()(prog_name="betanas")
+
+
+def _end_unread_in_silence() -> None:
+    """Has all that rich prints, help too, end as the commands do whose output nobody reads on."""
+    from rich.console import Console
+
+    from betanas.cli.options import end_unread
+
+    Console.on_broken_pipe = lambda _: end_unread()  # type: ignore[method-assign]
 
 
 def commands() -> Typer:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
@@ -51,6 +51,7 @@ DeviceOption = Annotated[
     ),
 ]
 
+_UNREAD = 128 + 13  # what a shell says of a command that SIGPIPE has ended
 _PLAIN_WIDTH = 160  # columns where no terminal says how many there are
 
 out = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
@@ -62,6 +63,14 @@ def say(text: str, console: Console = out, style: str | None = None) -> None:
     console.print(
         without_password(text), style=style, highlight=False, markup=False, soft_wrap=True
     )
+
+
+def end_unread() -> NoReturn:
+    """Ends in silence when nobody reads on (``betanas trials | head``), as SIGPIPE would end it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):  # what is left in them is written at the very end
+        os.dup2(nowhere, stream.fileno())
+    sys.exit(_UNREAD)
 
 
 P = ParamSpec("P")
@@ -94,8 +103,7 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
             say("interrupted; the same command goes on from here", err)
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
+            end_unread()
         except OSError as error:
             if error.errno not in _CURES or (error.filename is None and error.errno not in _FULL):
                 raise

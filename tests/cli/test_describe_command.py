@@ -1,8 +1,6 @@
 """``betanas describe``: the layers of a kernel, of a published one, of a trial."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -73,23 +71,6 @@ def test_describe_for_people() -> None:
     assert ["MBC", "448", "448", "2.19", "1", "19.63", "7", "7"] in lines
     assert len(lines) == 1 + 10 + 1
     assert "8,859,193 parameters" in ended.out
-
-
-def test_a_reader_that_goes_away(tmp_path: Path) -> None:
-    # As ``betanas describe ... | head -0``.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "betanas", *PUBLISHED, "--published"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    process.wait(60)
-    process.stderr.close()
 
 
 def test_describe_a_trial(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:

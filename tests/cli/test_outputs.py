@@ -1,6 +1,10 @@
-"""Folders that cannot be written: one line and exit code 2, whichever command is to write there."""
+"""Where commands cannot write: folders, a full disk, and a pipe that nobody reads on."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from calls import Ended, invoke
@@ -55,3 +59,44 @@ def test_training_folder_that_is_a_file(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "training").write_text("mine")
     found = invoke("train", "--model", "airbench@16", *TRAINED, "--output", str(tmp_path))
     check_refused(found, f"{tmp_path}/training/task.json: Not a directory; move away what")
+
+
+def into(stdout: int | IO[bytes], folder: Path, *arguments: str) -> Ended:
+    done = subprocess.run(
+        [sys.executable, "-m", "betanas", *arguments],
+        cwd=folder,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return Ended(done.returncode, "", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("trials", "--study", "mine.toml"),
+        ("trials", "--study", "mine.toml", "--csv"),
+        ("status", "--study", "mine.toml", "--json"),
+        ("--help",),
+    ],
+    ids=" ".join,
+)
+def test_reader_that_goes_away(arguments: tuple[str, ...], begun: Path) -> None:
+    """As ``betanas trials | head -0``: in silence, and as what SIGPIPE has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert into(writer, begun, *arguments) == Ended(141, "", "")
+    finally:
+        os.close(writer)
+
+
+def test_output_onto_a_full_disk(begun: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        found = into(full, begun, "trials", "--study", "mine.toml")
+    assert found.code == 1
+    assert found.err.startswith("error: No space left on device; make room, and the same command")
+    assert found.err.count("\n") == 1
