@@ -68,13 +68,14 @@ def scan_folder(root: Path) -> PictureFolder:
     """Finds the pictures below ``root``: ``train/CLASS/*`` and, optionally, ``test/CLASS/*``.
 
     A root without a ``train`` folder whose own folders hold pictures (``root/CLASS/*``) is taken
-    as the training part; there is no test part then. Class folders may be links and may hold
-    folders of their own. Hidden files and folders and files of other kinds are ignored, and so is
-    any other folder beside ``train`` and ``test``.
+    as the training part; there is no test part then. Class folders may be links, and the pictures
+    in folders inside of them are theirs, as torchvision's ``ImageFolder`` has it. Hidden files and
+    folders and files of other kinds are ignored, and so is any other folder beside ``train`` and
+    ``test``.
 
     Two published data sets are taken as they are unpacked: of Tiny-ImageNet the labelled pictures
     of ``val`` are the test part, since those of ``test`` have no labels; Caltech-256's pictures may
-    lie in ``root/256_ObjectCategories``.
+    lie in ``root/256_ObjectCategories``, and those in a folder inside of a class are none of its.
 
     Raises:
         DataError: If the folder is missing, is an archive, has another layout, or if a class has
@@ -95,7 +96,7 @@ def scan_folder(root: Path) -> PictureFolder:
                 _check_same_classes(root, train, test)
         else:
             _check_is_training_part(root)
-            train = _scan_part(root, "train", digest, nested=False)
+            train = _scan_part(root, "train", digest, nested=root.name != _CALTECH256)
             test = None
     except OSError as error:
         raise _unreadable(error) from None
@@ -130,7 +131,7 @@ def scan_test_pictures(root: Path) -> tuple[str, Pictures]:
         if (root / "train").is_dir():
             raise no_test_part(root)
         _check_is_training_part(root)
-        return "all", _scan_part(root, "all", digest, nested=False)
+        return "all", _scan_part(root, "all", digest, nested=root.name != _CALTECH256)
     except OSError as error:
         raise _unreadable(error) from None
 
@@ -266,13 +267,21 @@ def _no_pictures(folder: Path) -> DataError:
     )
 
 
+def _holds_pictures(folder: Path) -> bool:
+    return any(_is_picture(name) for name in os.listdir(folder))  # noqa: PTH208 - names are all
+
+
 def _check_is_training_part(root: Path) -> None:
     folders = _visible_folders(root)
-    if "test" not in folders and any(
-        _is_picture(name)
-        for folder in folders
-        for name in os.listdir(root / folder)  # noqa: PTH208 - names are all that is needed
-    ):
+    empty = [name for name in folders if not _holds_pictures(root / name)]
+    if "test" not in folders and len(empty) < len(folders):
+        for folder in (root / name for name in empty):  # of another layout, or of no class
+            if not _visible_folders(folder):
+                raise _no_pictures(folder)
+            raise DataError(
+                f"{folder}: a class folder must hold pictures itself where there is no folder "
+                f"train, but holds folders; move them up, or all class folders into {root}/train"
+            )
         return
     cure = f"give a folder that holds {LAYOUT}"
     deeper = [name for name in folders if (root / name / "train").is_dir()]

@@ -10,7 +10,7 @@ import pytest
 from drawn_pictures import draw, folder_config
 
 from betanas.data import describe_dataset
-from betanas.data.folder import SUFFIXES
+from betanas.data.folder import SUFFIXES, scan_folder, scan_test_pictures
 from betanas.errors import DataError
 
 MakeFolder = Callable[..., Path]
@@ -46,6 +46,17 @@ def test_agrees_with_torchvision_on_real_pictures(cifar_folder: Path) -> None:
 def test_root_itself_may_be_the_training_part(make_folder: MakeFolder) -> None:
     facts = describe_dataset(folder_config(make_folder({"cat": 2, "dog": 2})))
     assert (facts.classes, facts.num_train, facts.num_test) == (("cat", "dog"), 4, 0)
+
+
+def test_folders_in_class_folders_of_such_a_root(make_folder: MakeFolder) -> None:
+    from torchvision.datasets import ImageFolder
+
+    root = make_folder({"cat": 2, "dog": 2, "cat/kittens": 3, "dog/puppies/small": 1})
+    facts = describe_dataset(folder_config(root))
+    assert (facts.classes, facts.num_train) == (("cat", "dog"), 8)
+    files = [file for file, _ in ImageFolder(root).samples]
+    assert sorted(scan_folder(root).train.files) == sorted(files)
+    assert scan_test_pictures(root)[1].files == scan_folder(root).train.files
 
 
 def test_hidden_and_other_files_are_ignored(make_folder: MakeFolder) -> None:
@@ -97,6 +108,7 @@ def test_fingerprint_follows_the_pictures(make_folder: MakeFolder, tmp_path: Pat
         (TWO | {"train/owl": 1}, "at least 2 training pictures .*, but owl has 1"),
         (TWO | {"test/cat": 1}, "but lacks dog"),
         (TWO | {"test/cat": 1, "test/dog": 1, "test/owl": 1}, "but adds owl"),
+        ({"cat": 2, "dog": 2, "old/cat": 2}, "old: .* but holds folders; move them up, or"),
         ({"cat": 2, "dog": 2, "notes": 0}, "notes: a class folder must hold pictures"),
     ],
 )
