@@ -32,7 +32,10 @@ def _end_unread_in_silence() -> None:
 
     from betanas.cli.options import end_unread
 
-    Console.on_broken_pipe = lambda _: end_unread()  # type: ignore[method-assign]
+    def end(_: Console) -> None:
+        end_unread()
+
+    Console.on_broken_pipe = end  # type: ignore[method-assign]
 
 
 def commands() -> Typer:

@@ -8,7 +8,7 @@ from betanas.architecture.mbconv import MBCONV
 from betanas.architecture.supernet import fixed_shape, gate_states
 from betanas.errors import InputError
 from betanas.study.amounts import longer_budget
-from betanas.study.recipe import SEARCHABLE, Recipe, recipe_value
+from betanas.study.recipe import READ_BY, SEARCHABLE, Recipe, recipe_value
 from betanas.study.sections import ACCURACY, LATENCY, MIN_EVALUATIONS
 
 if TYPE_CHECKING:
@@ -43,11 +43,24 @@ def _recipe_ranges(study: "StudyDefinition") -> None:
             except ValidationError as error:
                 rule = error.errors()[0]["msg"]
                 raise ValueError(f"recipe.{key}: {rule}, but got {end:g}") from None
+        if key in READ_BY:
+            _read(study.recipe, key)
     if study.search.pruner != "none" and study.recipe.evaluations < MIN_EVALUATIONS:
         raise ValueError(
             f"search.pruner = {study.search.pruner} compares trials at equal shares of their "
             f"budget: recipe.evaluations must be >= {MIN_EVALUATIONS}, but got "
             f"{study.recipe.evaluations}"
+        )
+
+
+def _read(recipe: Recipe, key: str) -> None:
+    """A value that only some optimisers or schedules read is searched with one of these."""
+    chooser, readers = READ_BY[key]
+    chosen = getattr(recipe, chooser)
+    if chosen not in readers:
+        raise ValueError(
+            f"recipe.{key} cannot be searched with recipe.{chooser} = {chosen}, which does not "
+            f"read it; give it no range, or take one of {', '.join(readers)}"
         )
 
 

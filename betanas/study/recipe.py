@@ -195,6 +195,14 @@ SEARCHABLE = {
     "plateau_factor": (0.01, 0.99), "decay_factor": (0.1, 1.0), "mixup": (0.0, 10.0),
     "cutmix": (0.0, 10.0),
 }  # fmt: skip
+# Which optimisers or schedules read a searchable value; what is not named here, all read.
+READ_BY: dict[str, tuple[Literal["optimizer", "schedule"], tuple[str, ...]]] = {
+    "muon_learning_rate": ("optimizer", ("muon",)),
+    "momentum": ("optimizer", ("sgd", "rmsprop", "muon")),
+    "rmsprop_decay": ("optimizer", ("rmsprop",)),
+    "plateau_factor": ("schedule", ("plateau",)),
+    "decay_factor": ("schedule", ("exponential",)),
+}
 RECIPE_PREFIX = "recipe."  # of the names of searched recipe values beside the kernel's parameters
 
 

@@ -505,6 +505,14 @@ def test_rates_of_stochastic_depth_may_be_searched(tmp_path: Path) -> None:
         ("recipe.mixup={low = 0}", "recipe.mixup.high is required"),
         ("recipe.mixup={low = 0, hihg = 1, high = 1}", "recipe.mixup.hihg .*did you mean high"),
         ("recipe.learning_rat={low = 1, high = 2}", "recipe.learning_rat cannot be searched"),
+        (
+            "recipe.momentum={low = 0.5, high = 0.9}",
+            "with recipe.optimizer = adam, .* it no range, or take one of sgd, rmsprop, muon",
+        ),
+        (
+            "recipe.decay_factor={low = 0.5, high = 0.9}",
+            "recipe.decay_factor cannot be searched with recipe.schedule = plateau, which does not",
+        ),
     ],
 )
 def test_ranges_that_mean_nothing(tmp_path: Path, override: str, told: str) -> None:

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from trainings import TaskMaker
 
 from betanas.devices.ranks import Ranks
 from betanas.images.placement import TrainingImages
-from betanas.study.recipe import FAST_RECIPE, Recipe
+from betanas.study.recipe import FAST_RECIPE, READ_BY, Recipe
 from betanas.training.average import WeightAverage
 from betanas.training.recipe import build_optimizer, parallel
+from betanas.training.schedule import LearningRate
 from betanas.training.trainer import Training
 from betanas.trial import TrialTask
 
@@ -30,6 +32,34 @@ def test_preset_fills_what_is_not_given() -> None:
     assert (short.learning_rate, short.crop_scale, short.evaluations) == (8e-3, (0.5, 1.0), 2)
     assert Recipe().learning_rate == 1e-3
     assert Recipe().schedule == "plateau"
+
+
+def trained(**given: str | float) -> torch.Tensor:
+    """Weights after a few steps, whose validations do not rise."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4))
+    recipe = Recipe.model_validate({"patience_epochs": 0, "decay_epochs": 1.0, **given})
+    optimizer = build_optimizer(recipe, model)
+    rate = LearningRate(recipe, optimizer)
+    for step in range(4):
+        rate.before_step(step / 4, step)
+        loss = model(torch.randn(2, 3, 5, 5)).square().mul(torch.randn(2, 4, 3, 3)).sum()
+        model.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rate.after_evaluation(0.5, step + 1.0)
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("key", READ_BY)
+def test_who_reads_a_value(key: str) -> None:
+    """The table by which studies are checked, against what trainings do."""
+    chooser, readers = READ_BY[key]
+    for name in get_args(Recipe.model_fields[chooser].annotation):
+        differ = not torch.equal(
+            trained(**{chooser: name, key: 0.5}), trained(**{chooser: name, key: 0.25})
+        )
+        assert differ == (name in readers), name
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
