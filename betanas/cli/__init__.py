@@ -32,7 +32,7 @@ def _end_unread_in_silence() -> None:
 
     from betanas.cli.options import end_unread
 
-    def end(_: Console) -> None:
+    def end(self: Console) -> None:  # noqa: ARG001 - rich's, and named as it is there
         end_unread()
 
     Console.on_broken_pipe = end  # type: ignore[method-assign]

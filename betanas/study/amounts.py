@@ -10,12 +10,13 @@ _TIMES = {
     "h": 3600, "hour": 3600, "hours": 3600,
 }  # fmt: skip
 _GIGA, _TERA = 1e9, 1e12
+_ENDLESS = 1e30  # of any unit: a slip of the hand, or infinite
 _COUNTS: dict[str, tuple[BudgetUnit, float]] = {
     "step": ("steps", 1), "steps": ("steps", 1), "epoch": ("epochs", 1), "epochs": ("epochs", 1),
     "image": ("images", 1), "images": ("images", 1),
     "macs": ("macs", 1), "gmacs": ("macs", _GIGA), "tmacs": ("macs", _TERA),
 }  # fmt: skip
-_AMOUNT = re.compile(r"\s*(\d+(?:_\d+)*(?:\.\d+)?)\s*([a-z]*)\s*")
+_AMOUNT = re.compile(r"\s*(\d+(?:_\d+)*(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-z]*)\s*")
 
 
 def parse_amount(said: str | float, unit: BudgetUnit) -> Budget:
@@ -32,11 +33,8 @@ def parse_amount(said: str | float, unit: BudgetUnit) -> Budget:
     parts = _AMOUNT.fullmatch(str(said).lower())
     named = parts and (parts[2] in _TIMES or parts[2] in _COUNTS or not parts[2])
     number = float(parts[1]) if parts else 0.0
-    if parts is None or not named or number <= 0:
-        raise ValueError(
-            "must be a time such as 15m, 240s or 1h, or a number of steps, epochs, images or "
-            f"macs (Gmacs, Tmacs) such as 20epochs, but got {said!r}"
-        )
+    if parts is None or not named or not 0 < number < _ENDLESS:
+        raise no_amount(said)
     seconds = _TIMES.get(parts[2])
     if seconds is not None:
         return Budget(seconds=seconds * number)
@@ -46,6 +44,14 @@ def parse_amount(said: str | float, unit: BudgetUnit) -> Budget:
     if unit != "seconds" and number != int(number):
         raise ValueError(f"must be a whole number of {unit}, but got {said!r}")
     return Budget.model_validate({unit: number if unit == "seconds" else int(number)})
+
+
+def no_amount(said: object) -> ValueError:
+    """What is wrong with something that is no amount."""
+    return ValueError(
+        "must be a time such as 15m, 240s or 1h, or a number of steps, epochs, images or "
+        f"macs (Gmacs, Tmacs) such as 20epochs, but got {said!r}"
+    )
 
 
 def longer_budget(said: str | float, than: Budget) -> Budget:

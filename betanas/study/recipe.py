@@ -80,7 +80,7 @@ class Recipe(Section):
     """
 
     preset: Literal["published", "fast", "short"] = "published"
-    batch_size: Annotated[int, Field(ge=2)] = 100
+    batch_size: Annotated[int, Field(ge=2, le=100_000)] = 100
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "muon"] = "adam"
     learning_rate: Positive = 1e-3
     muon_learning_rate: Positive = 0.1

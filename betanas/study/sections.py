@@ -1,13 +1,15 @@
 """The smaller sections of a study file: what networks may cost, how it searches, for what value."""
 
+import math
 import re
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from betanas.study.amounts import no_amount
 from betanas.study.recipe import Budget, Positive, Section
 
-MemoryLimit = Positive | Literal["auto", "none"]
+MemoryLimit = Annotated[float, Field(gt=0, le=1e9)] | Literal["auto", "none"]
 
 ObjectiveName = Literal["accuracy", "latency", "num_params", "macs", "activation_bytes"]
 # What a trial measures; the others are counted.
@@ -35,6 +37,7 @@ class LimitsConfig(Section):
 
 
 _UNTRAINED = ("table", "naswot", "synflow")
+_MOST_SOBOL = 100_000  # points of the first phase: all are checked before the first trial
 MIN_EVALUATIONS = 2  # of a trial's budget, for a pruner to have something to compare
 
 
@@ -60,14 +63,22 @@ class SearchConfig(Section):
     prefilter_candidates: Annotated[int, Field(ge=2, le=64)] = 8
     pruner: Literal["none", "median", "model"] = "none"
     pruner_chance: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    sobol_trials: Annotated[int, Field(ge=1)] = 100
-    min_feasible: Annotated[int, Field(ge=2)] = 20
+    sobol_trials: Annotated[int, Field(ge=1, le=_MOST_SOBOL)] = 100
+    min_feasible: Annotated[int, Field(ge=2, le=_MOST_SOBOL)] = 20
     trials: Annotated[int, Field(ge=1)] = 200
     start: Annotated[tuple[str, ...], Field(strict=False)] = ()
     warm_start: str | None = None
     finals: str | int | float | None = None
     finals_share: Annotated[float, Field(gt=0)] = 0.5
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("finals", mode="before")
+    @classmethod
+    def _may_be_an_amount(cls, value: Any) -> Any:
+        finite = type(value) in (str, int) or (type(value) is float and math.isfinite(value))
+        if value is not None and not finite:
+            raise no_amount(value)
+        return value
 
     @model_validator(mode="after")
     def _check_acquisition(self) -> Self:

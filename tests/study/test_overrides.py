@@ -9,6 +9,7 @@ from betanas.errors import InputError, StudyFileError
 from betanas.measures.table import _csv_rows
 from betanas.parameters import Choice, Real
 from betanas.study.loading import changed_definition, load_definition
+from betanas.study.recipe import Budget
 
 
 @pytest.mark.parametrize("preset", ["short", "fast", "published"])
@@ -82,3 +83,38 @@ def test_names_in_any_letters_and_tables_from_a_spreadsheet(tmp_path: Path) -> N
     assert found.dataset.root == str(folder)
     (tmp_path / "table.csv").write_text("k,value\n1,2\n", encoding="utf-8-sig")
     assert _csv_rows(tmp_path / "table.csv") == [{"k": "1", "value": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("override", "finals"),
+    [
+        ("search.finals=2e3", Budget(seconds=2000)),
+        ('search.finals="1.5e3s"', Budget(seconds=1500)),
+        ("search.finals=2e16", Budget(seconds=2e16)),
+        ('search.finals="2E3 s"', Budget(seconds=2000)),
+    ],
+)
+def test_finals_in_powers_of_ten(override: str, finals: Budget) -> None:
+    assert load_definition("digits", [override]).finals == finals
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400", "true", "[5]", "-5", "0", "1e31"])
+def test_finals_that_are_no_amount(value: str) -> None:
+    with pytest.raises(StudyFileError, match=r"search\.finals must be a time such as 15m"):
+        load_definition("digits", [f"search.finals={value}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("search.sobol_trials=99999999999", "search.sobol_trials must be <= 100000, but got"),
+        ("search.min_feasible=99999999999", "search.min_feasible must be <= 100000, but got"),
+        ("recipe.batch_size=99999999999999999999", "recipe.batch_size must be <= 100000, but"),
+        ("recipe.batch_size={low = 2, high = 1e300}", "recipe.batch_size: .* or equal to 100000"),
+        ("limits.memory_gib=1e308", "limits.memory_gib must be <= 1e.09, but got 1e.308"),
+    ],
+)
+def test_numbers_beyond_sense(override: str, rule: str) -> None:
+    """They ended in a traceback, or never."""
+    with pytest.raises(StudyFileError, match=rule):
+        load_definition("digits", [override])
