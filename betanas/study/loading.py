@@ -184,6 +184,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise InputError(f"--set takes key=value, such as search.trials=50, but got {override!r}")
+    if parts[0] == "name":
+        raise InputError(
+            f"--set {key}: name is not a key that studies have; a study is named by its file: copy "
+            "that under another name, or give another --storage to begin the same study anew"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -76,6 +76,10 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
     "no TOML": (("check", "../no-toml.toml"), r"no-toml\.toml is not valid TOML: .*line 1"),
     "no file": (("check", "nowhere.toml"), r"there is no study file nowhere\.toml; give a path"),
     "wrong override": (("check", "digits", "--set", "trials"), r"--set takes key=value"),
+    "another name": (
+        ("optimize", "--study", "digits", "--set", "name=mine"),
+        r"--set name: name is not a key that studies have; a study is named by its file: copy that",
+    ),
     "nothing has a contraction": (
         ("check", "digits", "--set", "parameters.k=6"),
         r"no kernel is feasible: .*no_contraction rejects 100\.0%",
