@@ -1,5 +1,6 @@
 """Optuna's trials and a study's own attribute in our words."""
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -14,14 +15,16 @@ SETTINGS_KEY = "betanas"
 
 
 def read_record(frozen: FrozenTrial, objectives: Sequence[str]) -> TrialRecord:
-    """A trial in our words."""
+    """A trial in our words; one that somebody else gave an infinite value, or none, has none."""
     attributes = frozen.user_attrs
     complete = frozen.state is TrialState.COMPLETE
-    values: Sequence[float] = frozen.values if complete else ()
+    values: Sequence[float] = (frozen.values or ()) if complete else ()
+    if not all(map(math.isfinite, values)):
+        values = ()
     return TrialRecord(
         number=frozen.number,
         state=frozen.state.name.lower(),
-        value=values[0] if complete else None,
+        value=values[0] if values else None,
         values=dict(zip(objectives, values, strict=False)) if len(objectives) > 1 else {},
         parameters=dict(frozen.params),
         audit={key: value for key, value in attributes.items() if key not in COLUMNS},

@@ -133,7 +133,9 @@ class Situation:
         def having(state: TrialState) -> list[FrozenTrial]:
             return [t for t in others if t.state == state]
 
-        complete = [t for t in having(TrialState.COMPLETE) if np.isfinite(t.values).all()]
+        complete = [
+            t for t in having(TrialState.COMPLETE) if t.values and np.isfinite(t.values).all()
+        ]
         failed, pruned = having(TrialState.FAIL), having(TrialState.PRUNED)
         rules = taught(
             problem.rules,

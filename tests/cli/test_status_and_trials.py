@@ -2,9 +2,14 @@
 
 import csv
 import io
+import math
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from calls import invoke, invoke_json, run, run_json
 from generated import generated_records, settings_of, write_database
@@ -115,3 +120,30 @@ def test_where_the_database_is(begun: Path, monkeypatch: pytest.MonkeyPatch) -> 
     elsewhere = {"BETANAS_STORAGE": f"sqlite:///{begun}/storage/mine.db"}
     ended = run(begun.parent, "status", "--study", f"{begun}/mine.toml", environment=elsewhere)
     assert (ended.code, "3 of 200" in ended.out) == (0, True)
+
+
+def test_values_that_are_none_are_no_best(
+    begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program's infinite values, and its complete trials without any."""
+    shutil.copytree(begun, tmp_path / "foreign")
+    monkeypatch.chdir(tmp_path / "foreign")
+    theirs = optuna.load_study(study_name="mine", storage="sqlite:///storage/mine.db")
+    example = theirs.trials[0]
+    for value in (math.inf, -math.inf, 0.25):
+        theirs.add_trial(
+            optuna.trial.create_trial(
+                value=value, params=example.params, distributions=example.distributions
+            )
+        )
+    with closing(sqlite3.connect("storage/mine.db")) as connection, connection:
+        last = connection.execute("SELECT max(trial_id) FROM trials").fetchone()
+        connection.execute("DELETE FROM trial_values WHERE trial_id = ?", last)
+    found = invoke_json("status", "--study", "mine.toml")
+    assert found["best"] == {"number": 4, "value": 0.875}
+    assert found["trials"]["complete"] == 6
+    assert [row["value"] for row in invoke_json("trials", "--study", "mine.toml")[6:]] == [None] * 3
+    assert invoke_json("best", "--study", "mine.toml")["observed"]["number"] == 4
+    assert invoke("cluster", "--study", "mine.toml", "--clusters", "2").code == 0
+    shown = invoke("trials", "--study", "mine.toml").out
+    assert "inf" not in shown
