@@ -14,6 +14,7 @@ import typer
 from betanas.cli.app import app, example
 from betanas.cli.begun import load_begun, trial_kernel
 from betanas.cli.options import (
+    MOST_IMAGES,
     JsonOption,
     SetOption,
     StorageOption,
@@ -54,7 +55,7 @@ def describe(
     trial: Annotated[int | None, typer.Option(help="The study's trial of this number.")] = None,
     best: Annotated[bool, typer.Option("--best", help="The study's observed best trial.")] = False,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images of a training step.")
+        int | None, typer.Option(min=1, max=MOST_IMAGES, help="Images of a training step.")
     ] = None,
     storage: StorageOption = None,
     set_: SetOption = None,

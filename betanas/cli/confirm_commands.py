@@ -11,6 +11,7 @@ import typer
 
 from betanas.cli.app import app, example
 from betanas.cli.options import (
+    MOST_IMAGES,
     DeviceOption,
     JsonOption,
     RanksOption,
@@ -94,7 +95,7 @@ def confirm(
 def latency(
     study: StudyOption,
     top: Annotated[int, typer.Option(help="How many of the best trials to measure.")] = 30,
-    batch: Annotated[int, typer.Option(help="Images of one pass.")] = 1,
+    batch: Annotated[int, typer.Option(max=MOST_IMAGES, help="Images of one pass.")] = 1,
     device: DeviceOption = "auto",
     storage: StorageOption = None,
     set_: SetOption = None,

@@ -66,7 +66,9 @@ def train(
     data: DataOption = None,
     resolution: ResolutionOption = None,
     epochs: EpochsOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Of weights, order and augmentation.")
+    ] = 0,
     output: Annotated[
         Path | None, typer.Option(help="Folder for model.pt; else storage/models/MODEL.")
     ] = None,

@@ -51,6 +51,7 @@ DeviceOption = Annotated[
     ),
 ]
 
+MOST_IMAGES = 100_000  # of a batch
 _UNREAD = 128 + 13  # what a shell says of a command that SIGPIPE has ended
 _PLAIN_WIDTH = 160  # columns where no terminal says how many there are
 

@@ -14,6 +14,7 @@ import typer
 from betanas.cli.app import app, example
 from betanas.cli.begun import load_begun, trial_kernel
 from betanas.cli.options import (
+    MOST_IMAGES,
     DeviceOption,
     JsonOption,
     SetOption,
@@ -82,13 +83,17 @@ def scale(
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure the latency at every R, here.")
     ] = False,
-    latency_batch: Annotated[int, typer.Option(min=1, help="Images of one answer.")] = 1,
+    latency_batch: Annotated[
+        int, typer.Option(min=1, max=MOST_IMAGES, help="Images of one answer.")
+    ] = 1,
     device: DeviceOption = "auto",
     classes: Annotated[
-        int | None, typer.Option(help="Number of classes; else the study's, or 100.")
+        int | None,
+        typer.Option(max=1_000_000_000, help="Number of classes; else the study's, or 100."),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Images of a training step; else the study's, or 100.")
+        int | None,
+        typer.Option(max=MOST_IMAGES, help="Images of a training step; else the study's, or 100."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the curves as a page, figure and table.")

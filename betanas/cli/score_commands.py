@@ -40,7 +40,9 @@ def score(
     ] = None,
     number: Annotated[
         int | None,
-        typer.Option(min=1, help="How many: of the study's trials at most, or random kernels."),
+        typer.Option(
+            max=1_000_000, min=1, help="How many: of the study's trials at most, or random kernels."
+        ),
     ] = None,
     resolution: Annotated[
         int | None, typer.Option(help="With --family: input side in pixels, or 32.")

@@ -8,7 +8,8 @@ from betanas.architecture.decoding import decode
 from betanas.database.annotations import annotate
 from betanas.database.stored import StoredStudy
 from betanas.devices.find import find_devices
-from betanas.errors import InputError
+from betanas.errors import InputError, RunError
+from betanas.launcher.failures import no_memory
 from betanas.models.latency import Latency, device_title, measure_latency
 from betanas.study.definition import StudyDefinition
 from betanas.trial import TrialRecord, whole
@@ -50,6 +51,7 @@ def measure(
 
     Raises:
         InputError: If there is nothing to measure, or no such device.
+        RunError: If so many images do not fit in memory.
     """
     if top < 1 or batch < 1:
         raise InputError(f"--top and --batch must be >= 1, but got {top} and {batch}")
@@ -63,7 +65,15 @@ def measure(
     for record in best:
         network = decode(family, record.kernel, definition.resolution, classes)
         if network.fingerprint not in known:
-            known[network.fingerprint] = measure_latency(network, batch, kind)
+            try:
+                known[network.fingerprint] = measure_latency(network, batch, kind)
+            except (RuntimeError, MemoryError) as error:
+                if not no_memory(error):
+                    raise
+                raise RunError(
+                    f"trial {record.number}: {batch} images must fit in the memory of {kind} with "
+                    "what its network makes of them, but do not; give a smaller --batch"
+                ) from None
         found.append(Measured(record, known[network.fingerprint]))
         tell(found[-1])
     title = device_title(kind)

@@ -116,7 +116,7 @@ _DEVICE_GONE = ("no CUDA-capable device", "driver shutting down", "GPU is lost",
 
 def _kind(error: Exception) -> Failure:
     text = str(error)
-    if _no_memory(error):
+    if no_memory(error):
         return Failure.OUT_OF_MEMORY
     if isinstance(error, DataError):
         return Failure.DATA
@@ -125,7 +125,8 @@ def _kind(error: Exception) -> Failure:
     return Failure.DEVICE_LOST if any(w in text for w in _DEVICE_GONE) else Failure.CRASHED
 
 
-def _no_memory(error: Exception) -> bool:
+def no_memory(error: Exception) -> bool:
+    """Whether a device or the machine has had too little memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError | OSError) and any(t in str(error) for t in _MEMORY)
     )

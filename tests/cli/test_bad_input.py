@@ -126,6 +126,22 @@ IN_PROCESS: dict[str, tuple[tuple[str, ...], str]] = {
         (*DESCRIBE[:6], "0", "--published"),
         r"num_classes must be >= 1, but got 0",
     ),
+    "classes that cannot be counted": (
+        (*DESCRIBE[:6], "9" * 20, "--published"),
+        r"num_classes must be <= 1,000,000,000, but got 9999",
+    ),
+    "images that cannot be counted": (
+        ("scale", "--family", "betanet2", "--published", "--batch-size", "9" * 20),
+        r"invalid value for '--batch-size': Input should be less than or equal to 100000, but",
+    ),
+    "seed that cannot be stored": (
+        ("train", "--model", "airbench", "--dataset", "digits", "--seed", "9" * 20),
+        r"invalid value for '--seed': Input should be less than or equal to 9223372036854775807",
+    ),
+    "kernels that nobody waits for": (
+        ("score", "--family", "betanet2", "--number", "9" * 20),
+        r"invalid value for '--number': Input should be less than or equal to 1000000, but",
+    ),
     "resolution out of range": (
         (*DESCRIBE[:4], "8", *DESCRIBE[5:], "--published"),
         r"resolution must be in \[16, 4096\], but got 8",

@@ -17,7 +17,7 @@ from betanas.analysis.tables import pareto_table
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
 from betanas.database.stored import StoredStudy
-from betanas.errors import InputError, NoStudyError
+from betanas.errors import InputError, NoStudyError, RunError
 from betanas.files import read_json
 from betanas.jobs.latency import KEYS, measure, to_json
 from betanas.jobs.optimize import SearchOptions, optimize
@@ -73,6 +73,12 @@ def test_nothing_to_measure_is_a_clear_error(tmp_path: Path) -> None:
         measure(definition, stored, 3, 1, "cpu", lambda _: None)
     with pytest.raises(InputError, match="must be >= 1, but got 3 and 0"):
         measure(definition, stored, 3, 0, "cpu", lambda _: None)
+
+
+def test_images_that_do_not_fit_in_memory(tmp_path: Path) -> None:
+    definition, stored = generate_database(tmp_path / "study.db", 10)
+    with pytest.raises(RunError, match=r"trial \d+: 10{11} images must fit in .*smaller --batch"):
+        measure(definition, stored, 1, 10**11, "cpu", lambda _: None)
 
 
 @pytest.mark.slow
