@@ -142,7 +142,7 @@ def search(run: Run, minutes: float) -> None:
                 budget=definition.budget,
                 nproc_per_node=1,
                 device="cpu",
-                folder=str(run.folder / "training"),
+                folder=str(run.folder / f"training-{run.began.stem}"),
                 cache=str(run.machine.cache),
             )
             result = trainer.run(task)

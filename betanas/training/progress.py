@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,15 @@ class NewsReader:
         self._read = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The lines that were added since the last call."""
+        """The lines that were added since the last call; not those that a full disk has cut off."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
             file.seek(self._read)
             whole, newline, _ = file.read().rpartition(b"\n")
         self._read += len(whole) + len(newline)
-        return [json.loads(line) for line in whole.splitlines()]
+        told = []
+        for line in whole.splitlines():
+            with suppress(ValueError):
+                told.append(json.loads(line))
+        return told
