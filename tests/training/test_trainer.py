@@ -225,8 +225,9 @@ def test_a_budget_in_seconds_is_overshot_by_one_step_at_most(make_task: TaskMake
     assert max(begun) < 1 <= result.train_seconds
     assert begun == sorted(begun)
     # Evaluations stand outside: they happen, and none of their time was counted. A step that
-    # passes two shares of the budget at once has one evaluation.
-    assert min(3, result.steps - 1) <= len(result.history) <= result.steps
+    # passes two shares of the budget at once has one evaluation, on a slow machine.
+    passed = {int(3 * progress + 1e-9) for progress in begun} - {0}
+    assert len(result.history) == len(passed) + 1
     assert [e.train_seconds for e in result.history] == sorted(
         e.train_seconds for e in result.history
     )
