@@ -114,7 +114,7 @@ def make_folder(folder: Path, inside: str = "") -> None:
     place = folder / inside
     try:
         place.mkdir(parents=True, exist_ok=True)
-        write_whole(place / ".writable", b"").unlink()
+        write_whole(place / ".writable", b"").unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"--output {folder} cannot be written ({error.strerror}); choose another folder"

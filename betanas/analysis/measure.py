@@ -27,7 +27,10 @@ class Measure:
 
     @staticmethod
     def of(objective: ObjectiveConfig, records: Sequence[TrialRecord]) -> "Measure":
-        """Finds the scale of a study's values; what is not in [0, 1] is no share.
+        """Finds the scale of a study's values.
+
+        Training gives shares, whatever others have written beside them; of other objectives
+        what is not in [0, 1] is none.
 
         Args:
             objective: Of the study file.
@@ -36,7 +39,7 @@ class Measure:
         values = [r.accuracy for r in records if r.accuracy is not None]
         shares = all(0 <= v <= 1 for v in values)
         digits = 2 if shares or any(abs(v) >= 10 for v in values) else 4
-        if shares and objective.name in ("train", "table"):
+        if objective.name == "train" or (shares and objective.name == "table"):
             found = ACCURACIES
         else:
             found = Measure("value", objective.name, shares, digits)

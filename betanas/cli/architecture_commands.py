@@ -176,7 +176,9 @@ def check(
     from betanas.errors import DataError
     from betanas.objectives import find_objective
     from betanas.search.plan import planned_problem
+    from betanas.study.agreement import refuse_unread_ranges
 
+    refuse_unread_ranges(definition)
     find_objective(definition.objective.name)
     notes = []
     try:

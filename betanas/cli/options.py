@@ -83,7 +83,7 @@ _FORBIDDEN = dict.fromkeys(
     (errno.EACCES, errno.EPERM, errno.EROFS), "allow it, or choose another place"
 )
 _IN_THE_WAY = dict.fromkeys(
-    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG),
+    (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG),
     "move away what is there, or choose another place",
 )
 # What the user can do about files that no command has looked at before it began to work.

@@ -1,6 +1,5 @@
 """``betanas status --watch``: a study followed from outside, whoever works on it."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from betanas.cli.options import per_cent, say, short
 from betanas.database.connect import sqlite_file
 from betanas.database.stored import StoredStudy
 from betanas.study.definition import StudyDefinition
-from betanas.trial import PROGRESS_FILE, TrialRecord
+from betanas.training.progress import NewsReader
+from betanas.trial import TrialRecord
 
 EVERY_SECONDS = 2.0
 LAST = 8
@@ -108,10 +108,11 @@ def curve(records: Sequence[TrialRecord], width: int = 48) -> str:
 def _news(folder: Path, number: int) -> str:
     """The last that a training on this machine told of itself."""
     try:
-        lines = (folder / f"{number:05d}" / PROGRESS_FILE).read_text(encoding="utf-8").splitlines()
         told: dict[str, Any] = {}
-        for text in lines:
-            told |= json.loads(text)
+        for news in NewsReader(folder / f"{number:05d}").read():
+            told |= news
+        if not told:
+            return "running"
         spent, epoch = float(told.get("spent", 0.0)), float(told.get("epoch", 0.0))
     except (OSError, ValueError, TypeError):
         return "running"

@@ -96,7 +96,7 @@ def scan_folder(root: Path) -> PictureFolder:
                 _check_same_classes(root, train, test)
         else:
             _check_is_training_part(root)
-            train = _scan_part(root, "train", digest, nested=root.name != _CALTECH256)
+            train = _scan_part(root, "train", digest, nested=root.resolve().name != _CALTECH256)
             test = None
     except OSError as error:
         raise _unreadable(error) from None
@@ -131,7 +131,7 @@ def scan_test_pictures(root: Path) -> tuple[str, Pictures]:
         if (root / "train").is_dir():
             raise no_test_part(root)
         _check_is_training_part(root)
-        return "all", _scan_part(root, "all", digest, nested=root.name != _CALTECH256)
+        return "all", _scan_part(root, "all", digest, nested=root.resolve().name != _CALTECH256)
     except OSError as error:
         raise _unreadable(error) from None
 

@@ -36,6 +36,7 @@ from betanas.search.plan import study_problem
 from betanas.search.prefilter import Prefilter
 from betanas.search.pruning import make_pruner
 from betanas.search.sampler import FALLBACK, KernelSampler
+from betanas.study.agreement import refuse_unread_ranges
 from betanas.study.definition import StudyDefinition
 from betanas.trial import Phase, TrialRecord, trial_seed
 
@@ -270,10 +271,11 @@ def prepare(definition: StudyDefinition, url: str, devices: Devices) -> Prepared
     reads_images = definition.objective.reads_images
     facts = describe_dataset(definition.dataset, reads_images=reads_images)
     fresh = new_settings(definition, facts, devices)
-    study_problem(definition, fresh).check_feasible()
     try:
         stored = StoredStudy.load(url, definition.name)
     except NoStudyError:
+        refuse_unread_ranges(definition)
+        study_problem(definition, fresh).check_feasible()
         return Prepared(definition, with_source(definition, fresh, url), facts, None)
     meant = definition.as_of(stored.settings.schema)
     fresh = new_settings(meant, facts, devices)

@@ -196,8 +196,11 @@ class TrainerServer:
 
     def _send(self, request: dict[str, Any]) -> None:
         requests = self._running()[0]
-        requests.write(json.dumps(request) + "\n")
-        requests.flush()
+        try:
+            requests.write(json.dumps(request) + "\n")
+            requests.flush()
+        except BrokenPipeError:
+            raise RunError("the trainer server has ended") from None
 
     def _answer(self, timeout: float | None) -> dict[str, Any] | None:
         """The next answer; None if the server has ended. Raises TimeoutError."""

@@ -40,7 +40,11 @@ class ModelPruner(BasePruner):
         if percent is None or percent >= 100:
             return False
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        complete = [t for t in ended if np.isfinite(t.values[0]) and REPEATS not in t.user_attrs]
+        complete = [
+            t
+            for t in ended
+            if t.values and np.isfinite(t.values[0]) and REPEATS not in t.user_attrs
+        ]
         foresight = foresee([trial], complete, percent)
         if foresight is None:
             return False

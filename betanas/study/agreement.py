@@ -43,8 +43,6 @@ def _recipe_ranges(study: "StudyDefinition") -> None:
             except ValidationError as error:
                 rule = error.errors()[0]["msg"]
                 raise ValueError(f"recipe.{key}: {rule}, but got {end:g}") from None
-        if key in READ_BY:
-            _read(study.recipe, key)
     if study.search.pruner != "none" and study.recipe.evaluations < MIN_EVALUATIONS:
         raise ValueError(
             f"search.pruner = {study.search.pruner} compares trials at equal shares of their "
@@ -53,15 +51,24 @@ def _recipe_ranges(study: "StudyDefinition") -> None:
         )
 
 
-def _read(recipe: Recipe, key: str) -> None:
-    """A value that only some optimisers or schedules read is searched with one of these."""
-    chooser, readers = READ_BY[key]
-    chosen = getattr(recipe, chooser)
-    if chosen not in readers:
-        raise ValueError(
-            f"recipe.{key} cannot be searched with recipe.{chooser} = {chosen}, which does not "
-            f"read it; give it no range, or take one of {', '.join(readers)}"
-        )
+def refuse_unread_ranges(study: "StudyDefinition") -> None:
+    """A study begins without ranges of what its optimiser or schedule does not read.
+
+    One that has begun with such a range goes on.
+
+    Raises:
+        InputError: With the rule and the cure.
+    """
+    for key in study.recipe_ranges:
+        if key not in READ_BY:
+            continue
+        chooser, readers = READ_BY[key]
+        chosen = getattr(study.recipe, chooser)
+        if chosen not in readers:
+            raise InputError(
+                f"recipe.{key} cannot be searched with recipe.{chooser} = {chosen}, which does not "
+                f"read it; give it no range, or take one of {', '.join(readers)}"
+            )
 
 
 def _stochastic_depth(study: "StudyDefinition") -> None:

@@ -32,7 +32,7 @@ def test_the_picture_tells_progress_best_and_what_runs(tmp_path: Path) -> None:
     assert "trial 20  running" in text
     (tmp_path / "00020").mkdir()
     news = [{"spent": 0.25, "epoch": 1.5}, {"best": 0.5}]
-    (tmp_path / "00020" / PROGRESS_FILE).write_text("\n".join(map(json.dumps, news)))
+    (tmp_path / "00020" / PROGRESS_FILE).write_text("".join(json.dumps(n) + "\n" for n in news))
     text = shown(definition, records, tmp_path)
     assert "epoch 1.5, 25 % of its budget spent, 50.00 % so far" in text
 
@@ -44,7 +44,8 @@ def test_young_and_strange_studies_have_a_picture(tmp_path: Path) -> None:
     assert "[/] [bold]boom" in shown(definition, [strange], tmp_path)
     (tmp_path / "00001").mkdir()
     (tmp_path / "00001" / PROGRESS_FILE).write_text('{"spent": 0.1}\n{"spe')
-    assert "trial 1  running" in shown(definition, [TrialRecord(1, "running")], tmp_path)
+    text = shown(definition, [TrialRecord(1, "running")], tmp_path)
+    assert "trial 1  epoch 0.0, 10 % of its budget spent" in text
 
 
 def test_the_curve_rises_to_its_newest_value() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from betanas.errors import InputError, StudyFileError
 from betanas.parameters import Integer, Real
+from betanas.study.agreement import refuse_unread_ranges
 from betanas.study.definition import StudyDefinition
 from betanas.study.feasibility import study_feasibility
 from betanas.study.loading import built_in_studies, find_study, load_definition
@@ -505,6 +506,16 @@ def test_rates_of_stochastic_depth_may_be_searched(tmp_path: Path) -> None:
         ("recipe.mixup={low = 0}", "recipe.mixup.high is required"),
         ("recipe.mixup={low = 0, hihg = 1, high = 1}", "recipe.mixup.hihg .*did you mean high"),
         ("recipe.learning_rat={low = 1, high = 2}", "recipe.learning_rat cannot be searched"),
+    ],
+)
+def test_ranges_that_mean_nothing(tmp_path: Path, override: str, told: str) -> None:
+    with pytest.raises(StudyFileError, match=told):
+        loaded(tmp_path, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
         (
             "recipe.momentum={low = 0.5, high = 0.9}",
             "with recipe.optimizer = adam, .* it no range, or take one of sgd, rmsprop, muon",
@@ -515,9 +526,10 @@ def test_rates_of_stochastic_depth_may_be_searched(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_ranges_that_mean_nothing(tmp_path: Path, override: str, told: str) -> None:
-    with pytest.raises(StudyFileError, match=told):
-        loaded(tmp_path, override)
+def test_ranges_that_nothing_reads_begin_no_study(tmp_path: Path, override: str, told: str) -> None:
+    """A file that has them is read: a study may have begun with them before they were refused."""
+    with pytest.raises(InputError, match=told):
+        refuse_unread_ranges(loaded(tmp_path, override))
 
 
 def test_a_pruner_needs_evaluations_to_compare(tmp_path: Path) -> None:
