@@ -182,7 +182,7 @@ class Recipe(Section):
 
 
 # Values on which a network's feasibility does not depend: what costs memory is the batch size, and
-# there a network must fit at the largest. And how far a wider range is advised to go; a study file
+# there a network must fit at each. And how far a wider range is advised to go; a study file
 # may go further.
 BATCH_SIZE = "batch_size"
 SEARCHABLE = {
