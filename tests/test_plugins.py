@@ -16,9 +16,10 @@ from betanas.analysis.status import summarize
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES, find_family, register_family
-from betanas.architecture.family import TrivialKernelError
+from betanas.architecture.family import Family, Survey, TrivialKernelError
 from betanas.architecture.layers import Architecture
 from betanas.architecture.limits import Feasibility, Limits
+from betanas.arrays import FloatArray
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, KernelError, StudyFileError
 from betanas.jobs.confirm import Wanted, confirm
@@ -71,6 +72,14 @@ def search(folder: Path, text: str = STUDY, more: int | None = None) -> StoredSt
 # -- families -----------------------------------------------------------------------------------
 
 
+def check_counted(family: Family, kernels: FloatArray, survey: Survey) -> None:
+    """Each network that is not trivial is described as it is by itself."""
+    for i in np.flatnonzero(~survey.trivial):
+        network = decode(family, family.kernel(kernels[i]), 32, 10)
+        assert survey.complexities.row(i) == count(network, 8)
+        assert survey.features[i, 0] == pytest.approx(np.log(len(network.layers)))
+
+
 def test_default_survey_equals_one_by_one() -> None:
     family, rng = Pyramid(), np.random.default_rng(0)
     kernels = np.column_stack(
@@ -84,10 +93,7 @@ def test_default_survey_equals_one_by_one() -> None:
     survey = family.survey(kernels, 32, 10, 8)
     assert 0 < survey.trivial.sum() < 60
     assert np.isfinite(survey.features).all()
-    for i in np.flatnonzero(~survey.trivial):
-        architecture = decode(family, family.kernel(kernels[i]), 32, 10)
-        assert survey.complexities.row(i) == count(architecture, 8)
-        assert survey.features[i, 0] == pytest.approx(np.log(len(architecture.layers)))
+    check_counted(family, kernels, survey)
     verdicts = Feasibility(family, 10, 8, 2, Limits(32, 5000)).check(kernels)
     assert set(verdicts.counts()) == {"no_contraction", "num_params"}
 
@@ -101,10 +107,7 @@ def test_the_default_survey_counts_networks_of_cells_by_themselves() -> None:
     assert survey.trivial.tolist() == (kernels[:, 2] > 32).tolist()
     assert 0 < survey.trivial.sum() < 40
     assert np.isfinite(survey.features).all()
-    for i in np.flatnonzero(~survey.trivial):
-        network = decode(family, family.kernel(kernels[i]), 32, 10)
-        assert survey.complexities.row(i) == count(network, 8)
-        assert survey.features[i, 0] == pytest.approx(np.log(len(network.layers)))
+    check_counted(family, kernels, survey)
     assert len(family.survey(kernels[:0], 32, 10, 8).trivial) == 0
 
 
