@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from gpu_correctness import arithmetic, augmentation, graph, hooks, two_ranks
 from gpu_searches import failures, search
-from gpu_speed import ceilings, start_up, throughput, without_budget, workers
+from gpu_speed import ceilings, short, start_up, throughput, without_budget, workers
 from gpu_tasks import Row
 
 PHASES: dict[str, tuple[Callable[[torch.device, bool], Iterator[Row]], float]] = {
@@ -16,6 +16,7 @@ PHASES: dict[str, tuple[Callable[[torch.device, bool], Iterator[Row]], float]] =
     "hooks": (hooks, 60),
     "two_ranks": (two_ranks, 90),
     "start_up": (start_up, 90),
+    "short": (short, 60),
     "without_budget": (without_budget, 120),
     "failures": (failures, 150),
     "search": (search, 120),

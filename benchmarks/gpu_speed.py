@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 from gpu_tasks import (
+    SHORT_NETWORKS,
     Row,
     make_task,
+    member,
     network,
     random_images,
     seconds_of,
@@ -24,6 +26,7 @@ from betanas.images.mixing import Targets
 from betanas.launcher.client import TrainerServer
 from betanas.models.network import build_network
 from betanas.study.recipe import Budget, DatasetConfig, Recipe
+from betanas.training.captured import captured_step
 from betanas.training.engine import prepare_engine
 from betanas.training.recipe import Precision, build_optimizer
 from betanas.training.trainer import Training
@@ -63,6 +66,7 @@ def _limit(task: TrialTask, device: torch.device, seconds: float) -> float:
     engine = prepare_engine(
         model, task.recipe, precision, Ranks(0, 1, device), lambda: None, lambda: (images, targets)
     )
+    step = captured_step(optimizer) if engine.name == "graph" else optimizer.step
     for steps in itertools.count():
         if steps == 20:
             synchronize(device)
@@ -72,7 +76,7 @@ def _limit(task: TrialTask, device: torch.device, seconds: float) -> float:
             if time.perf_counter() - began > seconds:
                 return (steps - 20) * batch / (time.perf_counter() - began)
         engine.learn(images, targets)
-        optimizer.step()
+        step()
     raise AssertionError
 
 
@@ -166,6 +170,37 @@ def start_up(device: torch.device, quick: bool) -> Iterator[Row]:
         }
 
 
+def short(device: torch.device, quick: bool) -> Iterator[Row]:
+    """Steps of plain and residual convolutions with the preset ``short``, and of its optimiser."""
+    images, times = random_images(2000 if quick else 50_000), 2 if quick else 20
+    cells = itertools.product(("plain",) if quick else SHORT_NETWORKS, ("tf32", "bf16"), (200, 500))
+    for name, precision, batch in list(cells)[: 1 if quick else None]:
+        with tempfile.TemporaryDirectory() as folder:
+            recipe = {"preset": "short", "precision": precision, "batch_size": batch}
+            budget = Budget(seconds=0.2 if quick else 1.2)
+            told = {"architecture": member(name), "device": device.type}
+            task = make_task(folder, 32, recipe, budget, **told)
+            training = Training(task, images, Ranks(0, 1, device), time.time())
+            training._prepare()
+            ready = training._batches[0]
+
+            def learn() -> None:
+                for _ in range(times):
+                    training._engine.learn(*ready)  # noqa: B023 - called in this turn
+
+            def turn() -> None:
+                for _ in range(times):
+                    training._apply_gradients()  # noqa: B023 - called in this turn
+
+            learnt, turned = (seconds_of(w, device, 5) / times for w in (learn, turn))
+            result = Training(task, images, Ranks(0, 1, device), time.time()).run()
+        yield {
+            "network": name, "precision": precision, "batch": batch, "engine": result.engine,
+            "gradients_ms": round(1e3 * learnt, 3), "optimizer_ms": round(1e3 * turned, 3),
+            "images_per_s": round(result.images_per_second),
+        }  # fmt: skip
+
+
 def without_budget(device: torch.device, quick: bool) -> Iterator[Row]:
     """What a trial takes beside its budget and its evaluations, from launch to result."""
     with tempfile.TemporaryDirectory() as folder:
@@ -173,11 +208,13 @@ def without_budget(device: torch.device, quick: bool) -> Iterator[Row]:
         with TrainerServer(dataset, 32, Path(folder)) as server:
             server.wait()
             rows = []
-            for number in range(2 if quick else 5):
+            for number in range(2 if quick else 8):
                 recipe = {"batch_size": 100}
+                # Kinds of networks by turns, as in a search.
+                told = {"architecture": member(SHORT_NETWORKS[number // 2])} if number % 2 else {}
                 task = make_task(
                     f"{folder}/{number}", 32, recipe, Budget(seconds=1 if quick else 3),
-                    number=number, seed=number, device=device.type, cache=folder,
+                    number=number, seed=number, device=device.type, cache=folder, **told,
                 )  # fmt: skip
                 began = time.time()
                 result = server.run(task)

@@ -22,6 +22,7 @@ DEMO = {
     "k": 2.8951, "K": 2.0, "Da": 0.1029, "Db": 0.3973, "Wa": 0.031, "Wb": -0.3393, "G0": 2.333,
     "G1": 1.3709, "B": 0.6625, "E0": 3.0428, "E1": 3.3461, "S0": 13.8727, "S1": 18.0549,
 }  # fmt: skip
+SHORT_NETWORKS = ("plain", "plain-wide", "airbench", "resnet18-3x3")
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
@@ -30,6 +31,12 @@ def network(resolution: int) -> Architecture:
     family = FAMILIES["betanet2"]
     kernel = DEMO if resolution <= 32 else family.published
     return decode(family, kernel, resolution, 10)
+
+
+def member(name: str) -> Architecture:
+    """One of BetaMix's networks at R=32."""
+    family = FAMILIES["betamix"]
+    return decode(family, family.members[name], 32, 10)
 
 
 def make_task(

@@ -3,34 +3,34 @@
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
 from betanas.architecture.families import find_family
+from betanas.architecture.layers import Architecture
 from betanas.cores import available_cores
 from betanas.devices.processes import die_with_parent
 from betanas.devices.ranks import Ranks
 from betanas.files import read_json
-from betanas.images.augment import TrainAugment
-from betanas.images.mixing import Targets
 from betanas.images.placement import TrainingImages
+from betanas.images.stream import PictureStream
 from betanas.launcher.failures import conclude, write_failure, write_result
 from betanas.launcher.order import Order
-from betanas.models.network import build_network
-from betanas.study.recipe import DatasetConfig, Recipe
+from betanas.study.recipe import Budget, DatasetConfig
 from betanas.training.checkpoint import remove_checkpoints
-from betanas.training.engine import prepare_engine
-from betanas.training.recipe import Precision, build_optimizer
 from betanas.training.supernet import SupernetTraining
 from betanas.training.trainer import Diverged, Training
 from betanas.trial import LOG_FILE, RESULT_FILE, Failure, TrainingResult, TrialTask
 
 _PEER_GONE_SECONDS = 5.0
+_WARM_UP_PIXELS = 2**19  # of a batch
 
 _loaded: dict[str, TrainingImages] = {}  # before the fork, so that all ranks share its pages
 
@@ -52,7 +52,9 @@ def log_into(folder: Path) -> None:
     os.close(log)
 
 
-def run_rank(order: Order, agent: int, first: int | None, device: str) -> None:
+def run_rank(
+    order: Order, agent: int, first: int | None, device: str, like: Path | None = None
+) -> None:
     """Trains as one rank; the environment tells which (torchrun's variables).
 
     Args:
@@ -62,13 +64,14 @@ def run_rank(order: Order, agent: int, first: int | None, device: str) -> None:
         first: The lowest rank of this node; None where ranks come and go, and the environment tells
             which this one is for now.
         device: ``cpu`` or ``cuda``.
+        like: The file of a task that the one to come is perhaps like.
     """
     die_with_parent(agent)
     # The agent's own handler came along with the fork; it would make a story of being ended.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    if order.known() is None and device == "cuda":
-        warm_up()
+    if order.known() is None and device == "cuda" and like is not None:
+        _warm_up_until_wanted(TrialTask.from_json(read_json(like)), order)
     request = order.wait()
     if request is None:
         return
@@ -119,24 +122,50 @@ def _fail(
     os._exit(1)
 
 
-def warm_up() -> None:
-    """Loads what every training on a GPU needs: context, libraries, the usual kernels."""
-    ranks = Ranks(0, 1, torch.device("cuda", 0))
-    recipe, batch = Recipe(), 16
-    precision = Precision(recipe, ranks.device, 32)
+def _warm_up_until_wanted(task: TrialTask, order: Order) -> None:
+    """Warms up a GPU for a network like a given one, then for blocks of other kinds."""
+    device = torch.device("cuda", 0)
+    torch.cuda.set_device(device)
+    try:
+        warm_up(task, device)
+        if isinstance(task.architecture, Architecture) and not order.has_come():
+            warm_up(replace(task, architecture=_mixed(task.architecture)), device)
+    except Exception:  # the training itself will tell what is wrong
+        torch.cuda.empty_cache()
+
+
+def _mixed(network: Architecture) -> Architecture:
+    """One of fused and depthwise convolutions and squeeze-excitation, for the same images."""
     family = find_family("betanet2")
-    model = build_network(family.decode(family.published, 32, 10)).to(ranks.device)
-    model.to(memory_format=torch.channels_last)
-    augment = TrainAugment(32, (0.5,) * 3, (0.5,) * 3)
-    draws = augment.draw(batch, (32, 32), torch.Generator())
-    pixels = torch.zeros(batch, 32, 32, 3, dtype=torch.uint8, device=ranks.device)
-    inputs = augment(pixels, draws).to(precision.dtype)
-    targets = Targets(torch.zeros(batch, dtype=torch.int64, device=ranks.device))
-    engine = prepare_engine(
-        model, recipe, precision, ranks, lambda: None, lambda: (inputs, targets)
-    )
-    engine.learn(inputs, targets)
-    build_optimizer(recipe, model).step()
-    del engine, model
-    torch.cuda.synchronize()
-    torch.cuda.empty_cache()
+    return family.decode(family.published, network.resolution, network.num_classes)
+
+
+def warm_up(task: TrialTask, device: torch.device) -> None:
+    """Loads what a training like a given one needs: CUDA's context, libraries, most kernels.
+
+    That takes seconds in a fresh process. It makes a step and an evaluation of the same network,
+    with a batch so small that the task's own training, on the same GPU, has memory left.
+
+    Args:
+        task: One of one rank, whose folder nothing is written to.
+        device: Where it trains.
+    """
+    torch.set_num_threads(1)  # of cores that another training uses
+    ranks = Ranks(0, 1, device)
+    images = shared_images(task.dataset, task.architecture.resolution, task.cache)
+    if task.supernet is not None or isinstance(images.images, PictureStream):
+        torch.zeros((), device=ranks.device)
+        return
+    most = max(2, _WARM_UP_PIXELS // task.architecture.resolution**2)
+    batch = min(task.recipe.batch_size, most)
+    told = {"batch_size": batch, "evaluations": 1, "evaluate_every_epochs": 0, "compile": False}
+    with tempfile.TemporaryDirectory() as folder:
+        like = replace(
+            task, folder=folder, recipe=task.recipe.model_copy(update=told), latency=None,
+            budget=Budget(seconds=1e-3), keep_checkpoint=False, keep_best=False, pretrained=False,
+            latency_limit_ms=None,
+        )  # fmt: skip
+        Training(like, images, ranks, time.time()).run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()

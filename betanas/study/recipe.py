@@ -69,7 +69,7 @@ _PRESETS = {"fast": FAST_RECIPE, "short": SHORT_RECIPE}
 
 
 # Pixels of a batch from which on what casts to bf16 cost is less than what they save.
-_BF16_PIXELS = 2**18
+_BF16_PIXELS = 2**17
 
 
 class Recipe(Section):
@@ -142,8 +142,9 @@ class Recipe(Section):
         convolutions at R=32, on one core with AVX-512's, trained on 3,737 instead of 2,505 images a
         second (benchmarks/README.md). On GPUs it is the faster of the other two by the size of a
         rank's batch. On an H100, graphed, 100 images a step: at R=32 TF32 made 76, bf16 59 thousand
-        images a second, at R=64 22 and 25, at R=224 3.1 and 4.9 (docs/gpu.md). Trying both in each
-        trial would cost it another second.
+        images a second, at R=64 22 and 25, at R=224 3.1 and 4.9; 200 images at R=32: plain and
+        residual convolutions as many or up to 1.4 times as many in bf16, a network of depthwise
+        ones 0.85 times (docs/gpu.md). Trying both in each trial would cost it another second.
 
         Args:
             device: ``cpu`` or ``cuda``; a GPU that has bf16.

@@ -7,6 +7,7 @@ unit.
 import math
 
 import torch
+from torch import Tensor
 
 from betanas.study.recipe import Recipe
 from betanas.training.muon import Muon
@@ -66,7 +67,11 @@ class LearningRate:
         """
         rate = self._recipe.learning_rate * self._factor(progress, epochs) * scale
         for group in self._optimizer.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)
+            own = rate * group.get("scale", 1.0)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(own)
+            else:
+                group["lr"] = own
 
     def after_evaluation(self, accuracy: float, epochs: float) -> None:
         """Lowers the rate of a ``plateau`` schedule where the accuracy has stopped rising."""

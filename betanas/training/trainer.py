@@ -29,6 +29,7 @@ from betanas.models.norms import synchronize_norms
 from betanas.models.references import load_pretrained
 from betanas.training.average import WeightAverage
 from betanas.training.budget import TrainingClock
+from betanas.training.captured import captured_step, uncaptured
 from betanas.training.checkpoint import BEST_FILE, shared_checkpoint, write_checkpoint
 from betanas.training.elastic import Change, rate_scale, with_change
 from betanas.training.engine import Engine, prepare_engine
@@ -107,6 +108,7 @@ class Training:
         if task.supernet is None:  # whose gates are the same on all ranks
             seed_dropout(task.seed, ranks, 0)
         self._optimizer = self._build_optimizer()
+        self._apply_gradients: Callable[[], object] = self._optimizer.step
         self._learning_rate = LearningRate(recipe, self._optimizer)
         self._held_out = HeldOut(placed, task, ranks)
         self._validation = Validation(
@@ -142,7 +144,7 @@ class Training:
             answered = TrainingResult(None, latency=self._latency())
             if answered.exceeds(limit):
                 return replace(answered, device=self._ranks.device_name, ranks=self._ranks.size)
-        self._engine = self._prepared_engine()
+        self._prepare()
         self._ranks.agree(Wishes())  # all ranks begin together
         self._ranks.synchronize()
         startup_seconds = time.time() - self._launched
@@ -183,7 +185,7 @@ class Training:
         loss = self._engine.learn(inputs, targets)
         if recipe.clip_gradient_norm:
             nn.utils.clip_grad_norm_(self._model.parameters(), recipe.clip_gradient_norm)
-        self._optimizer.step()
+        self._apply_gradients()
         clock.count(self._batches.per_step)
         self._average.after_step(clock.steps)
         self._losses.add(loss)
@@ -208,7 +210,7 @@ class Training:
             seconds: How long to look; at least one step is made.
             ready: Called before that, after first steps that take longer.
         """
-        self._engine = self._prepared_engine()
+        self._prepare()
         for _ in range(_FIRST_STEPS):
             self.step(0.5)
         ready()
@@ -286,8 +288,14 @@ class Training:
     def _build_optimizer(self) -> "torch.optim.Optimizer | Muon":
         return build_optimizer(self._task.recipe, self._model)
 
+    def _prepare(self) -> None:
+        """Makes ready what a step needs, before the clock runs."""
+        self._engine = self._prepared_engine()
+        if self._engine.name == "graph":
+            self._apply_gradients = captured_step(self._optimizer)
+
     def _prepared_engine(self) -> Engine:
-        """Has a GPU choose its kernels, and a compiler compile, before the clock runs."""
+        """Has a GPU choose its kernels, and a compiler compile."""
         return prepare_engine(
             self._wrapped,
             self._task.recipe,
@@ -359,6 +367,7 @@ class Training:
         self._model.load_state_dict(saved["model"])
         self._average.restore(saved["average"])
         self._optimizer.load_state_dict(saved["optimizer"])
+        uncaptured(self._optimizer)
         self._learning_rate.plateau.state = tuple(saved["plateau"])
         ranks.set_random_state(saved["random_states"][ranks.rank if same else 0])
         if not same and self._task.supernet is None:

@@ -80,3 +80,23 @@ def test_weight_decay_is_for_what_no_norm_undoes() -> None:
     assert (turned["weight_decay"], spared["weight_decay"]) == (0.0, 0.0)
     assert decayed["weight_decay"] == 0.1
     assert [p.shape[0] for p in decayed["params"]] == [8, 16, 10]  # depthwise, with bias, linear
+
+
+def test_a_rate_may_be_a_tensor() -> None:
+    models = [network(torch.channels_last), network(torch.channels_last)]
+    optimizers = [Muon(RECIPE, model) for model in models]
+    for group in optimizers[1].param_groups:
+        group["lr"] = torch.tensor(group["lr"])
+    for step, progress in enumerate((0.1, 0.5, 0.9)):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            recipe = RECIPE.model_copy(update={"schedule": "one-cycle"})
+            LearningRate(recipe, optimizer).before_step(progress, 1.0)
+            learn(model, optimizer, step)
+    assert all(isinstance(group["lr"], torch.Tensor) for group in optimizers[1].param_groups)
+    for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_network_without_convolutions_learns_by_adam() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 81, 10))
+    learn(model, Muon(RECIPE, model), 0)
