@@ -172,7 +172,7 @@ def built_in_studies() -> list[Path]:
     """The study files that ship with the package, by name."""
     shipped = Path(str(files("betanas"))) / "studies"
     folder = shipped if shipped.is_dir() else shipped.parent.parent / "studies"
-    return sorted(folder.glob("*.toml"))
+    return sorted(folder.glob("*.toml"), key=lambda path: path.stem)
 
 
 def _shown(path: Path) -> str:

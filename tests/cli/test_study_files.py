@@ -24,6 +24,7 @@ def test_studies(tmp_path: Path) -> None:
         "nasbench201-imagenet16",
         "nasnet-mobile",
         "pictures",
+        "pictures-gpu",
         "proxyless",
         "singlepath",
         "tiny-imagenet-singlepath",
