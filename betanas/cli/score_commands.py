@@ -16,7 +16,6 @@ from betanas.cli.options import (
     ends_well,
     err,
     out,
-    per_cent,
     print_json,
     say,
     short,
@@ -24,6 +23,7 @@ from betanas.cli.options import (
 from betanas.errors import InputError
 
 if TYPE_CHECKING:
+    from betanas.analysis.measure import Measure
     from betanas.jobs.score import Scored
     from betanas.measures.scored import Batches
     from betanas.study.recipe import DatasetConfig
@@ -65,8 +65,11 @@ def score(
     from betanas.study.recipe import DatasetConfig
 
     images = DatasetConfig(name="imagefolder", root=data) if data is not None else None
+    from betanas.analysis.measure import ACCURACIES
+
+    measure = ACCURACIES
     if study is not None:
-        found = _score_study(study, number, images, device, storage, set_)
+        found, measure = _score_study(study, number, images, device, storage, set_)
     else:
         side = 32 if resolution is None else resolution
         number_of = 10 if classes is None else classes
@@ -76,7 +79,7 @@ def score(
     if as_json:
         print_json(to_json(found))
         return
-    _print_scores(found)
+    _print_scores(found, measure)
     if study is not None:
         _print_correlations(found)
 
@@ -88,7 +91,8 @@ def _score_study(
     device: str,
     storage: str | None,
     set_: list[str] | None,
-) -> list[Scored]:
+) -> tuple[list[Scored], Measure]:
+    from betanas.analysis.measure import Measure
     from betanas.cli.begun import load_begun
     from betanas.database.folders import cache_folder, trials_folder
     from betanas.jobs.load import storage_url
@@ -98,7 +102,8 @@ def _score_study(
     cache = cache_folder(trials_folder(storage_url(definition, storage), definition.name))
     dataset, seed = images or definition.dataset, definition.search.seed
     batches = _batches(dataset, definition.resolution, seed, cache)
-    return score_study(definition, stored, number, batches, device, _tell)
+    measure = Measure.of(definition.objective, stored.records())
+    return score_study(definition, stored, number, batches, device, _tell), measure
 
 
 def _score_family(
@@ -137,14 +142,14 @@ def _plain(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _print_scores(found: list[Scored]) -> None:
+def _print_scores(found: list[Scored], measure: Measure) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for name in ("number", "naswot", "synflow", "params", "macs", "value"):
         table.add_column(name, justify="right")
     for s in found:
-        sizes = (short(s.num_params), short(s.macs), per_cent(s.value))
+        sizes = (short(s.num_params), short(s.macs), measure.told(s.value))
         table.add_row(str(s.number), _plain(s.naswot), _plain(s.synflow), *sizes)
     out.print(table)
 

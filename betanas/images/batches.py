@@ -12,6 +12,7 @@ from betanas.devices.seeds import Stream, torch_generator
 from betanas.devices.work import SideQueue, upload
 from betanas.errors import InputError
 from betanas.images.augment import Draws, EvalTransform, TrainAugment
+from betanas.images.autoaugment import IDENTITY
 from betanas.images.mixing import Mixing, Targets
 from betanas.images.placement import TrainingImages
 from betanas.images.stream import PictureStream, ReadAhead
@@ -100,6 +101,8 @@ class Batches:
         self.images_per_epoch = most if self._dynamic else most // self.per_batch * self.per_batch
         self.weight = self.per_rank * ranks.size / self.per_step
         self._ranks, self._first_step, self._first_batch = ranks, 0, 0
+        # The first image, in the row of all epochs, on which AutoAugment works.
+        self._first_operated = round(recipe.autoaugment_after * self.images_per_epoch)
         self._augment = TrainAugment(
             resolution=task.architecture.resolution,
             mean=images.mean,
@@ -229,7 +232,9 @@ class Batches:
         if self._draws is None or self._draws[0] != group:
             generator = torch_generator(self._seed, Stream.AUGMENT, group)
             count = self.steps_drawn_at_once * self.per_batch
-            self._draws = group, self._augment.draw(count, self._images.image_size, generator)
+            draws = self._augment.draw(count, self._images.image_size, generator)
+            draws.operations[: max(0, self._first_operated - group * count)] = IDENTITY
+            self._draws = group, draws
         return self._draws[1]
 
 

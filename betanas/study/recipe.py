@@ -104,6 +104,7 @@ class Recipe(Section):
     stop_patience_epochs: Annotated[int, Field(ge=0)] = 0
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     autoaugment: bool = True
+    autoaugment_after: Annotated[float, Field(ge=0)] = 0.0
     flip: bool = True
     crop_scale: FractionPair = (0.08, 1.0)
     crop_ratio: PositivePair = (3 / 4, 4 / 3)

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from betanas.analysis.measure import Measure
 from betanas.architecture.families import find_family
+from betanas.cli.score_commands import _print_scores
 from betanas.errors import InputError
 from betanas.jobs.score import Scored, correlations, score_family, to_json
 from betanas.measures.scored import no_batches, noise_batches
+from betanas.study.sections import ObjectiveConfig
 
 FIELDS = {"number", "naswot", "synflow", "num_params", "macs", "value"}
 
@@ -71,3 +74,10 @@ def test_the_recorded_study_is_scored(tmp_path: Path) -> None:
     for own in told["correlations"].values():
         assert -1 <= own["low"] <= own["spearman"] <= own["high"] <= 1
     assert set(told["correlations"]) == {"naswot", "synflow", "num_params", "macs"}
+
+
+def test_values_are_told_as_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    weighed = ObjectiveConfig(latency_weight=0.1)
+    for objective, told in ((ObjectiveConfig(), "61.25 %"), (weighed, "0.6125")):
+        _print_scores([scored(1, 2.0, 0.6125)], Measure.of(objective, []))
+        assert capsys.readouterr().out.split()[-len(told.split()) :] == told.split()

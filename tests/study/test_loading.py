@@ -31,7 +31,8 @@ def loaded(folder: Path, *overrides: str, data: str | None = None) -> StudyDefin
 BUILT_IN = [
     "betanet2", "betanet3", "caltech256", "cifar10", "demo", "digits", "efficientnet-grid",
     "nasbench201-cifar10", "nasbench201-cifar100", "nasbench201-free", "nasbench201-imagenet16",
-    "nasnet-mobile", "pictures", "pictures-gpu", "proxyless", "singlepath", "tiny-imagenet-singlepath",
+    "nasnet-mobile", "pictures", "pictures-gpu", "proxyless", "singlepath",
+    "tiny-imagenet-singlepath",
 ]  # fmt: skip
 
 
