@@ -71,7 +71,7 @@ def run_rank(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.filterwarnings("ignore", category=FutureWarning)
     if order.known() is None and device == "cuda" and like is not None:
-        _warm_up_until_wanted(TrialTask.from_json(read_json(like)), order)
+        _warm_up_until_wanted(like, order)
     request = order.wait()
     if request is None:
         return
@@ -122,11 +122,12 @@ def _fail(
     os._exit(1)
 
 
-def _warm_up_until_wanted(task: TrialTask, order: Order) -> None:
-    """Warms up a GPU for a network like a given one, then for blocks of other kinds."""
+def _warm_up_until_wanted(like: Path, order: Order) -> None:
+    """Warms up a GPU for a network like a task's, then for blocks of other kinds."""
     device = torch.device("cuda", 0)
-    torch.cuda.set_device(device)
     try:
+        torch.cuda.set_device(device)
+        task = TrialTask.from_json(read_json(like))  # unless its folder is gone already
         warm_up(task, device)
         if isinstance(task.architecture, Architecture) and not order.has_come():
             warm_up(replace(task, architecture=_mixed(task.architecture)), device)
