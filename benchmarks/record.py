@@ -14,7 +14,7 @@ never learn less; it is looked at after every tenth of them, on 1,500 validation
 - ``again``: 150 of all of these with another seed, every tenth of the best 500 and every fifteenth
   of the others: what two trainings of one kernel differ by.
 
-A row of ``data/trainings.csv`` is one training: part, number, seed, the kernel, its costs, images a
+A row of ``data/trainings/betamix-16.csv`` is one training: part, number, seed, the kernel, its costs, images a
 second, accuracies at the ten tenths. Rows are appended as they come; the next part is begun where
 one is full.
 """
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--shard", nargs=2, type=int, default=(0, 1), metavar=("I", "N"))
     parser.add_argument("--minutes", type=float, default=1e9, help="no training begins after them")
     parser.add_argument("--folder", type=Path, default=Path("storage/record-benchmark"))
-    table = Path(__file__).parent / "data" / "trainings.csv"
+    table = Path(__file__).parent / "data" / "trainings" / "betamix-16.csv"
     parser.add_argument("--output", type=Path, default=table)
     asked = parser.parse_args()
     torch.set_num_threads(1)
