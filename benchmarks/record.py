@@ -14,9 +14,9 @@ never learn less; it is looked at after every tenth of them, on 1,500 validation
 - ``again``: 150 of all of these with another seed, every tenth of the best 500 and every fifteenth
   of the others: what two trainings of one kernel differ by.
 
-A row of ``data/trainings/betamix-16.csv`` is one training: part, number, seed, the kernel, its costs, images a
-second, accuracies at the ten tenths. Rows are appended as they come; the next part is begun where
-one is full.
+A row of ``data/trainings/betamix-16.csv`` is one training: part, number, seed, the kernel, its
+costs, images a second, accuracies at the ten tenths. Rows are appended as they come; the next part
+is begun where one is full.
 """
 
 import argparse
