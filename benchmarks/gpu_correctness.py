@@ -112,6 +112,7 @@ def group(backend: str, rank: int, size: int, folder: str) -> Iterator[None]:
     )
     try:
         yield
+        dist.barrier()  # who leaves first closes the others' connections
     finally:
         dist.destroy_process_group()
 
