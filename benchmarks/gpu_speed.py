@@ -6,7 +6,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from gpu_tasks import (
@@ -27,7 +29,7 @@ from betanas.launcher.client import TrainerServer
 from betanas.models.network import build_network
 from betanas.study.recipe import Budget, DatasetConfig, Recipe
 from betanas.training.captured import captured_step
-from betanas.training.engine import prepare_engine
+from betanas.training.engine import Engine, prepare_engine
 from betanas.training.recipe import Precision, build_optimizer
 from betanas.training.trainer import Training
 from betanas.trial import TrialTask
@@ -120,6 +122,11 @@ def throughput(device: torch.device, quick: bool) -> Iterator[Row]:
         }  # fmt: skip
 
 
+def _step(engine: Engine, batch: tuple[torch.Tensor, Targets], optimizer: Any) -> None:
+    engine.learn(*batch)
+    optimizer.step()
+
+
 def start_up(device: torch.device, quick: bool) -> Iterator[Row]:
     """Where a fresh process's first seconds go, and what choosing kernels by trial brings."""
     began = time.perf_counter()
@@ -144,17 +151,9 @@ def start_up(device: torch.device, quick: bool) -> Iterator[Row]:
         synchronize(device)
         prepared = time.perf_counter()
 
-        def gradients_alone() -> None:
-            for _ in range(repeats):
-                engine.learn(*ready)  # noqa: B023 - called in this turn
-
-        def steps() -> None:
-            for _ in range(repeats):
-                engine.learn(*ready)  # noqa: B023 - called in this turn
-                optimizer.step()  # noqa: B023 - called in this turn
-
-        taken = seconds_of(steps, device, 3 if quick else 10) / repeats
-        alone = seconds_of(gradients_alone, device, 3 if quick else 10) / repeats
+        learn, times = partial(engine.learn, *ready), 3 if quick else 10
+        alone = seconds_of(learn, device, times, repeats)
+        taken = seconds_of(partial(_step, engine, ready, optimizer), device, times, repeats)
         asked = time.perf_counter()
         optimizer.step()
         asked = time.perf_counter() - asked
@@ -182,17 +181,9 @@ def short(device: torch.device, quick: bool) -> Iterator[Row]:
             task = make_task(folder, 32, recipe, budget, **told)
             training = Training(task, images, Ranks(0, 1, device), time.time())
             training._prepare()
-            ready = training._batches[0]
-
-            def learn() -> None:
-                for _ in range(times):
-                    training._engine.learn(*ready)  # noqa: B023 - called in this turn
-
-            def turn() -> None:
-                for _ in range(times):
-                    training._apply_gradients()  # noqa: B023 - called in this turn
-
-            learnt, turned = (seconds_of(w, device, 5) / times for w in (learn, turn))
+            learn = partial(training._engine.learn, *training._batches[0])
+            learnt = seconds_of(learn, device, 5, times)
+            turned = seconds_of(training._apply_gradients, device, 5, times)
             result = Training(task, images, Ranks(0, 1, device), time.time()).run()
         yield {
             "network": name, "precision": precision, "batch": batch, "engine": result.engine,

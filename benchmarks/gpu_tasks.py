@@ -76,17 +76,19 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def seconds_of(work: Callable[[], object], device: torch.device, times: int) -> float:
-    """Median time of some work, after one warm-up."""
-    work()
+def seconds_of(
+    work: Callable[[], object], device: torch.device, times: int, repeats: int = 1
+) -> float:
+    """Median time of some work, asked for so often without waiting for it, after one warm-up."""
     taken = []
-    for _ in range(times):
+    for _ in range(times + 1):
         synchronize(device)
         began = time.perf_counter()
-        work()
+        for _ in range(repeats):
+            work()
         synchronize(device)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+        taken.append((time.perf_counter() - began) / repeats)
+    return statistics.median(taken[1:])
 
 
 def relative(found: Tensor, reference: Tensor) -> float:

@@ -62,11 +62,10 @@ def score(
     if study is not None and (resolution, classes) != (None, None):
         raise InputError("score --study takes resolution and classes from the study")
     say("loading ...", err, "dim")
+    from betanas.analysis.measure import ACCURACIES
     from betanas.study.recipe import DatasetConfig
 
     images = DatasetConfig(name="imagefolder", root=data) if data is not None else None
-    from betanas.analysis.measure import ACCURACIES
-
     measure = ACCURACIES
     if study is not None:
         found, measure = _score_study(study, number, images, device, storage, set_)

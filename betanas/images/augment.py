@@ -157,9 +157,8 @@ class TrainAugment:
         _check_images(images)
         _check_draws(images, draws, self._padding(images.shape[1:3]))
         planes = images.permute(0, 3, 1, 2).contiguous()
-        if not self.autoaugment or bool((draws.operations == IDENTITY).all()):
-            return planes
-        return apply_operations(planes, draws.operations)
+        acts = bool((draws.operations != IDENTITY).any())
+        return apply_operations(planes, draws.operations) if acts else planes
 
     @torch.no_grad()
     def resample(self, planes: Tensor, draws: Draws) -> Tensor:

@@ -96,7 +96,7 @@ class Launch:
             rdzv_configs=met,
             local_addr=self.meeting.address,
             max_restarts=_RESTARTS if self.elastic else 0,
-            monitor_interval=0.01 if on_gpu else 0.05,  # which cost a core nothing there
+            monitor_interval=0.05,
             start_method="fork",
             logs_specs=DefaultLogsSpecs(os.devnull),  # else a folder a trial stays in /tmp
             numa_options=_NUMA_OPTIONS if on_gpu else None,

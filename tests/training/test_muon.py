@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from betanas.study.recipe import Recipe
+from betanas.training.captured import uncaptured
 from betanas.training.muon import Muon
+from betanas.training.recipe import build_optimizer
 from betanas.training.schedule import LearningRate
 
 RECIPE = Recipe.model_validate(
@@ -100,3 +102,18 @@ def test_a_rate_may_be_a_tensor() -> None:
 def test_a_network_without_convolutions_learns_by_adam() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 81, 10))
     learn(model, Muon(RECIPE, model), 0)
+
+
+@pytest.mark.parametrize("name", ["muon", "adam"])
+def test_what_was_saved_with_captured_rates_goes_on_with_plain_ones(name: str) -> None:
+    recipe, model = RECIPE.model_copy(update={"optimizer": name}), network(torch.channels_last)
+    first, second = (build_optimizer(recipe, model) for _ in range(2))
+    for group in first.param_groups:
+        group["lr"] = torch.tensor(0.25)
+        if "capturable" in group:
+            group["capturable"] = True
+    second.load_state_dict(deepcopy(first.state_dict()))
+    uncaptured(second)
+    for group in second.param_groups:
+        assert isinstance(group["lr"], float)
+        assert not group.get("capturable")
