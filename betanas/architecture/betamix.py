@@ -48,6 +48,11 @@ _RESNET = _PLAIN | {
     "k": 3.5, "K": 5.0, "stem": 1, "Wa": 0.2, "Wb": 0.0, "growth": "with", "W0": 0.25,
     "early": "residual", "late": "residual",
 }  # fmt: skip
+# Pairs of a convolution, pooling and a convolution, as in K. Jordan's record on CIFAR-10 (2024).
+_AIRBENCH = _PLAIN | {
+    "K": 2.35, "Da": -0.3, "Db": -0.2, "stem": 1, "Wa": 0.75, "Wb": 0.75, "growth": "with",
+    "activation": "gelu", "contraction": "pool",
+}  # fmt: skip
 
 
 class BetaMix(TableFamily):
@@ -92,10 +97,8 @@ class BetaMix(TableFamily):
         "resnet18-3x3": _RESNET | {
             "k": 2.5, "K": 3.0, "Wa": 0.161, "Wb": -0.148, "W0": 0.125, "G0": 16.0,
         },
-        "airbench": _PLAIN | {
-            "K": 2.35, "Da": -0.3, "Db": -0.2, "stem": 1, "Wa": 0.75, "Wb": 0.75,
-            "growth": "with", "W0": 0.5, "G0": 1.5, "activation": "gelu", "contraction": "pool",
-        },
+        "airbench": _AIRBENCH | {"W0": 0.5, "G0": 1.5},
+        "airbench-wide": _AIRBENCH | {"W0": 0.25, "G0": 8.0},
     }  # fmt: skip
 
     def table(self, kernels: npt.ArrayLike, resolution: int) -> LayerTable:

@@ -33,7 +33,7 @@ MODEL_HELP = (
     "STUDY:best, STUDY:recommended, STUDY:final (the winner of its finals), STUDY:NUMBER, "
     "STUDY:front:PLACE on the Pareto front of several objectives, or STUDY:published, its "
     "family's; betanet2, betanet3, nasnet_mobile, efficientnet-b0 to -b7, or betamix's plain, "
-    "plain-wide, resnet20, resnet20-narrow, resnet18-3x3 or airbench; a name of "
+    "plain-wide, resnet20, resnet20-narrow, resnet18-3x3, airbench or airbench-wide; a name of "
     "torchvision's, such as mobilenet_v2, or mobilenet_v2+3x3 with a first convolution for small "
     "pictures, of stride 1; or timm:NAME of timm's. @R behind it gives a resolution."
 )

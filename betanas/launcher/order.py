@@ -8,7 +8,6 @@ both sides share since the fork.
 import json
 import mmap
 import os
-import select
 from typing import Any
 
 _BYTES = 2**16
@@ -38,10 +37,6 @@ class Order:
         """The rank's side: waits for the request; None if the server has gone without one."""
         os.read(self._read, 1)
         return self.known()
-
-    def has_come(self) -> bool:
-        """The rank's side: whether ``wait`` would return at once."""
-        return bool(select.select([self._read], [], [], 0)[0])
 
     def known(self) -> dict[str, Any] | None:
         """The request, if it has come."""

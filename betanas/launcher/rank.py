@@ -13,8 +13,6 @@ from typing import NoReturn
 
 import torch
 
-from betanas.architecture.families import find_family
-from betanas.architecture.layers import Architecture
 from betanas.cores import available_cores
 from betanas.devices.processes import die_with_parent
 from betanas.devices.ranks import Ranks
@@ -71,7 +69,7 @@ def run_rank(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.filterwarnings("ignore", category=FutureWarning)
     if order.known() is None and device == "cuda" and like is not None:
-        _warm_up_until_wanted(like, order)
+        _warm_up_like(like)
     request = order.wait()
     if request is None:
         return
@@ -122,23 +120,19 @@ def _fail(
     os._exit(1)
 
 
-def _warm_up_until_wanted(like: Path, order: Order) -> None:
-    """Warms up a GPU for a network like a task's, then for blocks of other kinds."""
+def _warm_up_like(like: Path) -> None:
+    """Warms up a GPU for a network like a task's.
+
+    Not for depthwise convolutions as well, whose kernels take up to 7 s to load: on an H100 that
+    lasted longer than a trial of 5 s, every second one of which then waited 2 s for it, and those
+    of depthwise convolutions began no sooner (docs/gpu.md).
+    """
     device = torch.device("cuda", 0)
     try:
         torch.cuda.set_device(device)
-        task = TrialTask.from_json(read_json(like))  # unless its folder is gone already
-        warm_up(task, device)
-        if isinstance(task.architecture, Architecture) and not order.has_come():
-            warm_up(replace(task, architecture=_mixed(task.architecture)), device)
+        warm_up(TrialTask.from_json(read_json(like)), device)  # unless its folder is gone already
     except Exception:  # the training itself will tell what is wrong
         torch.cuda.empty_cache()
-
-
-def _mixed(network: Architecture) -> Architecture:
-    """One of fused and depthwise convolutions and squeeze-excitation, for the same images."""
-    family = find_family("betanet2")
-    return family.decode(family.published, network.resolution, network.num_classes)
 
 
 def warm_up(task: TrialTask, device: torch.device) -> None:

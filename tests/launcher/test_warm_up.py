@@ -9,7 +9,6 @@ import torch
 from trainings import TaskMaker, learnt
 
 from betanas.devices.ranks import Ranks
-from betanas.launcher.order import Order
 from betanas.launcher.rank import shared_images, warm_up
 from betanas.training.trainer import Training
 from betanas.trial import TrialTask
@@ -38,12 +37,3 @@ def test_a_warm_up_leaves_nothing_behind(
     assert sorted(Path(task.folder).rglob("*")) == before
     assert not list((tmp_path / "own").iterdir())
     assert learn(task) == expected  # it has taught nobody anything
-
-
-def test_an_order_is_seen_without_waiting_for_it() -> None:
-    order = Order()
-    assert not order.has_come()
-    order.give({"task": "there"})
-    assert order.has_come()
-    assert order.wait() == {"task": "there"}
-    order.close()

@@ -84,6 +84,8 @@ def test_members_are_the_networks_that_they_are_named_after() -> None:
     airbench = decoded(BETAMIX.members["airbench"])
     assert [y.out_channels for y in airbench.layers] == [24, 24, 24, 48, 48, 48, 48]
     assert [i for i, y in enumerate(airbench.layers) if y.pools] == [1, 3, 5]
+    wide = decoded(BETAMIX.members["airbench-wide"])
+    assert [y.out_channels for y in wide.layers] == [64, 88, 88, 232, 232, 256, 256]
 
 
 def test_resolution_scales_a_kernel() -> None:
