@@ -125,12 +125,11 @@ def improve(trainings: Trainings, recipe: Keys, names: list[str]) -> Keys:
     """The best recipe found, one key after the other."""
     best = trainings.accuracy(recipe)
     for name in names:
+        before = recipe  # of this key the values are alternatives
         for keys in TRIED[name]:
-            changed = recipe | keys
-            if changed != recipe and (found := trainings.accuracy(changed)) > best:
-                best, better = found, changed
+            if (found := trainings.accuracy(before | keys)) > best:
+                best, recipe = found, before | keys
                 print(f"# {name}: {keys} reaches {found:.4f}", flush=True)
-                recipe = better
     return recipe
 
 
@@ -138,10 +137,11 @@ def main() -> None:
     """See the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--network", default="plain-wide")
+    parser.add_argument("--network", default="plain-wide", choices=FAMILIES["betamix"].members)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--seconds", type=float)
+    spent = parser.add_mutually_exclusive_group(required=True)
+    spent.add_argument("--epochs", type=int)
+    spent.add_argument("--seconds", type=float)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="to begin with")
     parser.add_argument("--only", nargs="*", default=list(TRIED), choices=list(TRIED))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
