@@ -9,8 +9,8 @@
 A network is trained on as many images as its pace brings in the time: a busy machine makes a
 training longer, never shorter. Its pace is the median of some turns, the networks one after the
 other, in bf16 or float32, whichever is faster. The recipe's optimiser and rates may be chosen for
-each on validation images, in trainings of 25 s. The test part is looked at once, by the weights
-that were best on validation images. All goes on where it was stopped.
+each on validation images, in trainings of 25 s, or longer ones for slow networks. The test part
+is looked at once, by the weights that were best on validation images. All goes on where it stopped.
 
 Pin it (``taskset -c 1``): a pace is one core's. FOLDER holds train/CLASS/* and test/CLASS/*.
 """
@@ -19,6 +19,7 @@ import argparse
 import itertools
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "Muon, twice the rates": {"muon_learning_rate": 0.2, "learning_rate": 16e-3},
     "Adam 4e-3": {"optimizer": "adam", "learning_rate": 4e-3, "batch_size": 100},
     "Adam 1e-2": {"optimizer": "adam", "learning_rate": 1e-2, "batch_size": 100},
+    # For networks that see so few images in the time that they need small batches.
+    "Muon, batches of 50": {"batch_size": 50, "muon_learning_rate": 0.05, "learning_rate": 4e-3},
+    "Adam 1e-3, batches of 50": {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 50},
 }
-TUNING_SECONDS = 25
 SHORT = ("recipe.preset=short", "recipe.warm_up=0.2")
 TURNS, TURN_SECONDS = 3, 3.0
 PRECISIONS = ("bf16", "float32")
@@ -69,10 +72,14 @@ class Comparison:
         data: The folder of images.
         folder: Where trainings leave their files.
         kernels: Networks beside those that have a name: ``family`` and ``kernel`` of each.
+        keys: What of the recipe all networks have in place of the preset's, ``KEY=VALUE``.
     """
 
-    def __init__(self, file: Path, data: str, folder: Path, kernels: dict[str, Any]) -> None:
+    def __init__(
+        self, file: Path, data: str, folder: Path, kernels: dict[str, Any], keys: Sequence[str] = ()
+    ) -> None:
         self._file, self._data, self._folder, self._kernels = file, data, folder, kernels
+        self._keys = tuple(keys)
         self._machine = Machine("cpu", 1, folder.resolve() / "cache")
         self.known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
 
@@ -92,13 +99,13 @@ class Comparison:
                         self._write(name, {})
                         print(f"{name}: {known}", flush=True)
 
-    def tune(self, names: list[str]) -> None:
+    def tune(self, names: list[str], recipes: list[str], seconds: float) -> None:
         """Tries each recipe for a while; the best on validation images is the network's."""
         for name in names:
             tried = self._of(name).setdefault("validation", {})
-            for recipe, keys in RECIPES.items():
+            for recipe in recipes:
                 if recipe not in tried:
-                    plan = self._plan(name, keys, 0, TUNING_SECONDS)
+                    plan = self._plan(name, RECIPES[recipe], 0, seconds)
                     facts = self._train(plan, recipe)
                     tried[recipe] = facts["validation_top1"]
                     best = max(tried, key=lambda r: float(tried[r]))
@@ -185,7 +192,7 @@ class Comparison:
             data=self._data,
             resolution=RESOLUTION,
             seed=seed,
-            overrides=[*SHORT, *given],
+            overrides=[*SHORT, *self._keys, *given],
             budget=f"budget.images={images}",
         )
         own = self._kernels.get(name)
@@ -237,19 +244,22 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--kernels", type=Path, help="JSON: name to family and kernel")
     parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=list(RECIPES))
+    parser.add_argument("--tuning-seconds", type=float, default=25.0)
+    parser.add_argument("--set", nargs="+", default=(), metavar="recipe.KEY=VALUE", dest="keys")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--folder", type=Path, default=Path("compare"))
     parser.add_argument("--output", type=Path, default=Path("compare.json"))
     parser.add_argument("--figure", type=Path, help="of the report: a PNG")
     args = parser.parse_args()
     kernels = json.loads(args.kernels.read_text()) if args.kernels else {}
-    comparison = Comparison(args.output, args.data, args.folder, kernels)
+    comparison = Comparison(args.output, args.data, args.folder, kernels, args.keys)
     names = [*args.networks, *kernels]
     match args.do:
         case "pace":
             comparison.pace(names)
         case "tune":
-            comparison.tune(names)
+            comparison.tune(names, args.recipes, args.tuning_seconds)
         case "train":
             comparison.train(names, args.seconds, args.seeds)
         case "latency":

@@ -52,7 +52,7 @@ def _recipe_ranges(study: "StudyDefinition") -> None:
 
 
 def refuse_unread_ranges(study: "StudyDefinition") -> None:
-    """A study begins without ranges of what its optimiser or schedule does not read.
+    """A study begins without ranges of what its optimiser, schedule or networks do not read.
 
     One that has begun with such a range goes on.
 
@@ -69,6 +69,11 @@ def refuse_unread_ranges(study: "StudyDefinition") -> None:
                 f"recipe.{key} cannot be searched with recipe.{chooser} = {chosen}, which does not "
                 f"read it; give it no range, or take one of {', '.join(readers)}"
             )
+    if "auxiliary_weight" in study.recipe_ranges and study.search_family.has_layers:
+        raise InputError(
+            "recipe.auxiliary_weight cannot be searched: it weighs the loss of an auxiliary head, "
+            f"which no network of family {study.family} has; give it no range, or take nasnet"
+        )
 
 
 def _stochastic_depth(study: "StudyDefinition") -> None:

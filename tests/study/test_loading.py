@@ -525,6 +525,10 @@ def test_ranges_that_mean_nothing(tmp_path: Path, override: str, told: str) -> N
             "recipe.decay_factor={low = 0.5, high = 0.9}",
             "recipe.decay_factor cannot be searched with recipe.schedule = plateau, which does not",
         ),
+        (
+            "recipe.auxiliary_weight={low = 0.1, high = 0.9}",
+            "auxiliary head, which no network of family betanet2 has; .*, or take nasnet",
+        ),
     ],
 )
 def test_ranges_that_nothing_reads_begin_no_study(tmp_path: Path, override: str, told: str) -> None:
