@@ -4,7 +4,6 @@ The budget is spent on training steps alone: the clock runs while a batch is mad
 and stands still for everything else.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, astuple, replace
@@ -30,7 +29,7 @@ from betanas.models.references import load_pretrained
 from betanas.training.average import WeightAverage
 from betanas.training.budget import TrainingClock
 from betanas.training.captured import captured_step, uncaptured
-from betanas.training.checkpoint import BEST_FILE, shared_checkpoint, write_checkpoint
+from betanas.training.checkpoint import BEST_FILE, Checkpoints
 from betanas.training.elastic import Change, rate_scale, with_change
 from betanas.training.engine import Engine, prepare_engine
 from betanas.training.evaluation import Validation
@@ -48,8 +47,6 @@ _QUEUED_STEPS = 8
 _FIRST_STEPS = 2
 # A budget from which on it pays to try out a GPU's kernels.
 _LONG_SECONDS = 120.0
-# A checkpoint waits until it costs at most this share of the time since the last one.
-_CHECKPOINT_SHARE = 0.02
 
 
 class Diverged(ArithmeticError):  # noqa: N818 - named after the reason it becomes
@@ -125,7 +122,7 @@ class Training:
         self._share = 0  # of ``recipe.evaluations``, those that are behind
         self._stopped = False
         self._answered: TrialLatency | None = None
-        self._saved, self._save_cost = time.monotonic(), 0.0
+        self._checkpoints = Checkpoints(task, ranks, writes=self._writes)
         self._restored_steps, self._restored_seconds = 0, 0.0
 
     def run(self) -> TrainingResult:
@@ -148,7 +145,7 @@ class Training:
         self._ranks.agree(Wishes())  # all ranks begin together
         self._ranks.synchronize()
         startup_seconds = time.time() - self._launched
-        self._saved = time.monotonic()
+        self._checkpoints.begin()
         self._clock.resume()
         while True:
             agreed = self._agree()
@@ -225,8 +222,7 @@ class Training:
         clock = self._clock
         # Some steps stay in a GPU's queue, but none that might run over the budget unseen.
         finite = self._losses.all_finite(unfinished=int(min(_QUEUED_STEPS, clock.steps_left / 4)))
-        wait = max(self._task.checkpoint_seconds, self._save_cost / _CHECKPOINT_SHARE)
-        due = time.monotonic() - self._saved >= wait
+        due = self._checkpoints.are_due
         self._beat()
         stop = self._ranks.rank == 0 and (self._folder / STOP_FILE).exists()
         agreed = self._ranks.agree(Wishes(clock.progress, not finite, due, stop))
@@ -313,37 +309,28 @@ class Training:
         """Writes a checkpoint while the clock stands still; another process may go on from it."""
         self._ranks.synchronize()
         self._clock.pause()
-        began = time.monotonic()
-        random_states = self._ranks.gather(self._ranks.random_state())
-        loss_sums = self._ranks.gather(self._loss_sum.cpu())
-        if self._writes:
-            write_checkpoint(
-                self._folder,
-                {
-                    "task": json.dumps(self._task.identity),
-                    "steps": self._clock.steps,
-                    "images": self._clock.images,
-                    "changes": [tuple(change) for change in self._changes],
-                    "seconds": self._clock.seconds,
-                    "data_wait_seconds": self._data_wait.seconds,
-                    "evaluation_seconds": self._evaluation_seconds,
-                    "loss_sums": loss_sums,
-                    "history": [astuple(e) for e in self._history],
-                    "model": self._model.state_dict(),
-                    "average": self._average.average,
-                    "optimizer": self._optimizer.state_dict(),
-                    "plateau": self._learning_rate.plateau.state,
-                    "random_states": random_states,
-                    **self._more_state(),
-                },
-            )
-        self._saved = time.monotonic()
-        self._save_cost = self._saved - began
+        self._checkpoints.write(
+            {
+                "steps": self._clock.steps,
+                "images": self._clock.images,
+                "changes": [tuple(change) for change in self._changes],
+                "seconds": self._clock.seconds,
+                "data_wait_seconds": self._data_wait.seconds,
+                "evaluation_seconds": self._evaluation_seconds,
+                "history": [astuple(e) for e in self._history],
+                "model": self._model.state_dict(),
+                "average": self._average.average,
+                "optimizer": self._optimizer.state_dict(),
+                "plateau": self._learning_rate.plateau.state,
+                **self._more_state(),
+            },
+            {"random_states": self._ranks.random_state(), "loss_sums": self._loss_sum.cpu()},
+        )
         self._clock.resume()
 
     def _restore(self) -> None:
         """Goes on where an interrupted training of the very same task left its last checkpoint."""
-        saved = shared_checkpoint(self._task, self._ranks, writes=self._writes)
+        saved = self._checkpoints.read()
         if saved is not None:
             self._go_on_from(saved)
         if self._news is not None and self._task.is_elastic:
