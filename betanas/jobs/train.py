@@ -273,6 +273,7 @@ def _task(plan: Plan, folder: Path, cache: Path, devices: Devices) -> TrialTask:
         cache=str(cache.absolute()),
         keep_best=True,
         pretrained=plan.pretrained,
+        dataset_fingerprint=describe_dataset(plan.dataset).fingerprint,
     )
 
 
@@ -299,6 +300,7 @@ def _elastic(task: TrialTask, meeting: Rendezvous) -> TrialTask:
 def _digest(task: TrialTask) -> str:
     """16 hexadecimal digits, equal for equal trainings, wherever they leave their files."""
     told = task.identity | {"folder": None, "cache": None}
+    del told["dataset_fingerprint"]  # files of before it was known tell nothing of it
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -312,11 +314,14 @@ def _meeting_name(task: TrialTask) -> str:
 
 
 def _finished(path: Path, task: TrialTask) -> dict[str, Any] | None:
-    """What the model file says, if the very same training has written it."""
+    """What the model file says, if the very same training, of the same images, has written it."""
     if not path.exists():
         return None
-    facts = dict(read_trained(path).facts)
-    return facts | {"checkpoint": str(path)} if facts.get("training") == _digest(task) else None
+    facts, images = dict(read_trained(path).facts), task.dataset_fingerprint
+    same = facts.get("training") == _digest(task)
+    if not same or facts.get("dataset_fingerprint", images) != images:
+        return None
+    return facts | {"checkpoint": str(path)}
 
 
 def _result(
@@ -358,6 +363,7 @@ def _trained(plan: Plan, task: TrialTask, result: TrainingResult, kind: str) -> 
         "pretrained": plan.pretrained,
         "resolution": resolution,
         "dataset": plan.dataset.name,
+        "dataset_fingerprint": task.dataset_fingerprint,
         "top1": top1,
         "top5": top5,
         "part": "test" if facts.num_test else "validation",

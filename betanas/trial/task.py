@@ -70,6 +70,7 @@ class TrialTask:
         latency_limit_ms: Measure it before, and do not train a network that is slower.
         supernet: To train in place of the architecture, which is its largest network.
         pretrained: Whether a network of torchvision's begins with its published weights.
+        dataset_fingerprint: Of the images, where no study's settings hold the training to them.
     """
 
     number: int
@@ -91,6 +92,7 @@ class TrialTask:
     latency_limit_ms: float | None = None
     supernet: SupernetTask | None = None
     pretrained: bool = False
+    dataset_fingerprint: str = ""
 
     @property
     def is_elastic(self) -> bool:

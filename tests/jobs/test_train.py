@@ -86,6 +86,25 @@ def test_the_same_call_trains_once(trained: tuple[Path, dict[str, Any]]) -> None
 
 
 @pytest.mark.slow
+def test_other_images_in_the_folder_are_another_training(tmp_path: Path) -> None:
+    """Class folders by other names: a training that is over does not answer for them."""
+    photos = tmp_path / "photos" / "train"
+    for name, level in (("dark", 60), ("light", 190)):
+        (photos / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = np.full((16, 16, 3), level + i, dtype=np.uint8)
+            Image.fromarray(pixels).save(photos / name / f"{i}.png")
+    overrides = ("budget.steps=1", "recipe.batch_size=10")
+    wish = TrainOptions(data=photos.parent, resolution=16, overrides=overrides)
+    arguments = (tmp_path / "model", Machine("cpu", 1, tmp_path / "cache"), lambda _: None)
+    first = train(plan_training("plain", wish), *arguments)
+    assert train(plan_training("plain", wish), *arguments) == first
+    (photos / "dark").rename(photos / "black")
+    found = train(plan_training("plain", wish), *arguments)
+    assert read_trained(Path(found["checkpoint"])).classes == ("black", "light")
+
+
+@pytest.mark.slow
 def test_weights_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
     """At this rate the accuracy falls again, so the last weights would be others."""
     overrides = ("recipe.schedule=constant", "recipe.norm_batches=0", "recipe.weight_average=0.9")
