@@ -18,6 +18,7 @@ Pin it (``taskset -c 1``): a pace is one core's. FOLDER holds train/CLASS/* and 
 import argparse
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,7 +59,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "Adam 1e-3, batches of 50": {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 50},
 }
 SHORT = ("recipe.preset=short", "recipe.warm_up=0.2")
-TURNS, TURN_SECONDS = 3, 3.0
+TURNS, TURN_SECONDS, LEAST_STEPS = 3, 3.0, 3
+PACED = {"evaluations": 2}
 PRECISIONS = ("bf16", "float32")
 RESOLUTION = 32
 COSTS = ("num_params", "macs")
@@ -84,8 +86,13 @@ class Comparison:
         self.known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
 
     def pace(self, names: list[str]) -> None:
-        """Measures images a second, the networks one after the other, for some turns."""
-        dataset = self._plan(names[0], {}, 0).dataset
+        """Measures images a second, the networks one after the other, for some turns.
+
+        A training's first steps take longer, which no long one notices: of a turn its second half
+        counts.
+        """
+        # Its looks at validation images count for nothing here.
+        dataset = self._plan(names[0], PACED, 0).dataset.model_copy(update={"validation": 0.01})
         with TrainerServer(dataset, RESOLUTION, self._machine.cache) as trainer:
             trainer.wait()
             for turn in range(TURNS):
@@ -93,11 +100,22 @@ class Comparison:
                     known = self._of(name).setdefault("paces", {})
                     paces = known.setdefault(precision, [])
                     if len(paces) <= turn:
-                        plan = self._plan(name, {"precision": precision}, 0)
-                        result = trainer.run(self._task(plan))
-                        paces.append(round(result.images_per_second, 1))
+                        plan = self._plan(name, PACED | {"precision": precision}, 0)
+                        paces.append(round(self._turn(trainer, replace(plan, dataset=dataset)), 1))
                         self._write(name, {})
                         print(f"{name}: {known}", flush=True)
+
+    def _turn(self, trainer: TrainerServer, plan: Plan) -> float:
+        """Images a second of one training that is long enough to tell."""
+        batch = plan.recipe.batch_size
+
+        def pace(half: int) -> float:
+            first, second = trainer.run(self._task(plan, 2 * half)).history
+            return half * batch / (second.train_seconds - first.train_seconds)
+
+        rough = pace(LEAST_STEPS)
+        enough = math.ceil(TURN_SECONDS * rough / batch)
+        return pace(enough) if enough > LEAST_STEPS else rough
 
     def tune(self, names: list[str], recipes: list[str], seconds: float) -> None:
         """Tries each recipe for a while; the best on validation images is the network's."""
@@ -204,14 +222,14 @@ class Comparison:
             plan = replace(plan, name=name, title=name, network=network)
         return plan
 
-    def _task(self, plan: Plan) -> TrialTask:
+    def _task(self, plan: Plan, steps: int) -> TrialTask:
         return TrialTask(
             number=0,
             seed=0,
             architecture=plan.network,
             dataset=plan.dataset,
             recipe=plan.recipe,
-            budget=Budget(seconds=TURN_SECONDS),
+            budget=Budget(steps=steps),
             nproc_per_node=1,
             device="cpu",
             folder=str(self._folder.resolve() / "pace"),

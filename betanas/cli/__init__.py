@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """The ``betanas`` command."""
+    try:
+        _main()
+    except KeyboardInterrupt:  # while modules are imported, before a command looks out for it
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _main() -> None:
     _hide_password()
     # Spinning threads make everything 20 times slower as soon as a core has other work too; the
     # variable is read when torch is imported.

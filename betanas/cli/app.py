@@ -46,8 +46,8 @@ class _Root(TyperGroup):
         except _UsageError as error:
             typer.secho(f"error: {_in_one_line(error, words)}", fg="red", err=True)
             sys.exit(error.exit_code)
-        except typer.Abort:  # a question at the end of the input
-            sys.exit(1)
+        except typer.Abort as aborted:  # Ctrl-C before a command, or a question without an answer
+            sys.exit(130 if isinstance(aborted.__cause__, KeyboardInterrupt) else 1)
         sys.exit(code or 0)
 
 

@@ -70,7 +70,9 @@ def describe(
     speed = None
     _check_source(family, study, model, of_study=trial is not None or best)
     if model is not None:
-        _describe_model(model, resolution, classes, batch_size or 100, storage, as_json)
+        _describe_model(
+            model, resolution, classes, batch_size or 100, storage, set_ or [], as_json=as_json
+        )
         return
     if family is not None:
         chosen = find_family(family)
@@ -128,6 +130,8 @@ def _describe_model(
     classes: int | None,
     images: int,
     storage: str | None,
+    overrides: list[str],
+    *,
     as_json: bool,
 ) -> None:
     """Shows a network by its name; of others' networks the counts alone."""
@@ -138,10 +142,10 @@ def _describe_model(
     from betanas.jobs.model_names import find_model, meant_for
 
     if resolution is None or classes is None:
-        own = meant_for(model)
+        own = meant_for(model, storage, overrides)
         resolution = own[0] if resolution is None else resolution
         classes = own[1] if classes is None else classes
-    network = find_model(model, resolution, classes, storage).network
+    network = find_model(model, resolution, classes, storage, overrides).network
     if not isinstance(network, ReferenceModel):
         complexity = count(network, images)
         if as_json:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from betanas.cli.options import err, say
 from betanas.errors import InputError
-from betanas.jobs.load import open_begun, storage_url
 
 if TYPE_CHECKING:  # optuna takes a second to import: only commands that need it wait for it
     from betanas.database.stored import StoredStudy
@@ -15,15 +15,16 @@ if TYPE_CHECKING:  # optuna takes a second to import: only commands that need it
 def load_begun(
     study: str, storage: str | None, set_: list[str] | None
 ) -> tuple[StudyDefinition, StoredStudy]:
-    """A study file and its database, which must have begun."""
-    from betanas.study.loading import load_definition
-
-    definition = load_definition(study, set_ or ())
-    url = storage_url(definition, storage)
+    """A study as it has begun, and its database; tells what its file says otherwise by now."""
     import optuna
 
+    from betanas.jobs.load import load_study
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return definition, open_begun(definition, url)
+    found = load_study(study, storage, set_ or ())
+    if found.note:
+        say(f"note: {found.note}", err, "dim")
+    return found.definition, found.stored
 
 
 def trial_kernel(stored: StoredStudy, number: int | None) -> dict[str, float]:

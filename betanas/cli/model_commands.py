@@ -109,6 +109,8 @@ def train(
     machine = Machine(device, parse_ranks(nproc_per_node), CACHE, meeting)
     say("loading ...", err, "dim")
     plan = plan_training(model, options)
+    if plan.note:
+        say(f"note: {plan.note}", err, "dim")
     if pretrained:
         plan = from_weights(plan)
     folder = output or MODELS / folder_name(plan)

@@ -5,6 +5,7 @@ It imports what it needs when it runs, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -126,8 +127,8 @@ def optimize(
             reporter = tracked(definition, url, progress)
             options = SearchOptions(device, ranks, trials, node)
             stored = search(definition, url, options, reporter, several)
-        given = {"data": data, "storage": storage}
-        _say_best(definition, stored, study, given, architecture=not as_json)
+        place = _place(data, storage, set_ or [])
+        _say_best(definition, stored, study, place, architecture=not as_json)
         answer = status_json(definition, stored) if as_json else {}
     if as_json:
         print_json(answer)
@@ -148,11 +149,11 @@ def _say_best(
     definition: StudyDefinition,
     stored: StoredStudy,
     study: str,
-    given: dict[str, str | None],
+    place: tuple[str, str],
     *,
     architecture: bool,
 ) -> None:
-    """What a search has found, and what to do with it."""
+    """What a search has found, and what to do with it, to be pasted into a shell."""
     from betanas.analysis.status import observed_best
     from betanas.trial import whole
 
@@ -171,17 +172,27 @@ def _say_best(
     found = print_finals(stored, err)
     which = "best" if len(stored.objectives) == 1 else "front:0"
     which = "final" if found else which
-    storage = given["storage"]
-    same = f"--study {study}" + (f" --storage {storage}" if storage else "")
+    (database, images), name = place, quote(study)
+    same = f"--study {name}{database}"
     say(
         f"next: betanas best {same}\n"
         f"      betanas describe {same} --trial {best.number}\n"
         f"      betanas trials {same}\n"
         f"      betanas dashboard {same}\n"
-        f"      betanas train --model {study}:{which}"
-        + "".join(f" --{k} {v}" for k, v in given.items() if v),
+        f"      betanas train --model {name}:{which}{images}{database}",
         err,
     )
+
+
+def _place(data: str | None, storage: str | None, overrides: list[str]) -> tuple[str, str]:
+    """Options for where database and images are: all else that it began with a study knows."""
+
+    def words(option: str, value: str | None, section: str) -> str:
+        found = [] if value is None else [f"--{option} {quote(value)}"]
+        found += [f"--set {quote(o)}" for o in overrides if o.strip().startswith(section)]
+        return "".join(f" {word}" for word in found)
+
+    return words("storage", storage, "storage"), words("data", data, "dataset")
 
 
 def _widened(

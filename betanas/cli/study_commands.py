@@ -6,6 +6,7 @@ Each imports what it needs when it runs, so that ``--help`` answers at once.
 from __future__ import annotations
 
 from dataclasses import asdict
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ from betanas.cli.options import (
     say,
 )
 from betanas.errors import InputError
-from betanas.jobs.load import storage_url
+from betanas.jobs.load import storage_url, study_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,7 +123,7 @@ def best(
     from betanas.analysis.measure import Measure
     from betanas.analysis.status import observed_best, result_json, told_result
     from betanas.cli.tables import print_front, print_kernels
-    from betanas.jobs.front import front_of
+    from betanas.jobs.front import front_json, front_of
     from betanas.jobs.recommend import recommended
     from betanas.jobs.warm_start import begun_from
     from betanas.trial import whole
@@ -142,7 +143,7 @@ def best(
                 "recommended": believed.to_json() if believed else None,
                 "range_advice": [a.to_json() for a in _advice(definition, stored)],
                 **({"warm_start": asdict(source)} if source else {}),
-                **(front.to_json() if front else {}),
+                **front_json(stored, front),
                 **({"finals": finals.to_json()} if finals else {}),
             }
         )
@@ -170,7 +171,8 @@ def best(
     _print_advice(study, storage, _advice(definition, stored), indent=13)
     if front is not None:
         print_front(out, front)
-        say(f"next         betanas train --model {study}:front:0 (to {len(front.trials) - 1})", err)
+        last = len(front.trials) - 1
+        say(f"next         betanas train --model {quote(study)}:front:0 (to {last})", err)
 
 
 @app.command(epilog=example("betanas dashboard --study digits --port 8080"))
@@ -265,7 +267,7 @@ def _print_advice(study: str, storage: str | None, advice: list[RangeAdvice], in
     for found in advice:
         say(f"{'range':<{indent}}{found}")
     if advice:
-        same = f"--study {study}" + (f" --storage {storage}" if storage else "")
+        same = study_options(study, storage)
         say(f"{'':<{indent}}to go on with wider ranges: betanas optimize {same} --widen")
 
 

@@ -135,7 +135,13 @@ def sqlite_file(url: str) -> Path | None:
     return Path(parsed.database)
 
 
-def no_study(name: str, url: str) -> str:
-    """What is said of a database without a study."""
-    shown = without_password(url)
-    return f"{shown} has no study {name}; begin it with: betanas optimize --study {name}"
+def no_study(name: str, url: str, options: str | None = None) -> str:
+    """What is said of a database without a study.
+
+    Args:
+        name: The study's.
+        url: The database's.
+        options: How a command line names both; by the study's name if it is not known.
+    """
+    begin = f"betanas optimize {options or f'--study {name}'}"
+    return f"{without_password(url)} has no study {name}; begin it with: {begin}"

@@ -63,6 +63,8 @@ def compare(
     if len(set(names)) < len(names):
         raise InputError(f"--models must be different, but got {','.join(names)}")
     first = plan_training(names[0], options)
+    if first.note:
+        say(f"note: {first.note}")
     side = first.network.resolution if options.resolution is None else options.resolution
     others = [plan_alike(name, first, side, options.storage) for name in names[1:]]
     kind = find_devices(machine.device, machine.nproc_per_node, claim=False).kind

@@ -1,5 +1,7 @@
 """The Pareto front of a study with several objectives, from its database."""
 
+from typing import Any
+
 from betanas.analysis.clusters import complete_trials
 from betanas.analysis.front import Front, find_front, first_reference
 from betanas.database.stored import StoredStudy
@@ -10,6 +12,13 @@ def front_of(stored: StoredStudy) -> Front | None:
     if len(stored.objectives) < 2:
         return None
     return find_front(stored.objectives, stored.records(), stored.reference)
+
+
+def front_json(stored: StoredStudy, front: Front | None) -> dict[str, Any]:
+    """A study's front as plain data: an empty one before a trial is complete, none of one value."""
+    if front is None and len(stored.objectives) > 1:
+        return {"objectives": list(stored.objectives), "front": []}
+    return front.to_json() if front else {}
 
 
 def note_reference(stored: StoredStudy) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from betanas.errors import InputError, StorageError, without_password
+from betanas.errors import InputError, NoStudyError, StorageError, without_password
 from betanas.files import write_new
+from betanas.study.begun import as_begun, given_keys
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import Overrides, load_definition
+from betanas.study.loading import Overrides, load_definition, override_lines
 from betanas.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -33,8 +35,20 @@ def storage_url(definition: StudyDefinition, storage: str | None) -> str:
         storage
         or os.environ.get("BETANAS_STORAGE")
         or definition.storage.url
-        or f"sqlite:///{DEFAULT_FOLDER}/{definition.name}.db"
+        or default_url(definition.name)
     )
+
+
+def default_url(name: str) -> str:
+    """The database of a study whose file and environment name none."""
+    file = name.replace("%", "%25").replace("?", "%3F")  # which would end the path, or stand for it
+    return f"sqlite:///{DEFAULT_FOLDER}/{file}.db"
+
+
+def study_options(study: str | Path, storage: str | None) -> str:
+    """How a command line names a study, to be pasted into a shell."""
+    found = f"--study {shlex.quote(str(study))}"
+    return found if storage is None else f"{found} --storage {shlex.quote(storage)}"
 
 
 @contextmanager
@@ -85,12 +99,15 @@ class LoadedStudy:
     """A study that has begun, for reading; it may be running all the while.
 
     Attributes:
-        definition: The study file.
+        definition: The study as it has begun; where its file says otherwise by now, that does not
+            count, but overrides do.
         stored: The study in its database; ``stored.study`` is Optuna's.
+        note: What its file says otherwise; "" for nothing.
     """
 
     definition: StudyDefinition
     stored: StoredStudy
+    note: str = ""
 
     def records(self) -> list[TrialRecord]:
         """All trials as they are now, by number."""
@@ -205,5 +222,20 @@ def load_study(
     Raises:
         InputError: If there is no such study file or database.
     """
-    definition = load_definition(study, overrides, data)
-    return LoadedStudy(definition, open_begun(definition, storage_url(definition, storage)))
+    from betanas.database.connect import no_study  # noqa: PLC0415 - optuna is slow
+
+    given = override_lines(overrides)
+    definition = load_definition(study, given, data)
+    url = storage_url(definition, storage)
+    try:
+        stored = open_begun(definition, url)
+    except NoStudyError:  # with the cure that names the file that was given
+        told = None if storage is None else without_password(storage)
+        raise NoStudyError(no_study(definition.name, url, study_options(study, told))) from None
+    begun, note = as_begun(
+        definition,
+        stored.settings.meaning,
+        stored.settings.schema,
+        given_keys(given, data=data is not None),
+    )
+    return LoadedStudy(begun, stored, note)

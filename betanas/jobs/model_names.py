@@ -15,12 +15,12 @@ from betanas.architecture.reference import SMALL_STEM, TIMM, Network, ReferenceM
 from betanas.data import describe_dataset
 from betanas.errors import InputError
 from betanas.jobs.front import front_of
-from betanas.jobs.load import LoadedStudy, load_study
+from betanas.jobs.load import LoadedStudy, load_study, study_options
 from betanas.jobs.train import Plan, TrainOptions, training_recipe
 from betanas.models.network import check_reference
 from betanas.models.references import reference_names
 from betanas.study.definition import StudyDefinition
-from betanas.study.loading import check_study, load_definition
+from betanas.study.loading import Overrides, check_study, load_definition
 from betanas.study.recipe import kernel_of
 from betanas.trial import TrialRecord
 
@@ -53,9 +53,9 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
             trained as long as they are held for), ``STUDY:published`` (the published kernel of its
             family; the study need not have begun), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
             place on its Pareto front, from 0, by falling accuracy) with a study's name or file,
-            which then gives data set, recipe and resolution; the name of a family's published
-            kernel; a name of torchvision's, with ``+3x3`` behind it for small pictures; or
-            ``timm:NAME`` of timm's. ``@R`` behind it is a resolution.
+            which then gives data set, recipe, budget and resolution, as it has begun with them; the
+            name of a family's published kernel; a name of torchvision's, with ``+3x3`` behind it
+            for small pictures; or ``timm:NAME`` of timm's. ``@R`` behind it is a resolution.
         options: What else was asked for; it goes before what the study says.
 
     Raises:
@@ -63,17 +63,22 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
     """
     study, which, _ = _parse(model)
     if which == _FINAL:
-        options = replace(options, budget=_finals(study, options.storage).plan.override)
-    definition = (
-        load_definition(study, options.all_overrides(), options.data)
-        if which
-        else plain_definition(options)
-    )
+        options = replace(options, budget=_finals(study, options).plan.override)
+    note = ""
+    if which == _PUBLISHED:
+        definition = load_definition(study, options.all_overrides(), options.data)
+    elif which:
+        begun = load_study(study, options.storage, options.all_overrides(), options.data)
+        definition, note = begun.definition, begun.note
+    else:
+        definition = plain_definition(options)
     classes = describe_dataset(definition.dataset).num_classes
-    found = find_model(model, definition.resolution, classes, options.storage)
+    found = find_model(
+        model, definition.resolution, classes, options.storage, options.study_overrides()
+    )
     recipe = training_recipe(definition, found.parameters)
     dataset, budget = definition.dataset, definition.budget
-    return Plan(model, found.title, found.network, dataset, recipe, budget, options.seed)
+    return Plan(model, found.title, found.network, dataset, recipe, budget, options.seed, note=note)
 
 
 def plan_alike(model: str, first: Plan, resolution: int, storage: str | None) -> Plan:
@@ -92,7 +97,13 @@ def plan_alike(model: str, first: Plan, resolution: int, storage: str | None) ->
     return replace(first, name=model, title=found.title, network=found.network)
 
 
-def find_model(model: str, resolution: int, classes: int, storage: str | None) -> FoundModel:
+def find_model(
+    model: str,
+    resolution: int,
+    classes: int,
+    storage: str | None,
+    overrides: Overrides = (),
+) -> FoundModel:
     """Finds a model by its name.
 
     Args:
@@ -100,6 +111,7 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
         resolution: Input side in pixels where the name gives none.
         classes: Outputs of the network.
         storage: The study's database; None for where it is by default.
+        overrides: Of the study file's keys.
 
     Raises:
         InputError: If there is no such model, or it is trivial at this resolution.
@@ -107,11 +119,11 @@ def find_model(model: str, resolution: int, classes: int, storage: str | None) -
     name, which, own = _parse(model)
     resolution = own or resolution
     if which == _PUBLISHED:
-        family = load_definition(name).search_family
+        family = load_definition(name, overrides).search_family
         network: Network = decode(family, family.published, resolution, classes)
         return FoundModel(f"{Path(name).stem} published", network)
     if which:
-        opened = load_study(name, storage)
+        opened = load_study(name, storage, overrides)
         title, parameters = _chosen(name, which, opened)
         family = opened.definition.search_family
         network = decode(family, kernel_of(parameters), resolution, classes)
@@ -144,7 +156,7 @@ def _no_model(model: str, name: str) -> str:
     )
 
 
-def meant_for(model: str) -> tuple[int, int]:
+def meant_for(model: str, storage: str | None = None, overrides: Overrides = ()) -> tuple[int, int]:
     """Resolution and classes of a model where nothing else says them.
 
     Those of its study; of a published kernel those it was published for, if they are known; else
@@ -155,7 +167,11 @@ def meant_for(model: str) -> tuple[int, int]:
     """
     name, which, _ = _parse(model)
     if which:
-        definition = load_definition(name)
+        definition = (
+            load_definition(name, overrides)
+            if which == _PUBLISHED
+            else load_study(name, storage, overrides).definition
+        )
         return definition.resolution, describe_dataset(definition.dataset).num_classes
     family = published_members().get(name)
     return (family and family.published_for) or (_RESOLUTION, _IMAGENET_CLASSES)
@@ -203,9 +219,9 @@ def _chosen(study: str, which: str, opened: LoadedStudy) -> tuple[str, dict[str,
     return f"{Path(study).stem} trial {record.number}", dict(record.parameters)
 
 
-def _finals(study: str, storage: str | None) -> Finals:
+def _finals(study: str, options: TrainOptions) -> Finals:
     """A study's finals, in which somebody is ahead."""
-    found = finals_of(load_study(study, storage).stored)
+    found = finals_of(load_study(study, options.storage, options.study_overrides()).stored)
     if found is None or found.winner is None:
         raise InputError(_no_finals(study))
     return found
@@ -213,8 +229,8 @@ def _finals(study: str, storage: str | None) -> Finals:
 
 def _no_finals(study: str) -> str:
     return (
-        f"study {study} has no finals with a value; hold them by betanas optimize --study {study} "
-        "--finals TIME"
+        f"study {study} has no finals with a value; hold them by betanas optimize "
+        f"{study_options(study, None)} --finals TIME"
     )
 
 

@@ -65,6 +65,7 @@ class Plan:
         budget: How long at most; ``recipe.stop_patience_epochs`` may end it before.
         seed: Of weights, order and augmentation.
         pretrained: Whether a network of torchvision's begins with its published weights.
+        note: What a study's file says otherwise than the study has begun with; "" for nothing.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Plan:
     budget: Budget
     seed: int
     pretrained: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,10 @@ class TrainOptions:
             found.append(f"budget.epochs={self.epochs}")
         return found
 
+    def study_overrides(self) -> list[str]:
+        """Those that decide which study is meant and what it searches, not how to train."""
+        return ["search.finals=none", *override_lines(self.overrides)]
+
 
 def plan_kernel(
     definition: StudyDefinition,
@@ -159,8 +165,12 @@ def plan_kernel(
 
 
 def training_recipe(definition: StudyDefinition, parameters: Mapping[str, Any]) -> Recipe:
-    """The definition's recipe with the values that were searched, and an end at convergence."""
-    found = definition.recipe_of(parameters) if parameters else definition.recipe
+    """The definition's recipe with the values that were searched, and an end at convergence.
+
+    What is searched by the definition, but was not when the kernel was found, has its own value.
+    """
+    searched = {**definition.beside, **parameters}
+    found = definition.recipe_of(searched) if parameters else definition.recipe
     found = found.otherwise(_EVERY_EPOCH)
     if found.schedule == "plateau" and not found.stop_patience_epochs:
         patience = _PATIENCES * max(1, found.patience_epochs)
@@ -300,7 +310,7 @@ def _elastic(task: TrialTask, meeting: Rendezvous) -> TrialTask:
 def _digest(task: TrialTask) -> str:
     """16 hexadecimal digits, equal for equal trainings, wherever they leave their files."""
     told = task.identity | {"folder": None, "cache": None}
-    del told["dataset_fingerprint"]  # files of before it was known tell nothing of it
+    told.pop("dataset_fingerprint", None)  # files of before it was known tell nothing of it
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

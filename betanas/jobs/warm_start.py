@@ -16,7 +16,7 @@ from betanas.arrays import FloatArray, IntArray
 from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, NoStudyError, StudyFileError, without_password
-from betanas.jobs.load import open_begun, storage_url
+from betanas.jobs.load import default_url, open_begun, storage_url
 from betanas.parameters import Choice, Parameter
 from betanas.search.plan import StudyProblem, study_problem
 from betanas.search.recommend import source_weight
@@ -184,7 +184,7 @@ def _open(asked: str, definition: StudyDefinition, url: str) -> StoredStudy:
 def _databases(theirs: StudyDefinition) -> Iterator[str]:
     """Where commands look for a study, and where they do without BETANAS_STORAGE."""
     yield storage_url(theirs, None)
-    yield storage_url(theirs, theirs.storage.url or f"sqlite:///storage/{theirs.name}.db")
+    yield storage_url(theirs, theirs.storage.url or default_url(theirs.name))
 
 
 def _told(problem: StudyProblem, definition: StudyDefinition, source: StoredStudy) -> WarmStart:

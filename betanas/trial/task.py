@@ -159,7 +159,10 @@ def trial_seed(study_seed: int, number: int) -> int:
 def training_of(task: Mapping[str, Any]) -> dict[str, Any]:
     """The ``identity`` of a task that was written as JSON."""
     elastic = task["recipe"].get("elastic", "none") != "none"
-    return {k: value for k, value in task.items() if not (elastic and k in _WHERE)}
+    left_out = set(_WHERE) if elastic else set()
+    if not task.get("dataset_fingerprint"):  # nor had tasks of before it was known
+        left_out.add("dataset_fingerprint")
+    return {key: value for key, value in task.items() if key not in left_out}
 
 
 def left_result(task: TrialTask) -> TrainingResult | None:

@@ -28,6 +28,35 @@ main()
 """
 
 
+STRUCK_EARLY = """
+import signal, sys
+
+import betanas.cli
+
+
+class Strikes:
+    def find_spec(self, name, *_):
+        if name == sys.argv[2]:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+
+sys.meta_path.insert(0, Strikes())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+betanas.cli.main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_imported() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", STRUCK_EARLY, "--version", "typer"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+
+
 def test_a_sigterm_during_a_callback_of_the_interpreter_is_not_lost() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", STRUCK], capture_output=True, text=True, check=False

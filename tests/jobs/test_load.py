@@ -1,16 +1,23 @@
 """A study in a notebook, and an import that costs nothing."""
 
+import shlex
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from generated import generate_database
+from command import ask
+from generated import generate_database, generated_records, settings_of, write_database
 
 import betanas
+from betanas.architecture.decoding import decode
+from betanas.database.connect import sqlite_file
 from betanas.errors import InputError, StorageError
 from betanas.jobs import load as loaded
+from betanas.jobs.model_names import plan_training
+from betanas.jobs.train import TrainOptions
+from betanas.study.loading import load_definition
 
 
 def test_a_study_as_a_dataframe(tmp_path: Path) -> None:
@@ -31,6 +38,61 @@ def test_a_study_as_a_dataframe(tmp_path: Path) -> None:
 def test_a_study_that_has_not_begun_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no study betanet2"):
         betanas.load_study("betanet2", f"sqlite:///{tmp_path}/none.db")
+
+
+def test_what_begins_it_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study is named by its file, not by a built-in one's name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BETANAS_STORAGE", raising=False)
+    file = tmp_path / "my studies" / "digits.toml"
+    file.parent.mkdir()
+    file.write_text(
+        'family = "betanet3"\nresolution = 32\n[dataset]\nname = "digits"\n[budget]\nsteps = 1\n'
+    )
+    for storage in None, "sqlite:///a b.db":
+        with pytest.raises(StorageError, match="has no study digits; begin it with: ") as told:
+            betanas.load_study(file, storage)
+        begin = shlex.split(str(told.value).partition("begin it with: ")[2])
+        wanted = ["betanas", "optimize", "--study", str(file)]
+        assert begin == wanted + ([] if storage is None else ["--storage", storage])
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "what?", "50%", "%41", "a#b", "ü:@"])
+def test_every_name_has_a_file_of_its_own(name: str) -> None:
+    assert sqlite_file(loaded.default_url(name)) == Path("storage") / f"{name}.db"
+
+
+def test_a_study_is_read_as_it_has_begun(tmp_path: Path) -> None:
+    """Its trials were of another resolution and range than its file says."""
+    url = f"sqlite:///{tmp_path}/own.db"
+    begun = load_definition("digits", ["resolution=24", "parameters.K=[2, 3]"])
+    settings = settings_of(begun, tuple("0123456789"))
+    trials = generated_records(begun, settings, 12)
+    write_database(tmp_path / "own.db", begun, settings, trials)
+
+    study = betanas.load_study("digits", url)
+    assert study.definition.meaning() == begun.meaning()
+    best = study.best()
+    assert best is not None
+    trained = decode(begun.search_family, trials[best.number].kernel, 24, 10)
+    assert best.architecture == trained
+    assert "resolution = 24 (its file: 16)" in study.note
+    plan = plan_training("digits:best", TrainOptions(storage=url))
+    assert (plan.network, plan.note) == (best.architecture, study.note)
+
+    larger = betanas.load_study("digits", url, {"resolution": 32}).best()
+    assert larger is not None
+    assert larger.architecture.resolution == 32
+    assert plan_training("digits:best", TrainOptions(storage=url, resolution=32)).network == (
+        larger.architecture
+    )
+
+    shown = ("describe", "--study", "digits", "--best", "--storage", url)
+    out, err = ask(tmp_path, *shown)
+    assert f"fingerprint {trained.fingerprint}" in " ".join(out.split())
+    assert f"note: {study.note}" in " ".join(err.split())
+    as_told = ("--set", "resolution=24", "--set", "parameters.K=[2, 3]")
+    assert ask(tmp_path, *shown, *as_told) == (out, "")
 
 
 def test_a_study_that_ships_with_its_trials_works_at_once(tmp_path: Path, monkeypatch) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from command import ask
+from command import ask, ask_json
 from faults import AcknowledgedLog, start_process
+from generated import settings_of
 
 from betanas.analysis.front import Front
 from betanas.analysis.status import result_json, summarize, told_result
@@ -94,6 +95,14 @@ def test_a_search_for_a_front(tmp_path: Path) -> None:
     assert status["front"][0]["values"] == front.trials[0].values
     assert status["hypervolume"] == status["hypervolume_history"][-1]["hypervolume"] > 0
     assert json.loads(json.dumps(status)) == status
+
+
+def test_a_front_without_a_complete_trial_is_empty(tmp_path: Path) -> None:
+    definition, url = study(tmp_path)
+    StoredStudy.begin(url, definition.name, settings_of(definition))
+    best = ask_json(tmp_path, "best", "--study", "mine.toml", "--storage", url)
+    assert (best["observed"], best["recommended"], best["front"]) == (None, None, [])
+    assert best["objectives"] == ["accuracy", "latency", "macs"]
 
 
 def test_one_objective_has_no_front(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command import run
+from command import ask_json, run
+from generated import generated_records, settings_of, write_database
 from PIL import Image
 
+from betanas.architecture.betanet3 import BETANET3
 from betanas.architecture.complexity import count
 from betanas.architecture.decoding import decode
 from betanas.architecture.families import FAMILIES
@@ -21,10 +23,12 @@ from betanas.data import load_images
 from betanas.errors import InputError, RunError
 from betanas.files import read_json
 from betanas.jobs.costs import kept_values
+from betanas.jobs.load import load_study
 from betanas.jobs.model_names import TrainOptions, find_model, plan_alike, plan_training
 from betanas.jobs.train import Machine, train
 from betanas.models.network import build_model, build_network, count_macs
 from betanas.models.trained import read_trained
+from betanas.study.loading import load_definition
 from betanas.study.recipe import DatasetConfig
 from betanas.training.testing import top_accuracies
 from betanas.trial import TrialTask
@@ -221,6 +225,36 @@ def test_every_image_counts_once_in_top_accuracies() -> None:
     labels = torch.tensor([0, 1, 5, 0, 4])
     batches = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
     assert top_accuracies(torch.nn.Identity(), batches) == (3 / 5, 4 / 5)
+
+
+def test_overrides_name_the_study_that_has_begun_with_them(tmp_path: Path) -> None:
+    rate = "recipe.learning_rate={low = 1e-4, high = 1e-2, log = true}"
+    begun = ("family=betanet3", "parameters.K=[2, 3]", "limits.macs=3_000_000", rate)
+    definition = load_definition("digits", begun)
+    settings = settings_of(definition, tuple("0123456789"))
+    records = generated_records(definition, settings, 30)
+    write_database(tmp_path / "own.db", definition, settings, records)
+    wanted = (*begun, f'storage.url="sqlite:///{tmp_path}/own.db"')
+    opened = load_study("digits", overrides=wanted)
+    wish = TrainOptions(epochs=2, overrides=wanted)
+    for which, chosen in ("best", opened.best()), ("recommended", opened.recommended()):
+        assert chosen is not None
+        plan = plan_training(f"digits:{which}", wish)
+        assert plan.network == chosen.architecture
+        assert plan.recipe.learning_rate == chosen.parameters["recipe.learning_rate"]
+        shown = (
+            "describe",
+            "--model",
+            f"digits:{which}",
+            *(w for o in wanted for w in ("--set", o)),
+        )
+        assert ask_json(tmp_path, *shown)["fingerprint"] == chosen.architecture.fingerprint
+    plan = plan_training("digits:published", wish)
+    assert plan.network == decode(BETANET3, BETANET3.published, 16, 10)
+    assert plan.recipe.learning_rate == definition.recipe.learning_rate
+    # The same kernels are trained with a range that nobody has searched.
+    more = replace(wish, overrides=(*wanted, "recipe.weight_decay={low = 0.01, high = 0.1}"))
+    assert plan_training("digits:best", more).recipe.weight_decay == 0.01
 
 
 def test_names_of_models() -> None:
