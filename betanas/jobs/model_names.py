@@ -53,9 +53,9 @@ def plan_training(model: str, options: TrainOptions) -> Plan:
             trained as long as they are held for), ``STUDY:published`` (the published kernel of its
             family; the study need not have begun), ``STUDY:NUMBER`` or ``STUDY:front:PLACE`` (a
             place on its Pareto front, from 0, by falling accuracy) with a study's name or file,
-            which then gives data set, recipe, budget and resolution, as it has begun with them; the
-            name of a family's published kernel; a name of torchvision's, with ``+3x3`` behind it
-            for small pictures; or ``timm:NAME`` of timm's. ``@R`` behind it is a resolution.
+            which then gives data set, recipe and resolution, as it has begun with them; the name of
+            a family's published kernel; a name of torchvision's, with ``+3x3`` behind it for small
+            pictures; or ``timm:NAME`` of timm's. ``@R`` behind it is a resolution.
         options: What else was asked for; it goes before what the study says.
 
     Raises:
