@@ -56,7 +56,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "Adam 1e-2": {"optimizer": "adam", "learning_rate": 1e-2, "batch_size": 100},
     # For networks that see so few images in the time that they need small batches.
     "Muon, batches of 50": {"batch_size": 50, "muon_learning_rate": 0.05, "learning_rate": 4e-3},
-    "Adam 1e-3, batches of 50": {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 50},
 }
 SHORT = ("recipe.preset=short", "recipe.warm_up=0.2")
 TURNS, TURN_SECONDS, LEAST_STEPS = 3, 3.0, 3

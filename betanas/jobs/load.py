@@ -222,14 +222,14 @@ def load_study(
     Raises:
         InputError: If there is no such study file or database.
     """
-    from betanas.database.connect import no_study  # noqa: PLC0415 - optuna is slow
-
     given = override_lines(overrides)
     definition = load_definition(study, given, data)
     url = storage_url(definition, storage)
     try:
         stored = open_begun(definition, url)
     except NoStudyError:  # with the cure that names the file that was given
+        from betanas.database.connect import no_study  # noqa: PLC0415 - optuna is slow
+
         told = None if storage is None else without_password(storage)
         raise NoStudyError(no_study(definition.name, url, study_options(study, told))) from None
     begun, note = as_begun(

@@ -4,11 +4,10 @@ import json
 
 import pytest
 
+from betanas.database.settings import SCHEMA
 from betanas.study.begun import as_begun, given_keys
 from betanas.study.definition import StudyDefinition
 from betanas.study.loading import load_definition
-
-SCHEMA = 4
 
 
 def read(began: list[str], given: list[str], study: str = "digits") -> tuple[StudyDefinition, str]:
@@ -72,7 +71,7 @@ def test_what_a_file_has_more_by_now_is_left_out(given: list[str]) -> None:
             "recipe_ranges.momentum.low",
             None,
         ),
-        (["dataset.validation=0.3"], ["resolution=20"], "resolution", 20),
+        (["dataset.validation=0.3"], ["resolution=20"], "dataset.validation", 0.3),
     ],
 )
 def test_overrides_go_before_what_it_has_begun_with(
