@@ -20,7 +20,8 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from betanas.jobs.model_names import plan_training
 from betanas.jobs.train import Machine, Plan, TrainOptions, train
 from betanas.launcher.client import TrainerServer
 from betanas.models.latency import measure_latency
-from betanas.study.recipe import Budget
+from betanas.study.recipe import Budget, DatasetConfig
 from betanas.trial import TrialTask
 
 NETWORKS = (
@@ -59,7 +60,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 SHORT = ("recipe.preset=short", "recipe.warm_up=0.2")
 TURNS, TURN_SECONDS, LEAST_STEPS = 3, 3.0, 3
-PACED = {"evaluations": 2}
+PACED = {"evaluations": 2, "evaluate_every_epochs": 0}
 PRECISIONS = ("bf16", "float32")
 RESOLUTION = 32
 COSTS = ("num_params", "macs")
@@ -92,8 +93,7 @@ class Comparison:
         """
         # Its looks at validation images count for nothing here.
         dataset = self._plan(names[0], PACED, 0).dataset.model_copy(update={"validation": 0.01})
-        with TrainerServer(dataset, RESOLUTION, self._machine.cache) as trainer:
-            trainer.wait()
+        with self._trainer(dataset) as trainer:
             for turn in range(TURNS):
                 for name, precision in itertools.product(names, PRECISIONS):
                     known = self._of(name).setdefault("paces", {})
@@ -109,7 +109,8 @@ class Comparison:
         batch = plan.recipe.batch_size
 
         def pace(half: int) -> float:
-            first, second = trainer.run(self._task(plan, 2 * half)).history
+            task = self._task(plan, Budget(steps=2 * half), "pace")
+            first, second = trainer.run(task).history
             return half * batch / (second.train_seconds - first.train_seconds)
 
         rough = pace(LEAST_STEPS)
@@ -117,16 +118,19 @@ class Comparison:
         return pace(enough) if enough > LEAST_STEPS else rough
 
     def tune(self, names: list[str], recipes: list[str], seconds: float) -> None:
-        """Tries each recipe for a while; the best on validation images is the network's."""
-        for name in names:
-            tried = self._of(name).setdefault("validation", {})
-            for recipe in recipes:
+        """Tries each recipe for a while; the best on validation images is the network's.
+
+        Test images are not read.
+        """
+        with self._trainer(self._plan(names[0], {}, 0).dataset) as trainer:
+            for name, recipe in itertools.product(names, recipes):
+                tried = self._of(name).setdefault("validation", {})
                 if recipe not in tried:
                     plan = self._plan(name, RECIPES[recipe], 0, seconds)
-                    facts = self._train(plan, recipe)
-                    tried[recipe] = facts["validation_top1"]
-                    best = max(tried, key=lambda r: float(tried[r]))
-                    self._write(name, {k: facts[k] for k in COSTS} | {"recipe": best})
+                    place = f"{name}, {recipe}".replace(" ", "-")
+                    tried[recipe] = trainer.run(self._task(plan, plan.budget, place)).value or 0.0
+                    self._write(name, {"recipe": max(tried, key=lambda r: float(tried[r]))})
+                    print(f"{name}, {recipe}: {tried[recipe]:.4f}", flush=True)
 
     def train(self, names: list[str], seconds: float, seeds: list[int]) -> None:
         """Trains for a time, and looks at the test images."""
@@ -221,17 +225,24 @@ class Comparison:
             plan = replace(plan, name=name, title=name, network=network)
         return plan
 
-    def _task(self, plan: Plan, steps: int) -> TrialTask:
+    @contextmanager
+    def _trainer(self, dataset: DatasetConfig) -> Iterator[TrainerServer]:
+        """One for many short trainings."""
+        with TrainerServer(dataset, RESOLUTION, self._machine.cache) as trainer:
+            trainer.wait()
+            yield trainer
+
+    def _task(self, plan: Plan, budget: Budget, place: str) -> TrialTask:
         return TrialTask(
             number=0,
             seed=0,
             architecture=plan.network,
             dataset=plan.dataset,
             recipe=plan.recipe,
-            budget=Budget(steps=steps),
+            budget=budget,
             nproc_per_node=1,
             device="cpu",
-            folder=str(self._folder.resolve() / "pace"),
+            folder=str(self._folder.resolve() / place),
             cache=str(self._machine.cache),
         )
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from betanas.analysis.cells import per_cent
-from betanas.analysis.front import Front
 from betanas.trial import STOPPED_EARLY, TrialRecord
 
 STATES = ("complete", "pruned", "fail", "running", "waiting")
@@ -37,19 +36,16 @@ def told_result(record: TrialRecord) -> str:
     return f"{told}, weighed {record.value:.4f}" if record.is_weighed else told
 
 
-def summarize(
-    name: str, records: Sequence[TrialRecord], target: int, front: Front | None = None
-) -> dict[str, Any]:
+def summarize(name: str, records: Sequence[TrialRecord], target: int) -> dict[str, Any]:
     """Counts what has happened.
 
     Args:
         name: The study's.
         records: All its trials.
         target: Non-trivial trials that it works towards.
-        front: Of several objectives.
 
     Returns:
-        The JSON of ``betanas status``.
+        The JSON of ``betanas status``, but for what only some studies have.
     """
     states = Counter(r.state for r in records)
     best = observed_best(records)
@@ -65,7 +61,6 @@ def summarize(
         "replicates": sum(r.state == "complete" and r.is_replicate for r in records),
         "best": result_json(best) if best else None,
         "warnings": [w for r in records for w in audit_warnings(r)],
-        **(front.to_json() if front else {}),
     }
 
 

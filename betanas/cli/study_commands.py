@@ -74,7 +74,7 @@ def status(
     if summary["best"]:
         best = stored.record(summary["best"]["number"])
         say(f"best      {told_result(best)} (trial {best.number})")
-    if "front" in summary:
+    if summary.get("front"):
         numbers = ", ".join(str(point["number"]) for point in summary["front"])
         say(f"front     {', '.join(summary['objectives'])}: trials {numbers}")
         say(f"volume    {summary['hypervolume']:.4g} dominated by the front")
@@ -241,17 +241,17 @@ def status_json(definition: StudyDefinition, stored: StoredStudy) -> dict[str, A
     """What ``status --json`` says."""
     from betanas.analysis.finals import finals_of
     from betanas.analysis.status import summarize
-    from betanas.jobs.front import front_of
+    from betanas.jobs.front import front_json, front_of
 
-    records, target = stored.records(), definition.search.trials
-    summary = summarize(definition.name, records, target, front_of(stored))
+    summary = summarize(definition.name, stored.records(), definition.search.trials)
+    summary |= front_json(stored, front_of(stored))
     finals = finals_of(stored)
     told = {"finals": finals.to_json()} if finals else {}
     source = None
     if stored.settings.warm_start is not None:  # its weight takes a model, which takes seconds
         from betanas.jobs.warm_start import begun_from
 
-        source = begun_from(definition, stored.settings, records)
+        source = begun_from(definition, stored.settings, stored.records())
     told |= {"warm_start": asdict(source)} if source else {}
     return summary | told | {"range_advice": [a.to_json() for a in _advice(definition, stored)]}
 

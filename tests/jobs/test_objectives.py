@@ -12,7 +12,7 @@ from faults import AcknowledgedLog, start_process
 from generated import settings_of
 
 from betanas.analysis.front import Front
-from betanas.analysis.status import result_json, summarize, told_result
+from betanas.analysis.status import result_json, told_result
 from betanas.database.stored import StoredStudy
 from betanas.errors import InputError, StorageError
 from betanas.jobs.confirm import Wanted, confirm
@@ -91,18 +91,23 @@ def test_a_search_for_a_front(tmp_path: Path) -> None:
     assert len(optuna.visualization.plot_pareto_front(optunas).data) > 0
     assert front.trials[0].value == max(r.value for r in complete)
     assert [r.value for r in front.trials] == sorted((r.value for r in front.trials), reverse=True)
-    status = summarize("mine", stored.records(), 14, front)
+    place = ("--study", "mine.toml", "--storage", f"sqlite:///{tmp_path}/mine.db")
+    status = ask_json(tmp_path, "status", *place)
     assert status["front"][0]["values"] == front.trials[0].values
     assert status["hypervolume"] == status["hypervolume_history"][-1]["hypervolume"] > 0
-    assert json.loads(json.dumps(status)) == status
 
 
 def test_a_front_without_a_complete_trial_is_empty(tmp_path: Path) -> None:
     definition, url = study(tmp_path)
     StoredStudy.begin(url, definition.name, settings_of(definition))
     best = ask_json(tmp_path, "best", "--study", "mine.toml", "--storage", url)
-    assert (best["observed"], best["recommended"], best["front"]) == (None, None, [])
-    assert best["objectives"] == ["accuracy", "latency", "macs"]
+    assert (best["observed"], best["recommended"]) == (None, None)
+    status = ask_json(tmp_path, "status", "--study", "mine.toml", "--storage", url)
+    for told in (best, status):
+        assert (told["objectives"], told["front"]) == (["accuracy", "latency", "macs"], [])
+    words, _ = ask(tmp_path, "status", "--study", "mine.toml", "--storage", url)
+    assert "trials    none yet" in words
+    assert "front" not in words
 
 
 def test_one_objective_has_no_front(tmp_path: Path) -> None:
