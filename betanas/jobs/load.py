@@ -88,8 +88,8 @@ def open_begun(definition: StudyDefinition, url: str) -> StoredStudy:
     if family != definition.family:
         raise StorageError(
             f"study {definition.name} has begun with family {family}, but its file says "
-            f"{definition.family}; give the file that it has begun with, or move the database "
-            f"{without_password(url) if file is None else file} away"
+            f"{definition.family}; give the file that it has begun with or --set family={family}, "
+            f"or move the database {without_password(url) if file is None else file} away"
         )
     return stored
 

@@ -1,5 +1,6 @@
 """A study in a notebook, and an import that costs nothing."""
 
+import re
 import shlex
 import sqlite3
 import subprocess
@@ -114,10 +115,13 @@ def test_a_database_of_an_older_study_of_that_name_is_a_clear_error(tmp_path: Pa
     other.write_text(
         'family = "betanet3"\nresolution = 32\n[dataset]\nname = "digits"\n[budget]\nsteps = 1\n'
     )
-    with pytest.raises(
-        StorageError, match=r"begun with family betanet2.* betanet3; .*study\.db away"
-    ):
-        betanas.load_study(str(other), f"sqlite:///{tmp_path}/study.db")
+    url = f"sqlite:///{tmp_path}/study.db"
+    refused = r"begun with family betanet2.* betanet3; .* or --set (\S+), .*study\.db away"
+    with pytest.raises(StorageError, match=refused) as told:
+        betanas.load_study(str(other), url)
+    cure = re.search(refused, str(told.value))
+    assert cure is not None
+    assert betanas.load_study(str(other), url, [cure[1]]).definition.family == "betanet2"
 
 
 def test_importing_betanas_imports_nothing_heavy() -> None:
