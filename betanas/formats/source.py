@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from betanas.architecture.layers import Activation, Architecture, Block, Layer
+from betanas.data.decode import LARGEST_KEPT_SIDE, resized_side
 from betanas.errors import RunError
 from betanas.formats.classifier import Answer, PixelClassifier
 from betanas.models.trained import TrainedModel
@@ -91,6 +92,8 @@ def render(trained: TrainedModel, num_params: int) -> str:
         title=f"{network.num_classes:d} classes, R={network.resolution:d}, {num_params:,} weights.",
         sources=_sources(layers),
         resolution=f"{network.resolution:d}",
+        stored_side=f"{resized_side(network.resolution):d}",
+        largest_side=f"{LARGEST_KEPT_SIDE:d}",
         mean=repr(tuple(map(float, trained.mean))),
         std=repr(tuple(map(float, trained.std))),
         classes=_render_names(trained.classes),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command import ask, run, run_json
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 
 from betanas.architecture.reference import ReferenceModel
 from betanas.jobs.export import FORMATS, Exported, export
+from betanas.jobs.model import load_model
 from betanas.models.network import build_network
 from betanas.models.trained import TrainedModel, read_trained
 
@@ -271,6 +273,52 @@ def test_the_standalone_file_reads_digits(trained_here: Path) -> None:
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (1, "usage: python model.py PICTURE ...\n")
+
+
+def write_pictures(folder: Path) -> list[str]:
+    """Of each kind that is prepared in a way of its own."""
+    generator = np.random.default_rng(0)
+
+    def drawn(width: int, height: int, channels: int, levels: int = 256) -> Any:
+        coarse = generator.random((5, 7, channels))
+        smooth = [
+            Image.fromarray(coarse[:, :, i].astype("float32")).resize((width, height))
+            for i in range(channels)
+        ]
+        return np.squeeze((np.dstack(smooth) * (levels - 1)).round().astype("uint16"))
+
+    def colours(width: int, height: int, channels: int = 3) -> Image.Image:
+        return Image.fromarray(drawn(width, height, channels).astype("uint8"))
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    colours(640, 411).save(folder / "photo.jpg", exif=turned)
+    colours(900, 901).convert("CMYK").save(folder / "print.jpg")
+    colours(300, 300).save(folder / "square.png")
+    colours(200, 200).save(folder / "own.png")
+    colours(16, 16).save(folder / "exact.png")
+    colours(3, 5).save(folder / "tiny.tif")
+    colours(41, 30, 4).save(folder / "seen-through.png")
+    colours(50, 33).convert("P").save(folder / "palette.gif", transparency=3)
+    colours(77, 40).convert("L").save(folder / "grey.png")
+    Image.fromarray(drawn(64, 47, 1, 65536)).save(folder / "deep.png")
+    return sorted(map(str, folder.iterdir()))
+
+
+def test_the_standalone_file_prepares_pictures_as_predict(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    pictures = write_pictures(tmp_path / "pictures")
+    checkpoint = checkpoints["betanet2"]
+    alone = runpy.run_path(str(export(checkpoint, "python", tmp_path / "alone").files[0]))
+    network = alone["load"]()
+    with torch.inference_mode():
+        found = [network(alone["read_picture"](p)[None]).softmax(dim=1)[0] for p in pictures]
+    for told, chances in zip(load_model(checkpoint).predict(pictures), found, strict=True):
+        expected = told.probabilities
+        for name, chance in zip(alone["CLASSES"], chances.tolist(), strict=True):
+            assert chance == pytest.approx(expected[name], abs=1e-5), told.image
 
 
 @pytest.mark.slow
