@@ -8,9 +8,10 @@
 
 A network is trained on as many images as its pace brings in the time: a busy machine makes a
 training longer, never shorter. Its pace is the median of some turns, the networks one after the
-other, in bf16 or float32, whichever is faster. The recipe's optimiser and rates may be chosen for
-each on validation images, in trainings of 25 s, or longer ones for slow networks. The test part
-is looked at once, by the weights that were best on validation images. All goes on where it stopped.
+other, in bf16 or float32, whichever is faster, with the recipe's optimiser and batch size: a step
+of Muon may take a large network as long as a hundred images. The recipe may be chosen for each on
+validation images, in trainings of 25 s, or longer ones for slow networks. The test part is looked
+at once, by the weights that were best on validation images. All goes on where it stopped.
 
 Pin it (``taskset -c 1``): a pace is one core's. FOLDER holds train/CLASS/* and test/CLASS/*.
 """
@@ -57,6 +58,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "Adam 1e-2": {"optimizer": "adam", "learning_rate": 1e-2, "batch_size": 100},
     # For networks that see so few images in the time that they need small batches.
     "Muon, batches of 50": {"batch_size": 50, "muon_learning_rate": 0.05, "learning_rate": 4e-3},
+    "Adam 1e-3, batches of 50": {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 50},
 }
 SHORT = ("recipe.preset=short", "recipe.warm_up=0.2")
 TURNS, TURN_SECONDS, LEAST_STEPS = 3, 3.0, 3
@@ -85,24 +87,26 @@ class Comparison:
         self._machine = Machine("cpu", 1, folder.resolve() / "cache")
         self.known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
 
-    def pace(self, names: list[str]) -> None:
+    def pace(self, names: list[str], recipes: list[str]) -> None:
         """Measures images a second, the networks one after the other, for some turns.
 
         A training's first steps take longer, which no long one notices: of a turn its second half
-        counts.
+        counts. Recipes of one optimiser and batch size have the same pace.
         """
+        kinds = list(dict.fromkeys(map(kind_of, recipes)))
         # Its looks at validation images count for nothing here.
         dataset = self._plan(names[0], PACED, 0).dataset.model_copy(update={"validation": 0.01})
         with self._trainer(dataset) as trainer:
             for turn in range(TURNS):
-                for name, precision in itertools.product(names, PRECISIONS):
-                    known = self._of(name).setdefault("paces", {})
+                for name, kind, precision in itertools.product(names, kinds, PRECISIONS):
+                    known = self._of(name).setdefault("paces", {}).setdefault(kind, {})
                     paces = known.setdefault(precision, [])
                     if len(paces) <= turn:
-                        plan = self._plan(name, PACED | {"precision": precision}, 0)
-                        paces.append(round(self._turn(trainer, replace(plan, dataset=dataset)), 1))
+                        keys = RECIPES[kind] | PACED | {"precision": precision}
+                        plan = replace(self._plan(name, keys, 0), dataset=dataset)
+                        paces.append(round(self._turn(trainer, plan), 1))
                         self._write(name, {})
-                        print(f"{name}: {known}", flush=True)
+                        print(f"{name}, {kind}: {known}", flush=True)
 
     def _turn(self, trainer: TrainerServer, plan: Plan) -> float:
         """Images a second of one training that is long enough to tell."""
@@ -126,7 +130,7 @@ class Comparison:
             for name, recipe in itertools.product(names, recipes):
                 tried = self._of(name).setdefault("validation", {})
                 if recipe not in tried:
-                    plan = self._plan(name, RECIPES[recipe], 0, seconds)
+                    plan = self._timed(name, recipe, 0, seconds)
                     place = f"{name}, {recipe}".replace(" ", "-")
                     tried[recipe] = trainer.run(self._task(plan, plan.budget, place)).value or 0.0
                     self._write(name, {"recipe": max(tried, key=lambda r: float(tried[r]))})
@@ -138,8 +142,8 @@ class Comparison:
             for name in names:
                 rows = self._of(name).setdefault(f"{seconds:g} s", {})
                 if str(seed) not in rows:
-                    keys = RECIPES[self._of(name).get("recipe", "Muon")]
-                    facts = self._train(self._plan(name, keys, seed, seconds), f"{seconds:g}")
+                    plan = self._timed(name, recipe_of(self._of(name)), seed, seconds)
+                    facts = self._train(plan, f"{seconds:g}")
                     rows[str(seed)] = {k: facts[k] for k in ("top1", "validation_top1", "epochs")}
                     self._write(name, {k: facts[k] for k in COSTS})
 
@@ -186,10 +190,10 @@ class Comparison:
         print("| network | weights | ms | images/s | recipe | " + " | ".join(times) + " |")
         print("|---|---|---|---|---|" + "---|" * len(times))
         for name, row in self.known.items():
-            _, pace = fastest(row)
+            recipe = recipe_of(row)
+            _, pace = fastest(row, recipe)
             answer = f"{least_ms(row):.2f}" if "latency_ms" in row else ""
-            cells = [name, f"{row['num_params']:,}", answer, f"{pace:,.0f}"]
-            cells.append(row.get("recipe", "Muon"))
+            cells = [name, f"{row['num_params']:,}", answer, f"{pace:,.0f}", recipe]
             for time in times:
                 found = [100 * r["top1"] for r in row.get(time, {}).values()]
                 each = ", ".join(f"{v:.2f}" for v in found)
@@ -204,11 +208,18 @@ class Comparison:
         self._of(name).update(facts)
         self._file.write_text(json.dumps(self.known, indent=1))
 
-    def _plan(self, name: str, keys: dict[str, Any], seed: int, seconds: float = 1) -> Plan:
+    def _timed(self, name: str, recipe: str, seed: int, seconds: float) -> Plan:
         """How a network is trained on as many images as so many seconds bring."""
-        precision, pace = fastest(self._of(name))
-        images = max(1, round(seconds * pace))
-        given = [f"recipe.{k}={v}" for k, v in ({"precision": precision} | keys).items()]
+        try:
+            precision, pace = fastest(self._of(name), recipe)
+        except KeyError:
+            told = f"{name} has no pace with {recipe!r}: run pace with --recipes {recipe!r} first"
+            raise SystemExit(told) from None
+        keys = RECIPES[recipe] | {"precision": precision}
+        return self._plan(name, keys, seed, max(1, round(seconds * pace)))
+
+    def _plan(self, name: str, keys: dict[str, Any], seed: int, images: int = 1) -> Plan:
+        given = [f"recipe.{k}={v}" for k, v in keys.items()]
         options = TrainOptions(
             data=self._data,
             resolution=RESOLUTION,
@@ -258,10 +269,29 @@ def least_ms(row: dict[str, Any]) -> float:
     return float(min(row["latency_ms"]))
 
 
-def fastest(row: dict[str, Any]) -> tuple[str, float]:
-    """In which numbers a network trains fastest, and images a second then, the median."""
-    paces = {p: statistics.median(found) for p, found in row.get("paces", {}).items() if found}
-    return max(paces.items(), key=lambda pace: pace[1]) if paces else (PRECISIONS[0], 1.0)
+def kind_of(recipe: str) -> str:
+    """The first of the recipes that have the same optimiser and batch size."""
+
+    def kind(keys: dict[str, Any]) -> tuple[Any, Any]:
+        return keys.get("optimizer"), keys.get("batch_size")
+
+    return next(name for name, keys in RECIPES.items() if kind(keys) == kind(RECIPES[recipe]))
+
+
+def recipe_of(row: dict[str, Any]) -> str:
+    """The best for the network as far as that is known, or the preset's."""
+    return str(row.get("recipe", next(iter(RECIPES))))
+
+
+def fastest(row: dict[str, Any], recipe: str) -> tuple[str, float]:
+    """In which numbers a network trains fastest by a recipe, and images a second then, the median.
+
+    Raises:
+        KeyError: If its pace is not known.
+    """
+    found = row["paces"][kind_of(recipe)]
+    paces = {precision: statistics.median(turns) for precision, turns in found.items() if turns}
+    return max(paces.items(), key=lambda pace: pace[1])
 
 
 def main() -> None:
@@ -285,7 +315,7 @@ def main() -> None:
     names = [*args.networks, *kernels]
     match args.do:
         case "pace":
-            comparison.pace(names)
+            comparison.pace(names, args.recipes)
         case "tune":
             comparison.tune(names, args.recipes, args.tuning_seconds)
         case "train":

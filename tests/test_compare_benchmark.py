@@ -51,21 +51,28 @@ def test_networks_beside_each_other(
         script.main()
         return dict(json.loads(known.read_text())["plain"])
 
-    paces = call("pace")["paces"]
-    assert all(len(found) == 2 and min(found) > 0 for found in paces.values())
-    assert call("pace")["paces"] == paces  # it goes on where it stopped
+    recipes = ("--recipes", "Muon", "Muon, half the rates", "Adam 4e-3")
+    paces = call("pace", *recipes)["paces"]
+    assert paces.keys() == {"Muon", "Adam 4e-3"}  # which rates makes no difference
+    for turns in (found for known in paces.values() for found in known.values()):
+        assert len(turns) == 2
+        assert min(turns) > 0
+    assert call("pace", *recipes)["paces"] == paces  # it goes on where it stopped
 
     # The recipe is chosen before anyone looks at a test image.
     unread = data / "test" / "dark" / "0.png"
     picture = unread.read_bytes()
     unread.write_text("no picture")
-    tuned = call("tune", "--recipes", "Muon", "Adam 4e-3", "--tuning-seconds", "0.2")
-    assert tuned["validation"].keys() == {"Muon", "Adam 4e-3"}
+    tuned = call("tune", *recipes, "--tuning-seconds", "0.2")
+    assert tuned["validation"].keys() == {*recipes[1:]}
+    with pytest.raises(SystemExit, match="no pace with 'Muon, batches of 50'"):
+        call("tune", "--recipes", "Muon, batches of 50")
     assert tuned["recipe"] == max(tuned["validation"], key=tuned["validation"].get)
 
     # Each network is trained on the images that its pace brings, whatever the machine does.
     unread.write_bytes(picture)
-    known.write_text(json.dumps({"plain": tuned | {"paces": {"bf16": [2000.0], "float32": [1]}}}))
+    tuned["paces"] = {kind: {"bf16": [1], "float32": [1900, 2000, 2001]} for kind in paces}
+    known.write_text(json.dumps({"plain": tuned}))
     rows = call("train", "--seconds", "1", "--seeds", "1", "2")["1 s"]
     assert rows.keys() == {"1", "2"}
     assert all(row["epochs"] * EACH == 2000 for row in rows.values())
