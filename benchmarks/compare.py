@@ -9,7 +9,7 @@
 A network is trained on as many images as its pace brings in the time: a busy machine makes a
 training longer, never shorter. Its pace is the median of some turns, the networks one after the
 other, in bf16 or float32, whichever is faster, with the recipe's optimiser and batch size: a step
-of Muon may take a large network as long as a hundred images. The recipe may be chosen for each on
+of Muon may take a large network as long as dozens of images. The recipe may be chosen for each on
 validation images, in trainings of 25 s, or longer ones for slow networks. The test part is looked
 at once, by the weights that were best on validation images. All goes on where it stopped.
 
