@@ -243,7 +243,8 @@ def status_json(definition: StudyDefinition, stored: StoredStudy) -> dict[str, A
     from betanas.analysis.status import summarize
     from betanas.jobs.front import front_json, front_of
 
-    summary = summarize(definition.name, stored.records(), definition.search.trials)
+    records = stored.records()
+    summary = summarize(definition.name, records, definition.search.trials)
     summary |= front_json(stored, front_of(stored))
     finals = finals_of(stored)
     told = {"finals": finals.to_json()} if finals else {}
@@ -251,7 +252,7 @@ def status_json(definition: StudyDefinition, stored: StoredStudy) -> dict[str, A
     if stored.settings.warm_start is not None:  # its weight takes a model, which takes seconds
         from betanas.jobs.warm_start import begun_from
 
-        source = begun_from(definition, stored.settings, stored.records())
+        source = begun_from(definition, stored.settings, records)
     told |= {"warm_start": asdict(source)} if source else {}
     return summary | told | {"range_advice": [a.to_json() for a in _advice(definition, stored)]}
 
