@@ -1,12 +1,12 @@
 """Whole searches with real trainings, by samplers behind the same feasibility.
 
-    python benchmarks/real.py search --data FOLDER --minutes 20 --seeds 3   # goes on if stopped
+    python benchmarks/real.py search --data FOLDER --minutes 20 --seeds 0 1   # goes on if stopped
     python benchmarks/real.py retrain --data FOLDER    # the kernels that it recommends, new seeds
     python benchmarks/real.py report                   # the table of README.md
     python benchmarks/real.py times --rows ... --reference ROW
 
 ``--data`` is a folder of images (``FOLDER/train/CLASS/...``), ``digits`` (scikit-learn's) or
-``fashion-mnist`` (Debian's package, or torchvision's files below ``data``).
+``fashion-mnist`` (of Debian's package ``dataset-fashion-mnist``).
 
 A row is a family and a sampler, such as ``betamix:betanas``, ``betanet2:gpsampler``. All rows of a
 family and seed begin with the same feasible Sobol points; a peer that proposes what is infeasible
@@ -46,6 +46,7 @@ from real_searches import (
 )
 
 from betanas.architecture.decoding import decode
+from betanas.data.idx import DEBIAN_FOLDER
 from betanas.jobs.train import Machine, Plan, train
 from betanas.study.loading import load_definition
 
@@ -74,7 +75,7 @@ trials = 1000
 # What a study of a data set says beside its name: a mirrored digit is another one, or none.
 DATASETS = {
     "digits": ("validation = 0.25", "flip = false"),
-    "fashion-mnist": ("", ""),
+    "fashion-mnist": (f'root = "{DEBIAN_FOLDER}"', ""),
     "imagefolder": ('root = "."', ""),
 }
 
@@ -151,7 +152,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--minutes", type=float, nargs="+", default=[20.0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("real"))
     parser.add_argument("--output", type=Path, default=Path("real.json"))
     args = parser.parse_args()
@@ -161,7 +162,7 @@ def main() -> None:
         return
     machine = Machine("cpu", None, args.folder.resolve() / "cache")
     runs: list[Run] = []
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for row in args.rows:
             family = row.partition(":")[0]
             dataset = args.data if args.data in DATASETS else "imagefolder"
