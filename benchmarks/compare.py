@@ -132,9 +132,10 @@ class Comparison:
                 if recipe not in tried:
                     plan = self._timed(name, recipe, 0, seconds)
                     place = f"{name}, {recipe}".replace(" ", "-")
-                    tried[recipe] = trainer.run(self._task(plan, plan.budget, place)).value or 0.0
+                    result = trainer.run(self._task(plan, plan.budget, place))
+                    tried[recipe] = result.value or 0.0  # what diverges is no recipe
                     self._write(name, {"recipe": max(tried, key=lambda r: float(tried[r]))})
-                    print(f"{name}, {recipe}: {tried[recipe]:.4f}", flush=True)
+                    print(f"{name}, {recipe}: {tried[recipe]:.4f} {result.message}", flush=True)
 
     def train(self, names: list[str], seconds: float, seeds: list[int]) -> None:
         """Trains for a time, and looks at the test images."""
