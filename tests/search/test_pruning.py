@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from faults import DEVICES, AcknowledgedLog, CheapTrainer, begun, cheap_value, write_definition
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 
 from betanas.analysis.status import summarize
 from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.jobs.optimize import Search
 from betanas.search.plan import study_problem
-from betanas.search.pruning import Looks, make_pruner
+from betanas.search.pruning import Looks, ModelPruner, make_pruner
 from betanas.search.situation import Situation
 from betanas.study.definition import StudyDefinition
 from betanas.trial import PACE, STOPPED_EARLY, TrainingResult, TrialRecord, TrialTask
@@ -245,6 +246,19 @@ def test_the_bound_is_the_studys(modelled: Path, tmp_path: Path) -> None:
         stored.study.pruner = make_pruner(search)
         verdicts.append(stored.report(claimed, 10, None, float(np.exp(4 * best))))
     assert verdicts == [True, False]
+
+
+def test_a_trial_without_a_finite_value_teaches_no_pruner() -> None:
+    def trained(pace: float, value: float | None) -> FrozenTrial:
+        state = TrialState.RUNNING if value is None else TrialState.COMPLETE
+        return create_trial(state=state, value=value, user_attrs={PACE: {"50": pace}})
+
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([trained(np.exp(p / 10), p / 20) for p in range(1, 15)])
+    study.add_trial(trained(9.0, float("inf")))  # of somebody else's loop
+    hopeful, hopeless = trained(np.exp(1.5), None), trained(np.exp(0.1), None)
+    pruner = ModelPruner(0.05)
+    assert [pruner.prune(study, t) for t in (hopeful, hopeless)] == [False, True]
 
 
 def test_a_pace_is_looked_at_once_and_only_before_the_first_evaluation() -> None:
