@@ -40,6 +40,7 @@ def test_networks_beside_each_other(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(script, "TURNS", 2)
     monkeypatch.setattr(script, "TURN_SECONDS", 0.2)
+    monkeypatch.setattr(script, "PRECISIONS", ("float32",))
     data, known = tmp_path / "data", tmp_path / "known.json"
     draw(data, "train", EACH)
     draw(data, "test", 5)
