@@ -135,7 +135,8 @@ class Comparison:
                     result = trainer.run(self._task(plan, plan.budget, place))
                     tried[recipe] = result.value or 0.0  # what diverges is no recipe
                     self._write(name, {"recipe": max(tried, key=lambda r: float(tried[r]))})
-                    print(f"{name}, {recipe}: {tried[recipe]:.4f} {result.message}", flush=True)
+                    told = f"{name}, {recipe}: {tried[recipe]:.4f} {result.message}"
+                    print(told.rstrip(), flush=True)
 
     def train(self, names: list[str], seconds: float, seeds: list[int]) -> None:
         """Trains for a time, and looks at the test images."""
