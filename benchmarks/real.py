@@ -18,13 +18,17 @@ as a trial, with seeds that the search never saw.
 
 Two rows are the command ``betanas optimize`` as a user has it, its start-up included: ``optimize``
 with a worker for each core that it may use and ``search.pruner = "model"``; ``optimize-start``
-which also begins with the networks that study ``pictures`` begins with. ``times`` says when each
-row's best trial so far had first reached what another row's had at the end.
+which also begins with the networks that study ``pictures`` begins with. Two more begin from other
+searches, ``--sources STUDY_FILE DATABASE ...``, a database for each seed: ``optimize-warm`` with
+``search.warm_start``, ``optimize-shuffled`` with the same after their values were dealt out anew.
+``times`` says when each row's best trial so far had first reached what another row's had at the
+end.
 
 Pin it to a core (``taskset -c 0``), and leave that core to it: a trial's budget is in seconds.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 from collections.abc import Iterator
@@ -142,6 +146,37 @@ def report(rows: dict[str, Any]) -> None:
         print(f"| {name} | {after:g} | {mean:.2f} ({low:.2f} to {high:.2f}) | {len(values)} |")
 
 
+def named_runs(args: argparse.Namespace, machine: Machine) -> Iterator[Run]:
+    """The searches that the command line names, seed by seed; writes their study files."""
+    dataset = args.data if args.data in DATASETS else "imagefolder"
+    of_dataset, of_recipe = DATASETS[dataset]
+    place = args.folder.resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    sources: dict[int, tuple[Path, str]] = {}
+    if args.sources:
+        source, *urls = args.sources
+        sources = {s: (Path(source), url) for s, url in zip(args.seeds, urls, strict=True)}
+    for seed, row in itertools.product(args.seeds, args.rows):
+        family = row.partition(":")[0]
+        of = "" if dataset == "imagefolder" else f"{dataset}-"
+        file = place / f"{of}{family}-{args.resolution}-{args.seconds:g}.toml"
+        file.write_text(
+            STUDY.format(
+                family=family,
+                resolution=args.resolution,
+                dataset=dataset,
+                of_dataset=of_dataset,
+                of_recipe=of_recipe,
+                seconds=args.seconds,
+                opening=OPENING,
+                **LIMITS,
+            )
+        )
+        folder = args.data if dataset == "imagefolder" else None
+        definition = load_definition(str(file), (), folder)
+        yield Run(row, seed, place / file.stem, definition, machine, file, sources.get(seed))
+
+
 def main() -> None:
     """See the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -153,6 +188,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--minutes", type=float, nargs="+", default=[20.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sources", nargs="+", help="a study file, and its database of each seed")
     parser.add_argument("--folder", type=Path, default=Path("real"))
     parser.add_argument("--output", type=Path, default=Path("real.json"))
     args = parser.parse_args()
@@ -162,35 +198,11 @@ def main() -> None:
         return
     machine = Machine("cpu", None, args.folder.resolve() / "cache")
     runs: list[Run] = []
-    for seed in args.seeds:
-        for row in args.rows:
-            family = row.partition(":")[0]
-            dataset = args.data if args.data in DATASETS else "imagefolder"
-            of = "" if dataset == "imagefolder" else f"{dataset}-"
-            name = f"{of}{family}-{args.resolution}-{args.seconds:g}"
-            file = args.folder.resolve() / f"{name}.toml"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            of_dataset, of_recipe = DATASETS[dataset]
-            file.write_text(
-                STUDY.format(
-                    family=family,
-                    resolution=args.resolution,
-                    dataset=dataset,
-                    of_dataset=of_dataset,
-                    of_recipe=of_recipe,
-                    seconds=args.seconds,
-                    opening=OPENING,
-                    **LIMITS,
-                )
-            )
-            folder = args.data if dataset == "imagefolder" else None
-            definition = load_definition(str(file), (), folder)
-            run = Run(row, seed, args.folder.resolve() / name, definition, machine, file)
-            runs.append(run)
-            if args.do == "search":
-                search(run, max(args.minutes))
-            if args.do != "retrain":
-                continue
+    for run in named_runs(args, machine):
+        runs.append(run)
+        if args.do == "search":
+            search(run, max(args.minutes))
+        if args.do == "retrain":
             for _ in retrain(run, args.minutes, rows):
                 args.output.write_text(json.dumps(rows, indent=1))
             args.output.write_text(json.dumps(rows, indent=1))

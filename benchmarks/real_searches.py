@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna_integration import BoTorchSampler
@@ -25,6 +26,7 @@ from betanas.trial import TrialTask, trial_seed
 OPENING = 10  # feasible points
 ASKED_AGAIN = 2_000  # infeasible proposals in a row, after which a peer's search ends
 CLASSES = 10
+WARM = ("-warm", "-shuffled")  # how the names of rows end that begin from another search
 TOLD_0 = "-0"  # how a row's name ends whose sampler is told 0 for what is infeasible
 LIMITS = {"num_params": 2_000_000, "macs": 25_000_000}
 START = ("plain", "plain-wide", "resnet20-narrow", "airbench")  # as in study pictures
@@ -43,6 +45,8 @@ class Run:
         definition: Images, recipe, budget and limits.
         machine: Where it trains.
         study_file: What a study of the row's family says.
+        source: Study file and database of another search, which the rows ``optimize-warm`` and
+            ``optimize-shuffled`` begin from.
     """
 
     row: str
@@ -51,6 +55,7 @@ class Run:
     definition: StudyDefinition
     machine: Machine
     study_file: Path
+    source: tuple[Path, str] | None = None
 
     @property
     def command(self) -> bool:
@@ -252,6 +257,8 @@ def search_by_command(run: Run, minutes: float) -> None:
         old.unlink()
     settings = ["search.pruner=model", f"search.seed={run.seed}"]
     settings += [f"search.start={json.dumps(START)}"] if run.row.endswith("-start") else []
+    if run.row.endswith(WARM):
+        settings.append(f"search.warm_start={source_study(run)}")
     command = [sys.executable, "-m", "betanas", "optimize", "--study", str(run.study_file)]
     command += ["--storage", run.storage, "--device", "cpu"]
     command += ["--workers", str(available_cores()), "--nproc-per-node", "1"]
@@ -268,3 +275,30 @@ def search_by_command(run: Run, minutes: float) -> None:
         except subprocess.TimeoutExpired:
             process.terminate()
     until.touch()
+
+
+def source_study(run: Run) -> Path:
+    """The file of a copy of another search; of ``-shuffled``, its values are dealt out anew."""
+    if run.source is None:
+        raise SystemExit(f"{run.row}: name the searches that it begins from with --sources")
+    source, url = run.source
+    file = run.began.with_suffix("") / source.name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    database = file.with_suffix(".db")
+    database.unlink(missing_ok=True)
+    storage = f"sqlite:///{database}"
+    file.write_text(f'{source.read_text()}\n[storage]\nurl = "{storage}"\n')
+    old = optuna.load_study(study_name=source.stem, storage=url)
+    new = optuna.create_study(study_name=source.stem, storage=storage, direction="maximize")
+    for key, value in old.user_attrs.items():
+        new.set_user_attr(key, value)
+    trials = old.trials
+    done = [trial for trial in trials if trial.values]
+    values = [trial.values for trial in done]
+    if run.row.endswith("-shuffled"):
+        dealt = np.random.default_rng(run.seed).permutation(len(values))
+        values = [values[i] for i in dealt]
+    for trial, told in zip(done, values, strict=True):
+        trial.values = told
+    new.add_trials(trials)
+    return file
