@@ -44,7 +44,7 @@ def test_interrupted_training_ends_in_the_same_weights(
     def task(name: str) -> Any:
         return make_task(
             name,
-            budget={"steps": 60},
+            budget={"steps": 36},
             recipe=recipe,
             ranks=ranks,
             checkpoint_seconds=0.1,
@@ -57,7 +57,7 @@ def test_interrupted_training_ends_in_the_same_weights(
     folder = Path(broken.folder)
 
     def kill(news: dict[str, Any]) -> None:
-        if news.get("steps", 0) >= 20 and (folder / CHECKPOINT_FILE).exists():
+        if news.get("steps", 0) >= 12 and (folder / CHECKPOINT_FILE).exists():
             agent = int((folder / "agent.pid").read_text())
             os.kill(parent_of(agent), signal.SIGKILL)
 
@@ -65,7 +65,7 @@ def test_interrupted_training_ends_in_the_same_weights(
     assert interrupted.failure is Failure.CRASHED
     saved = read_checkpoint(folder)
     assert saved is not None
-    assert 0 < saved["steps"] < 60
+    assert 0 < saved["steps"] < 36
 
     news: list[dict[str, Any]] = []
     resumed = server.run(broken, news.append)
@@ -106,7 +106,7 @@ def test_two_nodes_go_on_from_the_first_ones_checkpoint(
     endpoint, folder = free_endpoint(), tmp_path / "node0"
 
     def kill(news: dict[str, Any]) -> None:
-        if news.get("steps", 0) >= 20 and (folder / CHECKPOINT_FILE).exists():
+        if news.get("steps", 0) >= 12 and (folder / CHECKPOINT_FILE).exists():
             os.kill(parent_of(int((folder / "agent.pid").read_text())), signal.SIGKILL)
 
     assert run_nodes("a", kill).value is None
