@@ -11,10 +11,8 @@ random feasible points their 0.
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import recorded
 import torch
 from botorch.test_functions import synthetic
 from scipy.stats import qmc
@@ -199,13 +197,10 @@ def engineering(
     )
 
 
-DATA = Path(__file__).parent / "data"
-
-
 def problems() -> dict[str, Callable[[int], Problem]]:
     """All problems by name; each is made for a seed."""
     double = {"dtype": torch.double}
-    made: dict[str, Callable[[int], Problem]] = {
+    return {
         "b2 smooth": lambda s: betanet("b2 smooth", "betanet2", "smooth", 20, s),
         "b3 smooth": lambda s: betanet("b3 smooth", "betanet3", "smooth", 20, s),
         "b2 architecture": lambda s: betanet("b2 architecture", "betanet2", "architecture", 20, s),
@@ -223,6 +218,3 @@ def problems() -> dict[str, Callable[[int], Problem]]:
             "keane bump", synthetic.KeaneBumpFunction(dim=10, **double), s
         ),
     }
-    for path in sorted(DATA.glob("*.csv")):
-        made[path.stem] = lambda s, path=path: Problem(path.stem, *recorded.load(path, s))
-    return made
