@@ -110,6 +110,7 @@ def test_each_sampler_proposes_feasible_new_kernels(strategy: str) -> None:
     assert len(seen) == 6
 
 
+@pytest.mark.slow
 def test_a_stock_function_in_a_search_for_a_front() -> None:
     problem, seen = make_several(TWO), []
 
