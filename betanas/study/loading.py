@@ -19,7 +19,7 @@ from betanas.study.definition import StudyDefinition
 from betanas.study.ranges import put_together
 from betanas.study.recipe import Budget, PriorConfig, Recipe, RecipeRange, without_preset
 
-_BARE_WORD = re.compile(r"[A-Za-z~./][\w~./:@+-]*")
+_BARE_WORD = re.compile(r"[\w~./][\w~./:@+-]*")
 
 
 Overrides = Mapping[str, Any] | Iterable[str]

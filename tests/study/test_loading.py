@@ -145,6 +145,13 @@ def test_data_is_an_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (alone.name, alone.root) == ("imagefolder", "here")
 
 
+def test_a_time_is_a_bare_word(tmp_path: Path) -> None:
+    seconds = written(tmp_path, GOOD.replace("steps", "seconds"))
+    assert load_definition(seconds, ["search.finals=15m"]).search.finals == "15m"
+    with pytest.raises(StudyFileError, match=r"search\.trials must be .* but got '3m'"):
+        load_definition(seconds, ["search.trials=3m"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
