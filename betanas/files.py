@@ -4,6 +4,7 @@ A file is written under another name in the same folder, flushed to the disk, re
 folder flushed, so that not even a power cut leaves half of one.
 """
 
+import errno
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 from betanas.errors import InputError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or a user's share of it
 TEMPORARY = ".tmp"  # how the name of a file ends that is being written; killed writers leave some
 
 
@@ -25,6 +27,10 @@ def whole_file(path: Path, keep_as: Path | None = None) -> Iterator[IO[bytes]]:
     Args:
         path: The file; its folder exists.
         keep_as: Another name for what ``path`` has been until now.
+
+    Raises:
+        OSError: If it cannot be written, also where a library has made another error of a full
+            disk.
     """
     handle, name = tempfile.mkstemp(TEMPORARY, f"{path.name}.", path.parent)
     temporary = Path(name)
@@ -38,9 +44,26 @@ def whole_file(path: Path, keep_as: Path | None = None) -> Iterator[IO[bytes]]:
         if keep_as is not None and path.exists():
             path.replace(keep_as)
         temporary.replace(path)
+    except Exception as error:
+        full = _full_behind(error)
+        if full is None or full is error:
+            raise
+        raise full from None
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error says that there was no room for a file."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def _full_behind(error: BaseException | None) -> BaseException | None:
+    """The full disk that an error began with, of which ``torch.save`` tells in other words."""
+    while error is not None and not is_full(error):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from betanas.errors import BetaNASError, InputError, without_password
-from betanas.files import finite
+from betanas.files import FULL, finite
 
 StudyOption = Annotated[
     str, typer.Option("--study", help="A built-in study's name, or a path to a TOML file.")
@@ -76,9 +76,7 @@ def end_unread() -> NoReturn:
 
 P = ParamSpec("P")
 
-_FULL = dict.fromkeys(
-    (errno.ENOSPC, errno.EDQUOT), "make room, and the same command goes on from here"
-)
+_FULL = dict.fromkeys(FULL, "make room, and the same command goes on from here")
 _FORBIDDEN = dict.fromkeys(
     (errno.EACCES, errno.EPERM, errno.EROFS), "allow it, or choose another place"
 )

@@ -2,7 +2,18 @@
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+# How a picture is turned upright that was stored in each of EXIF's orientations.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadablePictureError(Exception):
@@ -39,8 +50,7 @@ def decode_picture(path: str, side: int) -> npt.NDArray[np.uint8]:
             # JPEG can be decoded at 1/2, 1/4 or 1/8; twice the side keeps resizing exact enough.
             image.draft(None, (2 * side, 2 * side))
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _square(_to_rgb(image), side)
+            return _square(_to_rgb(_upright(image)), side)
     except UnreadablePictureError:
         raise
     # Pillow's readers raise whatever a damaged file leads them to: OSError, SyntaxError,
@@ -61,6 +71,12 @@ def _square(rgb: Image.Image, side: int) -> npt.NDArray[np.uint8]:
     box = (left, top, left + short, top + short)
     square = rgb.resize((side, side), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
     return np.asarray(square)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Pillow's exif_transpose writes all other tags anew, and fails where one has a wrong type.
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

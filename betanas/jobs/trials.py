@@ -1,6 +1,5 @@
 """One claimed trial from its kernel to its record, on whatever objective measures it."""
 
-import errno
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from betanas.database.leases import RENEWAL_SECONDS
 from betanas.database.stored import ClaimedTrial, StoredStudy
 from betanas.devices.find import Devices
 from betanas.errors import InputError, RunError
+from betanas.files import is_full
 from betanas.objectives import Objective
 from betanas.search.plan import StudyProblem
 from betanas.search.pruning import Looks, pace
@@ -265,7 +265,7 @@ class TrialRunner:
             try:
                 result = objective.run(task, follow)
             except OSError as error:
-                if error.errno != errno.ENOSPC:
+                if not is_full(error):
                     raise
                 result = TrainingResult(None, Failure.DISK_FULL, str(error))
             if result.failure is None or result.failure.blames_kernel:

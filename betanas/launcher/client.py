@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 from betanas.cores import available_cores
 from betanas.devices.claims import claimed_gpus
 from betanas.errors import DataError, RunError
-from betanas.files import read_json, write_json
+from betanas.files import TEMPORARY, is_full, read_json, write_json, write_whole
 from betanas.launcher.rendezvous import Rendezvous
 from betanas.study.recipe import DatasetConfig
 from betanas.training.heartbeat import HungRank
@@ -37,6 +37,7 @@ _SILENT_SECONDS = 5.0
 # A lost rank of an elastic training is silent until another is in its place; on several machines
 # that may take as long as torch lets them wait for each other, 600 s.
 _RESTART_SECONDS, _MEETING_SECONDS = 300.0, 900.0
+_ROOM_FILE, _ROOM_BYTES = f"room{TEMPORARY}", 2**16  # what a few results and stories take
 _SECRETS = ("BETANAS_STORAGE", "BETANAS_TOKEN")  # the controller's alone
 
 
@@ -125,6 +126,7 @@ class TrainerServer:
         Raises:
             DataError: If the images cannot be loaded.
             RunError: If not even the server can be started.
+            OSError: If the training's folder has no room left.
         """
         folder = Path(task.folder)
         _clear(folder, task)
@@ -242,10 +244,20 @@ class TrainerServer:
             written = _written(folder)
             if written is not None:
                 return written
+            _check_room(folder)  # a full disk may have kept all of them from saying so
             how = f"exit code {answer['exit']}" if answer else "the trainer server"
             return TrainingResult(
                 None, Failure.CRASHED, f"the launcher ended with {how}: {_tail(folder / LOG_FILE)}"
             )
+
+
+def _check_room(folder: Path) -> None:
+    """Raises OSError if the disk is full."""
+    try:
+        write_whole(folder / _ROOM_FILE, bytes(_ROOM_BYTES)).unlink()
+    except OSError as error:
+        if is_full(error):
+            raise
 
 
 def _borne_seconds(task: TrialTask, rendezvous: Rendezvous | None) -> float:

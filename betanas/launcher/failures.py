@@ -1,6 +1,5 @@
 """Why a training failed: each rank leaves its own story, and the agent finds the cause in them."""
 
-import errno
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from betanas.errors import DataError
-from betanas.files import read_json, write_json
+from betanas.files import is_full, read_json, write_json
 from betanas.trial import RESULT_FILE, Failure, TrainingResult
 
 _PROBE_SECONDS = 120.0
@@ -120,7 +119,7 @@ def _kind(error: Exception) -> Failure:
         return Failure.OUT_OF_MEMORY
     if isinstance(error, DataError):
         return Failure.DATA
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
+    if is_full(error) or "No space left on device" in text:
         return Failure.DISK_FULL
     return Failure.DEVICE_LOST if any(w in text for w in _DEVICE_GONE) else Failure.CRASHED
 

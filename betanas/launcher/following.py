@@ -3,7 +3,6 @@
 Such a node has its own trainer server, images, cache and trial folders, and knows no database.
 """
 
-import errno
 import secrets
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from betanas.errors import InputError, RunError
+from betanas.files import is_full
 from betanas.launcher.client import TrainerServer
 from betanas.launcher.link import (
     BEAT_SECONDS,
@@ -163,7 +163,7 @@ class Follower:
         try:
             return trainer.run(mine, rendezvous=meeting, trouble=trouble)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if not is_full(error):
                 raise
             return TrainingResult(None, Failure.DISK_FULL, str(error))
 

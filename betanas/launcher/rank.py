@@ -90,15 +90,16 @@ def run_rank(
         ranks = Ranks.join(task.device)
         images = shared_images(task.dataset, task.architecture.resolution, task.cache)
         train = Training if task.supernet is None else SupernetTraining
-        result = train(task, images, ranks, launched).run()
-    except Diverged as error:
-        # All ranks come here together, so none of them has to be ended.
-        result = TrainingResult(value=None, failure=Failure.DIVERGED, message=str(error))
+        try:
+            result = train(task, images, ranks, launched).run()
+        except Diverged as error:
+            # All ranks come here together, so none of them has to be ended.
+            result = TrainingResult(value=None, failure=Failure.DIVERGED, message=str(error))
+        if local_rank == 0:  # all ranks have the same; each node keeps it
+            write_result(folder, result)
+            remove_checkpoints(folder, keep_newest=task.keep_checkpoint)
     except Exception as error:
         _fail(folder, rank, error, agent, comes_and_goes=first is None)
-    if local_rank == 0:  # all ranks have the same; each node keeps it
-        write_result(folder, result)
-        remove_checkpoints(folder, keep_newest=task.keep_checkpoint)
     ranks.leave()
 
 

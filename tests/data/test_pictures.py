@@ -1,8 +1,9 @@
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from betanas.data.pictures import UnreadablePictureError, decode_picture, read_size
 
@@ -74,6 +75,20 @@ def test_exif_orientation_turns_the_picture_upright(tmp_path: Path) -> None:
     stored = np.rot90(PIXELS)
     pixels = decoded(Image.fromarray(stored), tmp_path / "a.png", exif=exif)
     assert np.array_equal(pixels, PIXELS)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_wrong_tag_beside_the_orientation_does_no_harm(tmp_path: Path, orientation: int) -> None:
+    """A camera wrote the resolution as a text, at which Pillow's own function fails."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(PIXELS)
+    image.save(tmp_path / "right.png", exif=exif)
+    with Image.open(tmp_path / "right.png") as right:
+        expected = np.asarray(ImageOps.exif_transpose(right))
+    tags = struct.pack("<HHIHxxHHI4s", 0x0112, 3, 1, orientation, 0x011A, 2, 3, b"72")
+    wrong = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + bytes(4)
+    assert np.array_equal(decoded(image, tmp_path / "wrong.png", exif=wrong), expected)
 
 
 def test_crop_is_central(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import runpy
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -290,8 +291,9 @@ def write_pictures(folder: Path) -> list[str]:
     def colours(width: int, height: int, channels: int = 3) -> Image.Image:
         return Image.fromarray(drawn(width, height, channels).astype("uint8"))
 
-    turned = Image.Exif()
-    turned[0x0112] = 6
+    # Turned to the left, and the resolution is a text, at which Pillow's exif_transpose fails.
+    turned = struct.pack("<HHIHxxHHI4s", 0x0112, 3, 1, 6, 0x011A, 2, 3, b"72")
+    turned = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + turned + bytes(4)
     colours(640, 411).save(folder / "photo.jpg", exif=turned)
     colours(900, 901).convert("CMYK").save(folder / "print.jpg")
     colours(300, 300).save(folder / "square.png")
