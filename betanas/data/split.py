@@ -1,5 +1,7 @@
 """The validation part: held out once, stratified, from the split seed alone."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -69,6 +71,6 @@ def _too_few(labels: Indices, size: float) -> DataError:
     )
     if smallest < 2:
         return DataError(f"{rule}; give each class at least 2 images")
-    low, high = 1 / smallest, 1 - 1 / smallest
-    cure = f"{low:.2g}" if smallest == 2 else f"a fraction from {low:.2g} to {high:.2g}"
+    low = math.ceil(100 / smallest) / 100  # in whole per cent, and never less than one image
+    cure = f"{low:g}" if smallest == 2 else f"a fraction from {low:g} to {1 - low:g}"
     return DataError(f"{rule}; hold out {cure}, or add images to that class")

@@ -1,6 +1,6 @@
 """Which GPUs this process has for itself: a lock file each, which the system frees at its end."""
 
-import getpass
+import os
 import tempfile
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def claim_gpu(gpu: str) -> bool:
     """
     if gpu in _claims:
         return True
-    folder = Path(tempfile.gettempdir()) / f"betanas-{getpass.getuser()}"
+    folder = Path(tempfile.gettempdir()) / f"betanas-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(folder / f"{gpu}.lock")
     try:

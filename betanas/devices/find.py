@@ -3,8 +3,9 @@
 import os
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from betanas.cores import available_cores
@@ -16,6 +17,7 @@ from betanas.errors import DeviceError
 _GPU_SHARE, _CPU_SHARE = 0.9, 0.6
 # One of these is in /dev where a driver is: NVIDIA's, Jetson's, Windows' under Linux, AMD's.
 _DRIVERS = ("nvidia*", "nvhost*", "nvmap", "dxg", "kfd")
+_GROUPS, _CONTROLLERS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _DEVICE = re.compile(r"auto|cpu|cuda|cuda:(?P<indices>\d+(,\d+)*)")
 
 
@@ -69,8 +71,34 @@ def find_devices(
         raise DeviceError(
             f"--nproc-per-node must be <= {cores}, the processor cores here, but got {ranks}"
         )
+    memory = int(_CPU_SHARE * available_memory() / (ranks * workers))
+    return Devices("cpu", ranks, memory, workers=workers)
+
+
+def available_memory(groups: Path = _GROUPS, controllers: Path = _CONTROLLERS) -> int:
+    """Bytes of memory that this process may have: the machine's, or what its control group allows.
+
+    Containers and batch systems set such a limit, and the kernel kills what goes beyond it.
+
+    Args:
+        groups: The process's control groups, as Linux tells them.
+        controllers: Where those are in the file system.
+    """
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Devices("cpu", ranks, int(_CPU_SHARE * total / (ranks * workers)), workers=workers)
+    lines = groups.read_text().splitlines() if groups.exists() else []
+    limits = [total]
+    for line in lines:
+        _, names, path = line.split(":", 2)
+        if names and "memory" not in names.split(","):
+            continue
+        # The second version has one tree of all, the first one of each controller. A container
+        # may see its own group as the root, by whatever path the machine knows it.
+        place, file = ("memory", "memory.limit_in_bytes") if names else (".", "memory.max")
+        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+            with suppress(OSError):
+                limit = (controllers / place / str(group).lstrip("/") / file).read_text().strip()
+                limits += [int(limit)] if limit.isdigit() else []
+    return min(limits)
 
 
 def asked_gpus(device: str) -> list[int]:

@@ -10,7 +10,7 @@ from betanas.cores import available_cores
 from betanas.devices.ranks import Ranks
 from betanas.devices.seeds import Stream, torch_generator
 from betanas.devices.work import SideQueue, upload
-from betanas.errors import InputError
+from betanas.errors import DataError, InputError
 from betanas.images.augment import Draws, EvalTransform, TrainAugment
 from betanas.images.autoaugment import IDENTITY
 from betanas.images.mixing import Mixing, Targets
@@ -86,6 +86,11 @@ class Batches:
         recipe, self._dtype = task.recipe, dtype
         self._images, self._seed, self._device = images, task.seed, ranks.device
         most, self._dynamic = len(images.train), recipe.elastic == "dynamic"
+        if most < ranks.size:
+            raise DataError(
+                f"every rank must have a training image, but {ranks.size} ranks share {most}; use "
+                f"--nproc-per-node {most} or fewer, or add images"
+            )
         self.per_batch = min(recipe.batch_size, most)
         match recipe.elastic:
             case "none":
@@ -276,6 +281,8 @@ class HeldOut:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields images, float32 ``b x 3 x R x R``, and labels, int64 ``b``."""
+        if not len(self._mine):
+            return  # fewer images than ranks
         for chosen in torch.split(self._mine, self._batch):
             missing = self._batch - len(chosen) if self._device.type == "cuda" else 0
             filled = torch.cat([chosen, chosen[:1].expand(missing)])

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,3 +75,13 @@ def test_cure_for_a_small_class_helps() -> None:
 def test_seed_out_of_range() -> None:
     with pytest.raises(DataError, match=r"split_seed must be in \[0, 2\*\*32\)"):
         split_indices([0, 0, 1, 1], 0.5, 2**32)
+
+
+@pytest.mark.parametrize("each", [2, 3, 6, 7, 9, 11])
+def test_the_cure_for_small_classes_cures(each: int) -> None:
+    labels = np.repeat(np.arange(100), each)
+    with pytest.raises(DataError) as found:
+        split_indices(labels, 0.01, 0)
+    for fraction in re.findall(r"0\.\d+", str(found.value).partition("hold out")[2]):
+        train, held_out = split_indices(labels, float(fraction), 0)
+        assert len(set(labels[train])) == len(set(labels[held_out])) == 100
