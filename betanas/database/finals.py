@@ -51,7 +51,7 @@ class Entrant:
     def title(self) -> str:
         """As people read it."""
         name = "the recommended kernel" if self.trial is None else f"trial {self.trial}"
-        return name if self.widths == 1 else f"{name}, {self.widths:.2g} times as wide"
+        return name if self.widths == 1 else f"{name}, {self.widths:.3g} times as wide"
 
 
 @dataclass(frozen=True, slots=True)

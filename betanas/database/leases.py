@@ -27,10 +27,13 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
+    delete,
     insert,
     literal,
     literal_column,
     select,
+    text,
 )
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
@@ -150,6 +153,24 @@ class Leases:
         """Gives a lease back in good order: the next owner's attempt is no retry."""
         with self._engine.begin() as connection:
             _update(connection, lease, expires=0.0)
+
+    def forget_deleted(self, study_id: int) -> None:
+        """Forgets what was leased in studies that are deleted: SQLite gives their numbers again.
+
+        Args:
+            study_id: Of a study that begins.
+        """
+        with self._engine.begin() as connection:
+            leased = connection.execute(select(_LEASES.c.resource)).scalars().all()
+            trials = set(connection.execute(text("SELECT trial_id FROM trials")).scalars())
+            gone = []
+            for resource in leased:
+                kind, number, *_ = resource.split("/")
+                if int(number) not in trials if kind == "trial" else int(number) == study_id:
+                    gone += [{"gone": resource}] * (kind != "setup")
+            if gone:
+                which = _LEASES.c.resource == bindparam("gone")
+                connection.execute(delete(_LEASES).where(which), gone)
 
     def count_attempt(self, lease: Lease) -> Lease:
         """Notes that what is claimed has failed its owner once more, who tries again."""

@@ -34,7 +34,7 @@ from betanas.trial import PACE, REPEATS, STOPPED_EARLY, TrainingResult, TrialRec
 
 WORKER_KEY = "worker"
 REFERENCE = "betanas:reference"  # the point from which a front's hypervolume counts
-_SETUP_SECONDS = 30.0
+SETUP_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +110,18 @@ class StoredStudy:
                 load_if_exists=True,
             )
             leases = Leases(database.engine)
-            deadline = time.monotonic() + _SETUP_SECONDS
+            deadline = time.monotonic() + SETUP_SECONDS
             while SETTINGS_KEY not in study.user_attrs:
                 if study.get_trials(deepcopy=False):
                     break
                 lease = leases.claim(f"setup/{study._study_id}")
                 if lease is not None or time.monotonic() > deadline:
-                    settle_directions(study, name, fresh)
-                    study.set_user_attr(SETTINGS_KEY, fresh.to_json())
+                    if SETTINGS_KEY not in study.user_attrs:  # by whoever had the lease before
+                        leases.forget_deleted(study._study_id)
+                        settle_directions(study, name, fresh)
+                        study.set_user_attr(SETTINGS_KEY, fresh.to_json())
+                    if lease is not None:
+                        leases.release(lease)
                     break
                 time.sleep(0.1)
             stored = cls(database, study, read_settings(study, name))

@@ -120,20 +120,24 @@ class Crew:
         """Waits for a word or the end of any worker, and sees to it."""
         ready = wait([h for w in self._workers for h in (w.link, w.process.sentinel)])
         for worker in list(self._workers):
-            if worker.link in ready or worker.process.sentinel in ready:
+            ended = worker.process.exitcode is not None  # before it is heard: to its last word
+            if ended or worker.link in ready or worker.process.sentinel in ready:
                 self._hear(worker)
-            if worker.process.exitcode is not None:
+            if ended:
                 self._has_ended(worker)
         self._answer()
 
     def _hear(self, worker: _Worker) -> None:
         """Takes in all that a worker has told by now."""
-        try:
-            while worker.link.poll():
+        while True:
+            try:
+                if not worker.link.poll():
+                    return
                 what, *details = worker.link.recv()
-                getattr(self, f"_on_{what}")(worker, *details)
-        except (EOFError, OSError):  # it is on its way out
-            worker.process.join()
+            except (EOFError, OSError):  # it is on its way out
+                worker.process.join()
+                return
+            getattr(self, f"_on_{what}")(worker, *details)
 
     def _on_begins(self, _: _Worker, opening: int) -> None:
         if self._stored is None:

@@ -210,6 +210,7 @@ class TrialRunner:
             cache=str(cache_folder(self._folder)),
             latency=self._definition.measured_latency,
             latency_limit_ms=self._definition.limits.latency_ms,
+            dataset_fingerprint=self._stored.settings.dataset_fingerprint,
         )
 
     def fail(self, claimed: ClaimedTrial, phase: Phase, result: TrainingResult) -> bool:

@@ -15,9 +15,15 @@ from betanas.architecture.limits import Rejection
 from betanas.arrays import FloatArray, IntArray
 from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
-from betanas.errors import InputError, NoStudyError, StudyFileError, without_password
+from betanas.errors import (
+    InputError,
+    KernelError,
+    NoStudyError,
+    StudyFileError,
+    without_password,
+)
 from betanas.jobs.load import default_url, open_begun, storage_url
-from betanas.parameters import Choice, Parameter
+from betanas.parameters import Choice, Parameter, Real
 from betanas.search.plan import StudyProblem, study_problem
 from betanas.search.recommend import source_weight
 from betanas.search.warm_start import WarmStart, opening_kernels
@@ -220,9 +226,14 @@ def _means(parameter: Parameter, kernel: Mapping[str, Any]) -> bool:
     """Whether a kernel has a value of a parameter; a number may lie outside of what is searched."""
     if parameter.name not in kernel:
         return False
+    value = kernel[parameter.name]
     if isinstance(parameter, Choice):
-        return parameter.holds(kernel[parameter.name])
-    return parameter.narrowed(list(parameter.widest)).holds(kernel[parameter.name])
+        return parameter.holds(value)
+    try:
+        parameter.check(value, parameter.widest)
+    except KernelError:
+        return False
+    return not (isinstance(parameter, Real) and parameter.log and value <= 0)
 
 
 def _spread(values: FloatArray) -> IntArray:

@@ -98,6 +98,8 @@ class Situation:
         problem: What is searched; its rules as far as they are known by now.
         complete: Trials with a finite value.
         failed: Feasible kernels whose training failed, ``f x d``: learnt as bad ones.
+        given_up: Kernels whose training was killed again and again, ``g x d``: nothing is learnt
+            of them, but they are not tried again.
         stopped: Trials that the pruner ended.
         slow: Kernels that were timed, and answer too slowly to be trained, ``l x d``.
         pending: Kernels that are being trained, ``p x d``.
@@ -108,6 +110,7 @@ class Situation:
     problem: Problem[Rules]
     complete: tuple[FrozenTrial, ...]
     failed: FloatArray
+    given_up: FloatArray
     stopped: Stopped
     slow: FloatArray
     pending: FloatArray
@@ -160,6 +163,7 @@ class Situation:
             replace(problem, rules=rules),
             tuple(complete),
             learnt,
+            vectors([t for t in failed if _reason(t) is Failure.KILLED]),
             Stopped.of(space, stopped, complete),
             vectors([t for t in pruned if is_too_slow("pruned", t.user_attrs.get("reason"))]),
             space.vectors([kernel for kernel in pending if space.holds(kernel)]),
@@ -214,8 +218,8 @@ class Situation:
     @cached_property
     def known(self) -> set[Hashable]:
         """Identities of the measured, the failed and the pending kernels."""
-        known = (*self.kernels, *self.stopped.kernels, *self.failed, *self.slow, *self.pending)
-        return {self.rules.identity(kernel) for kernel in known}
+        ended = (*self.kernels, *self.stopped.kernels, *self.failed, *self.given_up, *self.slow)
+        return {self.rules.identity(kernel) for kernel in (*ended, *self.pending)}
 
     def admits(self, kernel: FloatArray) -> bool:
         """Whether a kernel, ``d``, is feasible and new."""
@@ -241,5 +245,11 @@ def _blames_kernel(trial: FrozenTrial) -> bool:
     A machine's own trouble, such as a process that was killed, teaches nothing; nor does a trial
     that Optuna or its user has failed, which says no reason of ours.
     """
+    reason = _reason(trial)
+    return reason is not None and reason.blames_kernel
+
+
+def _reason(trial: FrozenTrial) -> Failure | None:
+    """Why a trial has failed, if one of ours says so."""
     reason = trial.user_attrs.get("reason")
-    return reason in set(Failure) and Failure(reason).blames_kernel
+    return Failure(reason) if reason in set(Failure) else None

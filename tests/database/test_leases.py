@@ -8,13 +8,14 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.trial import FrozenTrial
 from remote_worker import NAME, Held, RemoteWorker, at_once
 from sqlalchemy import create_engine
 
 from betanas.database.leases import LEASE_SECONDS, Leases
-from betanas.database.stored import StoredStudy
+from betanas.database.stored import SETUP_SECONDS, StoredStudy
 
 ELSEWHERE = "another-machine|boot|1|1"
 
@@ -103,6 +104,22 @@ def test_a_killed_workers_trial_is_taken_over(start: Callable[[], RemoteWorker])
     assert heir("finish", 0.75)
     assert heir("records") == [(0, "complete", 0.75)]
     assert heir("claim").number == 1
+
+
+def test_a_study_that_begins_again_after_it_was_deleted_owes_the_old_one_nothing(
+    start: Callable[[], RemoteWorker], tmp_path: Path
+) -> None:
+    """SQLite gives the same numbers to the new study and its trials."""
+    alive, victim = start(), start()
+    held = [worker("claim") for worker in (alive, victim)]
+    assert [h.number for h in held] == [0, 1]
+    victim.signal(signal.SIGKILL)
+    optuna.delete_study(study_name=NAME, storage=f"sqlite:///{tmp_path}/mine.db")
+    began = time.monotonic()
+    workers = [start() for _ in range(2)]
+    assert [w("claim") for w in workers] == [Held(n, attempts=0, token=1) for n in (0, 1)]
+    assert time.monotonic() - began < SETUP_SECONDS
+    assert at_once(workers, "finish", 0.5) == [True, True]
 
 
 def test_every_death_is_counted(start: Callable[[], RemoteWorker]) -> None:

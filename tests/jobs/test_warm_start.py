@@ -177,6 +177,15 @@ def test_a_built_in_study_ships_its_trials(here: Path) -> None:
     assert len(study_problem(definition, with_opening(definition, settings)).start) > 0
 
 
+def test_a_recipe_value_that_may_be_0_is_searched_on_a_log_scale(here: Path) -> None:
+    """``weight_decay`` may be 0, but not where its logarithm is searched."""
+    decay = "batch_size = 32\nweight_decay = {low = 1e-5, high = 1e-2, log = true}"
+    (here / "new.toml").write_text(NEW.replace("batch_size = 32", decay))
+    definition, settings = told()
+    assert definition.beside["recipe.weight_decay"] > 0
+    assert len(settings.warm_start["values"]) > 0
+
+
 def test_a_parameter_that_the_source_has_not_searched_has_the_files_value(here: Path) -> None:
     (here / "new.toml").write_text(NEW.replace("batch_size = 32", RATE))
     definition, settings = told()

@@ -32,7 +32,7 @@ def children(pid: int) -> list[int]:
 
 def beats(folder: Path) -> list[Path]:
     """Of trials that train."""
-    return list((folder / "storage" / "tiny").glob("*/rank-0.beat"))
+    return list((folder / "storage").glob("tiny*/*/rank-0.beat"))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import optuna
 import pytest
+from small_search import fail
 
 from betanas.architecture.efficientnet import EFFICIENTNET
 from betanas.architecture.limits import Feasibility, Limits
@@ -17,6 +18,7 @@ from betanas.search.rules import ArchitectureRules
 from betanas.search.sampler import KernelSampler
 from betanas.search.space import Space
 from betanas.study.loading import load_definition
+from betanas.trial import Failure
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -54,6 +56,17 @@ def test_a_study_of_a_grid_tries_every_network_once_and_then_says_so() -> None:
     notes = [t.user_attrs.get("fallback") for t in study.trials]
     assert notes[:-1] == [None] * len(networks)
     assert "points of the grid are known or infeasible" in notes[-1]
+
+
+def test_what_was_killed_again_and_again_is_not_proposed_again() -> None:
+    problem = problem_of(0.1)
+    study = optuna.create_study(sampler=KernelSampler(problem, "grid"), direction="maximize")
+    networks = []
+    for _ in range(3):
+        trial = study.ask(problem.space.distributions)
+        networks.append(problem.rules.identity(problem.space.vector(trial.params)))
+        fail(study, trial, Failure.KILLED)
+    assert len(set(networks)) == 3
 
 
 def test_running_trials_are_not_proposed_again() -> None:
