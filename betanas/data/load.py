@@ -16,6 +16,7 @@ from betanas.errors import DataError
 from betanas.study.recipe import DatasetConfig
 
 Part = Literal["train", "test"]
+Statistics = tuple[Channels, Channels]  # mean and standard deviation
 logger = logging.getLogger(__name__)
 
 
@@ -25,6 +26,7 @@ def load_images(
     resolution: int,
     cache: Path | None = None,
     scanned: PictureFolder | None = None,
+    statistics: Statistics | None = None,
 ) -> ImageSet:
     """Loads one part of a data set, with the training part's mean and standard deviation.
 
@@ -38,6 +40,8 @@ def load_images(
         resolution: The side in pixels that the network sees.
         cache: Folder for the decoded pictures of ``imagefolder``; without one they stay in memory.
         scanned: The folder, if it was walked a moment ago.
+        statistics: Mean and standard deviation of the training part, if they are known; else a
+            folder's training part is decoded, too, for those of its test part.
 
     Raises:
         DataError: If the data set is missing, incomplete or unreadable, or has no such part.
@@ -49,14 +53,18 @@ def load_images(
     folder = scanned or scan_folder(Path(config.root).expanduser())
     if part == "test" and folder.test is None:
         raise no_test_part(folder.root)
-    return _load_folder(folder, part, resolution, cache)
+    return _load_folder(folder, part, resolution, cache, statistics)
 
 
 def _load_folder(
-    folder: PictureFolder, part: Part, resolution: int, cache: Path | None
+    folder: PictureFolder,
+    part: Part,
+    resolution: int,
+    cache: Path | None,
+    statistics: Statistics | None = None,
 ) -> ImageSet:
     if cache is None:
-        return _decode_in_memory(folder, part, resolution)
+        return _decode_in_memory(folder, part, resolution, statistics)
     cached = _open_any(folder, part, resolution, cache)
     if cached is not None:
         return cached
@@ -68,10 +76,12 @@ def _load_folder(
             return cached
         if alone:
             remove_unusable(cache, _names(folder.fingerprint, part, resolution))
-        return _decode_to_cache(folder, part, resolution, cache)
+        return _decode_to_cache(folder, part, resolution, cache, statistics)
 
 
-def _decode_in_memory(folder: PictureFolder, part: Part, resolution: int) -> ImageSet:
+def _decode_in_memory(
+    folder: PictureFolder, part: Part, resolution: int, statistics: Statistics | None
+) -> ImageSet:
     pictures = _pictures(folder, part)
     side = choose_side(pictures.files, resolution).side
     images = np.empty((len(pictures.files), side, side, 3), dtype=np.uint8)
@@ -79,13 +89,20 @@ def _decode_in_memory(folder: PictureFolder, part: Part, resolution: int) -> Ima
     for chunk in decode_pictures(pictures.files, side):
         images[start : start + len(chunk)] = chunk
         start += len(chunk)
-    mean, std = _training_statistics(folder, part, resolution, None) or channel_statistics(images)
+    known = statistics or _training_statistics(folder, part, resolution, None)
+    mean, std = known or channel_statistics(images)
     return ImageSet(images, pictures.labels, pictures.classes, mean, std)
 
 
-def _decode_to_cache(folder: PictureFolder, part: Part, resolution: int, cache: Path) -> ImageSet:
+def _decode_to_cache(
+    folder: PictureFolder,
+    part: Part,
+    resolution: int,
+    cache: Path,
+    statistics: Statistics | None,
+) -> ImageSet:
     pictures = _pictures(folder, part)
-    statistics = _training_statistics(folder, part, resolution, cache)
+    statistics = statistics or _training_statistics(folder, part, resolution, cache)
     stored = choose_side(pictures.files, resolution)
     own_name, resized_name = _names(folder.fingerprint, part, resolution)
     logger.info("decoding %d pictures of %s, once", len(pictures.files), folder.root)
@@ -102,7 +119,7 @@ def _decode_to_cache(folder: PictureFolder, part: Part, resolution: int, cache: 
 
 def _training_statistics(
     folder: PictureFolder, part: Part, resolution: int, cache: Path | None
-) -> tuple[Channels, Channels] | None:
+) -> Statistics | None:
     """Returns the training part's statistics for the test part, None for the training part."""
     if part == "train":
         return None

@@ -403,6 +403,10 @@ def _test(
     device = next(model.parameters()).device
     if not has_test:
         return top_accuracies(model, HeldOut(images, task, Ranks(0, 1, device)))
-    part = load_images(plan.dataset, "test", plan.network.resolution, Path(task.cache))
+    known = images.mean, images.std
+    part = load_images(
+        plan.dataset, "test", plan.network.resolution, Path(task.cache), statistics=known
+    )
+    part = replace(part, mean=images.mean, std=images.std)  # an older array may have others
     batches = part_batches(part, plan.network.resolution, _EVALUATION_BATCH, str(device))
     return top_accuracies(model, batches)

@@ -57,6 +57,19 @@ def test_cached_equals_decoded_and_is_reused(root: Path, cache: Path, part: str)
     assert {path: path.stat().st_mtime_ns for path in cache.glob("*.np*")} == written
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_test_part_is_decoded_alone_where_the_statistics_are_known(
+    root: Path, cache: Path, cached: bool
+) -> None:
+    """A training part that is streamed, since it does not fit, must not be decoded at its end."""
+    (root / "train" / next((root / "train").iterdir()).name / "broken.png").write_text("no picture")
+    known = ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    where = cache if cached else None
+    found = load_images(folder_config(root), "test", 32, where, statistics=known)
+    assert (found.mean, found.std) == known
+    assert not list(cache.glob("*train*.np*"))
+
+
 def test_kept_sides_serve_every_resolution(root: Path, cache: Path) -> None:
     for resolution in (32, 64):
         load_images(folder_config(root), "train", resolution, cache)
