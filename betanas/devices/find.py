@@ -52,7 +52,7 @@ def find_devices(
 
     A GPU trains one search's trials at a time, since a budget in seconds would mean less on one
     that is shared: it is claimed for as long as this process lives, and ``auto`` and ``cuda`` take
-    those that are free.
+    those that are free. The first of them becomes torch's current one in this process.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, or GPUs by number: ``cuda:1`` or ``cuda:0,2``.
@@ -170,6 +170,8 @@ def _on_gpus(indices: list[int], ranks: int | None, *, claim: bool) -> Devices:
             f"this user, but {ranks or 1} must be; wait for those, or give a smaller "
             "--nproc-per-node or --device cpu"
         )
+    # What this process itself computes on a GPU, such as a test or a latency, belongs there, too.
+    torch.cuda.set_device(indices[list(found).index(free[0])])
     memory = int(_GPU_SHARE * min(found[gpu].total_memory for gpu in free))
     # As torch.cuda.is_bf16_supported(including_emulation=False), which asks the current one only.
     has_bf16 = torch.version.hip is not None or all(found[gpu].major >= 8 for gpu in free)

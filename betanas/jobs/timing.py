@@ -24,6 +24,7 @@ from betanas.cores import available_cores
 from betanas.data.locking import exclusive
 from betanas.database.settings import Settings
 from betanas.database.stored import StoredStudy
+from betanas.devices.claims import claimed_gpus
 from betanas.errors import RunError
 from betanas.search.acquisition import feasible_pool
 from betanas.search.plan import study_problem
@@ -196,7 +197,7 @@ def _measured(networks: list[Architecture], how: dict[str, Any], cache: Path) ->
     done = subprocess.run(
         [sys.executable, "-m", "betanas.models.operators"],
         input=json.dumps(request),
-        env={**os.environ, **environment},
+        env={**os.environ, **claimed_gpus(), **environment},
         capture_output=True,
         text=True,
         check=False,

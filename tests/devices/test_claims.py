@@ -7,6 +7,7 @@ import uuid
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from betanas.devices.claims import claim_gpu, claimed_gpus
 from betanas.devices.find import Devices, find_devices
@@ -45,13 +46,35 @@ def test_device_that_cannot_be(device: str) -> None:
         find_devices(device, None)
 
 
+def give_gpus(monkeypatch: pytest.MonkeyPatch, generations: tuple[int, ...]) -> list[int]:
+    """Has torch find GPUs of these generations; returns which are made the current one."""
+    gpus = [SimpleNamespace(uuid=uuid.uuid4(), total_memory=1000, major=m) for m in generations]
+    current: list[int] = []
+    monkeypatch.setattr("betanas.devices.find._count_gpus", lambda: len(gpus))
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda i: gpus[i])
+    monkeypatch.setattr("torch.cuda.set_device", current.append)
+    return current
+
+
+def test_this_process_computes_on_the_gpu_that_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    current = give_gpus(monkeypatch, (9, 9, 9))
+    find_devices("cuda:2,1", 1, claim=False)
+    assert current == [2]
+    gpu = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+    other = subprocess.Popen([sys.executable, "-c", HOLD, gpu], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "True\n"
+    find_devices("auto", 1)
+    assert current == [2, 1]
+    other.kill()
+    other.wait()
+
+
 @pytest.mark.parametrize(("generations", "has_bf16"), [((9, 8), True), ((8, 7), False)])
 def test_gpus_have_bf16_if_all_have(
     monkeypatch: pytest.MonkeyPatch, generations: tuple[int, ...], has_bf16: bool
 ) -> None:
-    gpus = [SimpleNamespace(uuid=i, total_memory=1000, major=m) for i, m in enumerate(generations)]
-    monkeypatch.setattr("betanas.devices.find._count_gpus", lambda: len(gpus))
-    monkeypatch.setattr("torch.cuda.get_device_properties", lambda i: gpus[i])
+    give_gpus(monkeypatch, generations)
     found = find_devices("auto", None, claim=False)
     assert found == Devices("cuda", 2, 900, has_bf16=has_bf16)
     assert find_devices("cuda:0", None, claim=False).has_bf16
