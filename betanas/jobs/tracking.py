@@ -7,6 +7,7 @@ or its server was away, it is told when the next worker begins.
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -143,7 +144,9 @@ class TensorBoard:
         costs = {f"hparam/{name}": value for name, value in _costs(record)}
         writer.add_hparams(hyperparameters, reached | costs, run_name=".")
         writer.close()
-        temporary.rename(self._folder / number)
+        target = self._folder / number
+        shutil.rmtree(target, ignore_errors=True)  # a trial's of a study that was deleted
+        temporary.rename(target)
 
 
 class MLflow:

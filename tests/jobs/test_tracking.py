@@ -129,3 +129,13 @@ def test_tracking_is_asked_for_in_the_study_file_and_means_nothing(tmp_path: Pat
     assert asked.meaning() == plain.meaning()
     with pytest.raises(StudyFileError, match=r"track\.tensorboard must be true or false"):
         load_definition("digits", ["track.tensorboard=3"])
+
+
+def test_a_trial_replaces_that_of_a_study_that_was_deleted(study, tmp_path: Path) -> None:
+    record, tensorboard = complete(study)[0], TensorBoard(tmp_path)
+    tensorboard.tell(record)
+    left = {path.name for path in tmp_path.glob("*/*")}
+    (tmp_path / f"{record.number:05d}" / "old").touch()
+    tensorboard.tell(record)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{record.number:05d}"]
+    assert len(list(tmp_path.glob("*/*"))) == len(left)
