@@ -55,6 +55,7 @@ def begin_with_trials(
             if lease is None:  # somebody else is at it
                 time.sleep(_PAUSE_SECONDS)
                 continue
+            leases.forget_deleted(study._study_id)
             facts, name_of_source = {SETTINGS_KEY: settings.to_json()}, source.study.study_name
             trials = [_copy(t, name_of_source, space) for t in source.study.get_trials()]
             with leases.bearing(lease) as connection:

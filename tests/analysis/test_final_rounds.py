@@ -92,3 +92,9 @@ def test_the_report_has_a_row_a_network_and_a_column_a_budget(
     assert '<section id="finals">' in page
     assert all(line in page for line in over.lines())
     assert findings.to_json()["finals"]["winner"]["trial"] == 4
+
+
+def test_two_widths_of_a_network_have_two_titles() -> None:
+    growth = 1.5**0.25  # for one and a half times the training, and half of that
+    wider = (Entrant(3, g, "wider", None, {"k": g}, 1) for g in (growth, growth**0.5))
+    assert len({entrant.title for entrant in wider}) == 2

@@ -15,7 +15,8 @@ from torch import Tensor
 from trainings import TaskMaker, ranks_of, wait_until_gone
 
 from betanas.devices.ranks import Ranks
-from betanas.images.batches import Batches
+from betanas.errors import DataError
+from betanas.images.batches import Batches, HeldOut
 from betanas.images.placement import TrainingImages
 from betanas.images.stream import PictureStream, ReadAhead
 from betanas.launcher.client import TrainerServer
@@ -125,3 +126,13 @@ def test_reading_processes_end_with_their_rank(
     assert streaming_server.run(task, kill).failure is Failure.KILLED
     assert readers
     assert not wait_until_gone(readers)
+
+
+def test_ranks_without_an_image_are_named_where_they_train_and_look_at_none(
+    folder: DatasetConfig, make_task: TaskMaker, tmp_path: Path
+) -> None:
+    images, task = both(folder, tmp_path / "cache")[1], make_task()
+    last = Ranks(59, 60, torch.device("cpu"))
+    with pytest.raises(DataError, match="60 ranks share 48; use --nproc-per-node 48 or fewer"):
+        Batches(images, task, last)
+    assert list(HeldOut(images, task, last)) == []
